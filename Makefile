@@ -1,0 +1,43 @@
+# `make serve` and `make test` need Python 3.11 or newer; what else needs more says so.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PORT ?= 3000
+VENV := .venv
+BIN := $(VENV)/bin
+export BENTOML_DO_NOT_TRACK := True
+
+.PHONY: help serve test models bento lint clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+serve: models ## Set up, make the models and serve them on PORT (3000)
+	$(BIN)/bentoml serve service:Tiffin --port $(PORT)
+
+models: $(VENV)/.training ## Make the models that the store does not have yet
+	$(BIN)/python -m training
+
+test: $(VENV)/.development ## Run every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.development ## Check style and types
+	$(BIN)/pre-commit run --all-files
+
+bento: models ## Build the Bento tiffin:latest
+	$(BIN)/bentoml build
+
+clean: ## Remove the virtual environment and what tests left
+	rm -rf $(VENV) .cache
+
+# torch comes first: what needs it would else bring a newer one.
+$(VENV)/.training: requirements/serving.txt requirements/training.txt requirements/no-deps.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tiffin needs Python 3.11 or newer, set PYTHON")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $$(grep '^torch==' requirements/training.txt)
+	$(BIN)/python -m pip install --quiet -r requirements/training.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements/no-deps.txt
+	touch $@
+
+$(VENV)/.development: $(VENV)/.training requirements/development.txt
+	$(BIN)/python -m pip install --quiet -r requirements/development.txt
+	touch $@
