@@ -1,0 +1,28 @@
+"""The models that Tiffin serves, one file each; every other part of the project finds them here."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from models.model import Model
+
+__all__ = ["Model", "find", "names"]
+
+
+def names() -> list[str]:
+    """Names of all models: the modules of this package that define one, in alphabetical order."""
+    return sorted(module.name for module in iter_modules(__path__) if module.name != "model")
+
+
+def find(name: str) -> type[Model[Any]]:
+    """The class of the model `name`; KeyError that lists the known names when there is none."""
+    if name not in names():
+        raise KeyError(f"no model {name!r}; models/ has {', '.join(names())}")
+    defined = [
+        value
+        for value in vars(import_module(f"models.{name}")).values()
+        if isinstance(value, type) and issubclass(value, Model) and value.__module__ == f"models.{name}"
+    ]
+    if len(defined) != 1:
+        raise TypeError(f"models/{name}.py must define exactly one subclass of Model, it defines {len(defined)}")
+    return defined[0]

@@ -1,0 +1,134 @@
+"""Image: what does a picture show."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import override
+
+from models.model import Array, Infer, InvalidInputError, LabelScore, Model, ranking, route, softmax
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+# A 24 megapixel camera's picture passes; what is larger is refused before its pixels are decoded.
+MAX_PIXELS = 25_000_000
+TOP = 5
+
+
+class Picture(BaseModel):
+    """A picture and what to do with it."""
+
+    image_file: Path = Field(description="JPEG, PNG or WebP; of an animation the first frame is used")
+    with_resize: bool = Field(
+        default=True, description="resize to the model's input size; otherwise any other size is an error"
+    )
+    with_post_process: bool = Field(default=True, description="answer labels with scores; otherwise the logits")
+
+
+class Classification(BaseModel):
+    """With post-processing the label, its score and the best five; without it the logits."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"Label": "cat", "Score": 0.93, "predictions": [{"label": "cat", "score": 0.93}]}}
+    )
+
+    Label: str | None = None
+    Score: float | None = None
+    predictions: list[LabelScore] | None = None
+    logits: list[float] | None = None
+
+
+class Upload(NamedTuple):
+    """An item: the bytes of a file and whether to resize it."""
+
+    data: bytes
+    resize: bool
+
+
+class ImageClassifier(Model[Upload]):
+    """An item's output is the logits (labels,)."""
+
+    input = Path
+    max_items = 64
+    max_batch = 8
+
+    def __init__(self, folder: Path) -> None:
+        settings = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
+        self.labels: list[str] = settings["labels"]
+        self.size: tuple[int, int] = (settings["width"], settings["height"])
+        self.resample = Image.Resampling[settings["resample"]]
+        # (pixel / 255 - mean) / std, folded into one multiplication and one addition.
+        std = np.array(settings["std"], dtype=np.float32)
+        self.scale = 1 / (255 * std)
+        self.shift = -np.array(settings["mean"], dtype=np.float32) / std
+
+    @classmethod
+    @override
+    def items(cls, inputs: Sequence[Path]) -> list[Upload]:
+        return [Upload(path.read_bytes(), resize=True) for path in inputs]
+
+    @classmethod
+    @override
+    def example_items(cls) -> list[Upload]:
+        file = io.BytesIO()
+        Image.new("RGB", (48, 48), "skyblue").save(file, "JPEG")
+        return [Upload(file.getvalue(), resize=True)]
+
+    @override
+    def key(self, item: Upload) -> bytes:
+        return bytes([item.resize]) + item.data
+
+    @override
+    def preprocess(self, item: Upload) -> dict[str, Array]:
+        image = decode(item.data)
+        if image.size != self.size:
+            if not item.resize:
+                raise InvalidInputError(
+                    f"the image is {image.width} x {image.height} pixels, the model takes "
+                    f"{self.size[0]} x {self.size[1]}; send with_resize=true to resize it",
+                    ("image_file",),
+                    "image_size",
+                )
+            image = image.resize(self.size, self.resample)
+        pixels = np.asarray(image, dtype=np.float32) * self.scale + self.shift
+        return {"pixel_values": pixels.transpose(2, 0, 1)}
+
+    @route()
+    async def predict(self, request: Picture, infer: Infer[Upload]) -> Classification:
+        """Classify one picture."""
+        upload = Upload(request.image_file.read_bytes(), request.with_resize)
+        logits = (await infer([upload]))[0]
+        if not request.with_post_process:
+            return Classification(logits=logits.tolist())
+        predictions = ranking(softmax(logits), self.labels)[:TOP]
+        return Classification(Label=predictions[0].label, Score=predictions[0].score, predictions=predictions)
+
+
+def decode(data: bytes) -> Image.Image:
+    """The picture in `data` as RGB, upright; InvalidInputError when it cannot be decoded or is too large."""
+    try:
+        # Opening reads the header only. Pillow raises errors of a dozen classes for corrupt files.
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        pixels = image.width * image.height
+        if pixels <= MAX_PIXELS:
+            return rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        pixels = 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
+    except Exception as error:
+        raise InvalidInputError("not a readable JPEG, PNG or WebP image", ("image_file",), "image_format") from error
+    raise InvalidInputError(
+        f"the image has {pixels:,} pixels or more, at most {MAX_PIXELS:,} are allowed", ("image_file",), "image_pixels"
+    )
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """The image in mode RGB; 16-bit grey is scaled, since Pillow would clip it."""
+    if image.mode.startswith("I"):
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    return image.convert("RGB")

@@ -1,0 +1,137 @@
+"""What the rest of the project asks of a model: a subclass of `Model`, one file each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, TypeAdapter
+
+Item = TypeVar("Item")
+
+Array = NDArray[Any]
+
+# Outputs of the ONNX graph for a sequence of items, stacked: (n, ...), in the items' order.
+Infer = Callable[[Collection[Item]], Awaitable[Array]]
+
+
+class InvalidInputError(ValueError):
+    """Input that fits the schema but cannot be used, such as a file that is not an image.
+
+    `location` names the faulty part of the request, `kind` is a short machine-readable type.
+    """
+
+    def __init__(self, message: str, location: tuple[str | int, ...], kind: str) -> None:
+        super().__init__(message)
+        self.location = location
+        self.kind = kind
+
+
+class LabelScore(BaseModel):
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities float64 of logits (..., labels): the last axis sums to 1."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    odds = np.exp(shifted)
+    probabilities: Array = odds / odds.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def ranking(probabilities: Array, labels: Sequence[str]) -> list[LabelScore]:
+    """All labels with their probabilities (labels,), highest first."""
+    order = np.argsort(-probabilities, kind="stable")
+    return [LabelScore(label=labels[i], score=float(probabilities[i])) for i in order]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route `POST /<model>/<name>`: its method on the model and the schemas of its bodies."""
+
+    name: str
+    request: type[BaseModel]
+    response: type[BaseModel]
+    summary: str
+    upload: bool
+
+
+Method = TypeVar("Method", bound=Callable[..., Awaitable[BaseModel]])
+
+
+def route(*, upload: bool = False) -> Callable[[Method], Method]:
+    """Mark `async def name(self, request: Request, infer: Infer) -> Response` as a route.
+
+    The annotations are the schemas. `upload` admits the larger bodies that files need.
+    """
+
+    def mark(method: Method) -> Method:
+        method.__dict__["upload"] = upload
+        return method
+
+    return mark
+
+
+class Model(ABC, Generic[Item]):
+    """One model: request and response schemas, preprocessing, postprocessing, batch settings.
+
+    An *item* is the smallest thing the model answers (a text, a row, an image). Items are cached
+    and batched one by one, whatever requests they came in.
+    """
+
+    # Type of one element of `POST /<model>/infer`, validated by pydantic, and an example as a client sends it
+    # (None for files, which need their own example_items).
+    input: ClassVar[Any]
+    input_example: ClassVar[Any] = None
+    # Most items in one request to `infer`, and in one call of the ONNX session.
+    max_items: ClassVar[int] = 256
+    max_batch: ClassVar[int] = 32
+
+    def __init__(self, folder: Path) -> None:
+        """Load what preprocessing and postprocessing need from `folder`, the model's store entry."""
+
+    @classmethod
+    def items(cls, inputs: Sequence[Any]) -> Collection[Item]:
+        """The items of validated elements of `infer`; as they are by default."""
+        return inputs
+
+    @classmethod
+    def example_items(cls) -> Collection[Item]:
+        """The items of `input_example`, with which the server warms up."""
+        return cls.items(TypeAdapter(list[cls.input]).validate_python([cls.input_example]))  # type: ignore[name-defined]
+
+    def key(self, item: Item) -> bytes:
+        """The item's canonical bytes: equal keys mean equal answers. Text and arrays by default."""
+        if isinstance(item, str):
+            return item.encode("utf-8", "surrogatepass")
+        if isinstance(item, np.ndarray):
+            return item.tobytes()
+        raise TypeError(f"{type(self).__name__} must define key() for items of type {type(item).__name__}")
+
+    @abstractmethod
+    def preprocess(self, item: Item) -> dict[str, Array]:
+        """The graph's inputs by name, for one item: arrays without the batch axis.
+
+        Where the first axis differs between the items of a batch, shorter ones are padded with zeros.
+        Raises InvalidInputError.
+        """
+
+    @classmethod
+    def routes(cls) -> list[Route]:
+        """The methods marked with `route`, in the order of their definition."""
+        found = []
+        for name, method in vars(cls).items():
+            if "upload" not in getattr(method, "__dict__", {}):
+                continue
+            hints = get_type_hints(method)
+            summary = (method.__doc__ or name).strip().splitlines()[0]
+            found.append(Route(name, hints["request"], hints["return"], summary, method.upload))
+        return found

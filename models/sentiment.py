@@ -1,0 +1,76 @@
+"""Sentiment: is an English text positive or negative."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from tokenizers import Tokenizer
+from typing_extensions import override
+
+from models.model import Array, Infer, LabelScore, Model, ranking, route, softmax
+
+Text = Annotated[str, Field(min_length=1, max_length=10_000)]
+MAX_TEXTS = 256
+
+
+class Texts(BaseModel):
+    """English texts; tokens past the model's maximum length are cut off."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"text": ["a delight from start to finish", "dull"]}})
+
+    text: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+
+
+class Sentiments(BaseModel):
+    """Per text all labels, highest score first; the scores of a text sum to 1."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "predictions": [
+                    [{"label": "POSITIVE", "score": 0.99}, {"label": "NEGATIVE", "score": 0.01}],
+                    [{"label": "NEGATIVE", "score": 0.98}, {"label": "POSITIVE", "score": 0.02}],
+                ]
+            }
+        }
+    )
+
+    predictions: list[list[LabelScore]]
+
+
+class Sentiment(Model[str]):
+    """An item is a text, its output the logits (labels,)."""
+
+    input = Text
+    input_example = "a delight from start to finish"
+    max_items = MAX_TEXTS
+    # A larger batch gains nothing on a CPU, where work grows with the padded length.
+    max_batch = 8
+
+    def __init__(self, folder: Path) -> None:
+        settings = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
+        self.labels: list[str] = settings["labels"]
+        self.inputs: list[str] = settings["inputs"]
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(settings["max_length"])
+
+    @override
+    def preprocess(self, item: str) -> dict[str, Array]:
+        encoding = self.tokenizer.encode(item)
+        arrays = {
+            "input_ids": encoding.ids,
+            "attention_mask": encoding.attention_mask,
+            "token_type_ids": encoding.type_ids,
+        }
+        return {name: np.array(arrays[name], dtype=np.int64) for name in self.inputs}
+
+    @route()
+    async def predict(self, request: Texts, infer: Infer[str]) -> Sentiments:
+        """Classify 1 to 256 texts."""
+        scores = softmax(await infer(request.text))
+        return Sentiments(predictions=[ranking(row, self.labels) for row in scores])
