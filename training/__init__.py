@@ -1,0 +1,4 @@
+"""How each model is made: fit or load, export to ONNX, check, evaluate, save to the BentoML model store.
+
+`python -m training [model ...]` does so. Nothing of this package is needed to serve.
+"""

@@ -1,0 +1,149 @@
+"""The BentoML model store: what is in it, and saving to it."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from bentoml.exceptions import NotFound
+
+import models
+from training.trained import Data, Trained, digest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARIES = (
+    "bentoml",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "peft",
+    "scikit-learn",
+    "skl2onnx",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def inputs_digest(name: str, data: Path | None) -> str:
+    """Digest of all that a model is made from: code, weights, pinned libraries, data folder.
+
+    Of the data the files' names and sizes count, so that this takes no time.
+    """
+    files = [
+        *sorted((ROOT / "training").glob("*.py")),
+        *sorted((ROOT / "training").glob("*.json")),
+        *sorted((ROOT / "training" / "weights" / name).glob("*")),
+        ROOT / "models" / "model.py",
+        ROOT / "models" / f"{name}.py",
+        ROOT / "requirements" / "training.txt",
+        ROOT / "requirements" / "serving.txt",
+    ]
+    shared = {f"{other}.py" for other in models.names() if other != name}
+    parts = [
+        part
+        for path in files
+        if path.exists() and not (path.parent.name == "training" and path.name in shared)
+        for part in (str(path.relative_to(ROOT)).encode(), path.read_bytes())
+    ]
+    if data is not None:
+        for path in sorted(path for path in data.rglob("*") if path.is_file()):
+            parts += [str(path.relative_to(data)).encode(), str(path.stat().st_size).encode()]
+    return digest(parts)
+
+
+def latest(name: str) -> bentoml.Model | None:
+    """The newest store entry of a model."""
+    try:
+        return bentoml.models.get(name)
+    except NotFound:
+        return None
+
+
+def current(name: str, inputs: str) -> bentoml.Model | None:
+    """The newest entry if it was made from these inputs."""
+    entry = latest(name)
+    return entry if entry and entry.info.metadata.get("inputs_digest") == inputs else None
+
+
+def metrics(entry: bentoml.Model) -> dict[str, float]:
+    """The metrics of an entry's evaluation."""
+    found: dict[str, float] = entry.info.metadata["metrics"]  # type: ignore[assignment]
+    return found
+
+
+def save(name: str, trained: Trained, inputs: str) -> bentoml.Model:
+    """Save a model under a new version."""
+    with bentoml.models.create(
+        name,
+        labels={"project": "tiffin", "framework": trained.framework.split()[0]},
+        metadata=metadata(name, trained, inputs),
+    ) as entry:
+        folder = Path(entry.path)
+        (folder / "model.onnx").write_bytes(trained.graph)
+        for file, content in trained.files.items():
+            (folder / file).write_bytes(content)
+    return entry
+
+
+def metadata(name: str, trained: Trained, inputs: str) -> dict[str, Any]:
+    """What is known of a model, as `GET /<model>/info` shows it."""
+    model = models.find(name)
+    predict = next(route for route in model.routes() if route.name == "predict")
+    return {
+        "framework": trained.framework,
+        "labels": trained.labels,
+        "metrics": trained.metrics,
+        "parity": trained.parity,
+        "training_data": training_data(trained.data),
+        "input_schema": without_none(predict.request.model_json_schema()),
+        "output_schema": without_none(predict.response.model_json_schema()),
+        "libraries": installed(),
+        "git_commit": git_commit(),
+        "inputs_digest": inputs,
+        **trained.notes,
+    }
+
+
+def without_none(value: Any) -> Any:
+    """The value without entries that are None, which BentoML's metadata cannot hold."""
+    if isinstance(value, dict):
+        return {key: without_none(entry) for key, entry in value.items() if entry is not None}
+    if isinstance(value, list):
+        return [without_none(entry) for entry in value if entry is not None]
+    return value
+
+
+def training_data(data: Data) -> dict[str, Any]:
+    """The description of training data as it stands in the metadata."""
+    return {"name": data.name, "source": data.source, "rows": data.rows, "digest": f"sha256:{data.digest}"}
+
+
+def installed() -> dict[str, str]:
+    """Versions of the libraries that a model depends on."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_commit() -> str:
+    """Commit of the checkout, with `-dirty` when it has changes; `unknown` outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
