@@ -1,0 +1,1 @@
+"""How any model is served; nothing here knows a model by name."""

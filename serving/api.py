@@ -1,0 +1,115 @@
+"""The API methods of BentoML for the routes that the models declare."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import bentoml
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, create_model
+from pydantic_core import PydanticCustomError
+from starlette.responses import Response
+
+import models
+from models.model import InvalidInputError, Route
+from serving.errors import Problem, error_response, unprocessable
+from serving.predictor import Predictor
+
+
+class Answers:
+    """What the API methods need of the service that they are part of."""
+
+    predictors: dict[str, Predictor]
+    timeout_seconds: float
+
+
+def api_methods(names: Iterable[str], timeout_seconds: float) -> dict[str, Any]:
+    """API methods `<model>_<route>` and `<model>_infer` for each model, by name.
+
+    They are declared for a class derived from Answers.
+    """
+    methods = {}
+    for name in names:
+        for route in models.find(name).routes():
+            methods[f"{name}_{route.name}"] = route_method(name, route)
+        methods[f"{name}_infer"] = infer_method(name, timeout_seconds)
+    return methods
+
+
+def route_method(name: str, route: Route) -> Any:
+    """The API method of `POST /<model>/<route>`."""
+
+    async def method(self: Answers, **fields: Any) -> Response:
+        predictor = self.predictors[name]
+        request = route.request.model_construct(**fields)
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                answer: BaseModel = await getattr(predictor.model, route.name)(request, predictor.infer)
+        except InvalidInputError as error:
+            return unprocessable([Problem(loc=list(error.location), msg=str(error), type=error.kind)])
+        except TimeoutError:
+            return error_response(HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {self.timeout_seconds:g} seconds")
+        return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+
+    method.__name__ = f"{name}_{route.name}"
+    method.__doc__ = route.summary
+    return bentoml.api(method, route=f"/{name}/{route.name}", input_spec=route.request, output_spec=route.response)
+
+
+def infer_method(name: str, timeout_seconds: float) -> Any:
+    """The API method of `POST /<model>/infer`, behind BentoML's own batching."""
+    model = models.find(name)
+    items = Annotated[list[model.input], Field(min_length=1, max_length=model.max_items), FailFast()]  # type: ignore[name-defined]
+    example: dict[str, Any] = {} if model.input_example is None else {"example": {"items": [model.input_example]}}
+    request = create_model(
+        f"{model.__name__}Items",
+        __config__=ConfigDict(json_schema_extra=example),
+        __module__=__name__,
+        items=(items, ...),
+    )
+
+    async def method(self: Answers, items: Any) -> Any:
+        predictor = self.predictors[name]
+        outputs = await predictor.outputs(model.items(items))
+        return [output if isinstance(output, InvalidInputError) else output.tolist() for output in outputs]
+
+    method.__name__ = f"{name}_infer"
+    method.__doc__ = f"The outputs of the graph of {name}, one per item."
+    method.__annotations__["return"] = list[Output]
+    return bentoml.api(
+        method,
+        route=f"/{name}/infer",
+        input_spec=request,
+        batchable=True,
+        max_batch_size=model.max_items,
+        max_latency_ms=int(timeout_seconds * 1000),
+    )
+
+
+def raise_invalid(output: Any) -> Any:
+    """Refuse an output that is an error.
+
+    A batch holds the items of several requests. An error raised for it would fail them all, one that
+    stands in the place of an output fails only the request that this output belongs to.
+    """
+    if isinstance(output, InvalidInputError):
+        raise PydanticCustomError(output.kind, str(output))
+    return output
+
+
+Output = Annotated[Any, AfterValidator(raise_invalid)]
+
+
+def file_fields(schema: type[BaseModel]) -> frozenset[str]:
+    """Names of a request's fields that are files or lists of files."""
+    return frozenset(name for name, field in schema.model_fields.items() if is_file(field.annotation))
+
+
+def is_file(annotation: Any) -> bool:
+    """Whether a type is that of a file or of a list of files."""
+    if get_origin(annotation) in (list, Annotated):
+        return is_file(get_args(annotation)[0])
+    return annotation is Path

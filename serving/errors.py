@@ -1,0 +1,59 @@
+"""Errors as clients see them: `{"error": str, "detail": [...]}` and a status."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from starlette.responses import JSONResponse
+
+# BentoML's logger of exceptions, to which it also writes a traceback for every request it refuses.
+bentoml_log = logging.getLogger("bentoml._internal.server.http_app")
+
+
+def is_server_fault(record: logging.LogRecord) -> bool:
+    """Whether a log record tells of a fault of the server, not of a request that does not fit its schema."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], ValidationError)
+
+
+class Problem(BaseModel):
+    """One thing that is wrong with a request: where, what, and a machine-readable type."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class ErrorBody(BaseModel):
+    """Body of every answer that is not a success."""
+
+    error: str
+    detail: list[Problem]
+
+
+def error_response(
+    status: HTTPStatus,
+    error: str,
+    problems: Sequence[Problem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The response of an error."""
+    body = ErrorBody(error=error, detail=list(problems))
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def unprocessable(problems: Sequence[Problem]) -> JSONResponse:
+    """422 for a request that can be read but does not fit the schema."""
+    count = f"{len(problems)} problem" + "s" * (len(problems) != 1)
+    return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, f"invalid request: {count}", problems)
+
+
+def validation_response(detail: Sequence[Mapping[str, Any]]) -> JSONResponse:
+    """400 for unreadable JSON, else 422, from the errors that pydantic reports."""
+    problems = [Problem(loc=list(entry["loc"]), msg=entry["msg"], type=entry["type"]) for entry in detail]
+    if any(problem.type == "json_invalid" for problem in problems):
+        return error_response(HTTPStatus.BAD_REQUEST, "the body is not valid JSON", problems)
+    return unprocessable(problems)

@@ -1,0 +1,125 @@
+"""The routes that are no predictions: page, OpenAPI document, health, metrics, what is known of the models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+import bentoml.metrics
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from serving.errors import ErrorBody, error_response
+from serving.predictor import Predictor
+
+# Swagger UI's files come with BentoML; its own page also loads a tracker.
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <title>Tiffin</title>
+  <link rel="stylesheet" href="./static_content/swagger-ui.css">
+</head>
+<body>
+  <div id="swagger-ui"></div>
+  <script src="./static_content/swagger-ui-bundle.js"></script>
+  <script>
+    SwaggerUIBundle({ url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true });
+  </script>
+</body>
+</html>
+"""
+
+ERRORS = {
+    "400": "The body is not valid JSON or not a valid form.",
+    "413": "The body is too large.",
+    "415": "The body is of the wrong media type.",
+    "422": "The body does not fit the schema; one entry per problem.",
+    "503": "Overloaded; try again after `Retry-After` seconds.",
+    "504": "Not answered in time.",
+}
+
+DESCRIPTION = "Trained models of different kinds, served by one Bento. Errors are `{error, detail}` on every route."
+
+Document = dict[str, Any]
+
+
+def system_app(
+    predictors: Mapping[str, Predictor], names: list[str], ready: Callable[[], bool], document: Callable[[], Document]
+) -> Starlette:
+    """ASGI app with the GET routes; `document` makes BentoML's OpenAPI document."""
+
+    def info(name: str) -> Route:
+        async def endpoint(_: Request) -> Response:
+            return json_response(predictors[name].info)
+
+        return Route(f"/{name}/info", endpoint)
+
+    @cache
+    def docs() -> Response:
+        return json_response(complete(document(), names))
+
+    async def docs_endpoint(_: Request) -> Response:
+        return docs()
+
+    async def page(_: Request) -> Response:
+        return HTMLResponse(PAGE)
+
+    async def health(_: Request) -> Response:
+        return json_response({"status": "ok"})
+
+    async def readiness(_: Request) -> Response:
+        if ready():
+            return json_response({"status": "ready"})
+        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "not every model has loaded and answered yet")
+
+    async def metrics(_: Request) -> Response:
+        content = await run_in_threadpool(bentoml.metrics.generate_latest)
+        return PlainTextResponse(content, media_type="text/plain; version=0.0.4")
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/docs.json", docs_endpoint),
+            *(Route(path, health) for path in ("/health", "/healthz", "/livez")),
+            Route("/readyz", readiness),
+            Route("/metrics", metrics),
+            *(info(name) for name in names),
+        ]
+    )
+
+
+def json_response(content: Any) -> Response:
+    """JSON; values that JSON does not know, such as times, as text."""
+    return Response(json.dumps(content, default=str), media_type="application/json")
+
+
+def complete(document: Document, names: list[str]) -> Document:
+    """BentoML's OpenAPI document with the answers that the edge gives and the routes of `system_app`."""
+    schemas = document["components"]["schemas"]
+    error = ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= error.pop("$defs")
+    schemas["ErrorBody"] = error
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+    errors = {status: {"description": text, "content": content} for status, text in ERRORS.items()}
+    for path in document["paths"].values():
+        if "post" in path:
+            success = {status: answer for status, answer in path["post"]["responses"].items() if status == "200"}
+            path["post"]["responses"] = success | errors
+    for name in names:
+        document["paths"][f"/{name}/info"] = get_path(name, f"What is known of the model {name}.")
+    document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
+    document["info"] = {"title": "Tiffin", "version": document["info"]["version"], "description": DESCRIPTION}
+    return document
+
+
+def get_path(tag: str, summary: str) -> Document:
+    """The entry of a GET route that answers a JSON object."""
+    answer = {"description": "JSON object", "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {"get": {"tags": [tag], "summary": summary, "responses": {"200": answer}}}
