@@ -1,0 +1,112 @@
+"""What the tests share: a model store and a server, both real."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def serving(
+    home: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    bento: str = "service:Tiffin",
+    cwd: Path = ROOT,
+    python: str = sys.executable,
+) -> Iterator[str]:
+    """Address of a server process that is ready; it is ended by its process id."""
+    port = free_port()
+    log = home / f"server-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [python, "-m", "bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=cwd,
+            env={**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **(env or {})},
+            stdout=output,
+            stderr=output,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(address, process, log)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return once /readyz answers 200; fail with the server's log when it ends or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the server ended with {process.returncode}:\n{log.read_text()}")
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{address}/readyz", timeout=2).status_code == 200:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"the server was not ready after {START_SECONDS} s:\n{log.read_text()}")
+
+
+def train(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run `python -m training` with a model store of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=cwd,
+        env={**os.environ, "BENTOML_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def store() -> Path:
+    """A BentoML home with all models, kept between runs; models whose inputs changed are made anew."""
+    home = ROOT / ".cache" / "bentoml"
+    home.mkdir(parents=True, exist_ok=True)
+    done = train(home)
+    if done.returncode:
+        pytest.fail(f"training failed:\n{done.stdout}{done.stderr}")
+    return home
+
+
+@pytest.fixture(scope="session")
+def server(store: Path) -> Iterator[str]:
+    """Address of a server with all models and default settings."""
+    with serving(store) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def client(server: str) -> Iterator[httpx.Client]:
+    """A client of `server`."""
+    with httpx.Client(base_url=server, timeout=30) as client:
+        yield client

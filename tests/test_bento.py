@@ -1,0 +1,130 @@
+"""The Bento: what is in it, and that it answers where only what it asks for is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import bentoml
+import httpx
+import psutil
+import pytest
+
+import models
+from tests.conftest import ROOT, serving
+from tests.test_contract import ROW, TUMOUR, answer, classify, photo
+
+
+@pytest.fixture(scope="module")
+def bento(store: Path) -> Path:
+    """Folder of a newly built Bento."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
+        cwd=ROOT,
+        env={**os.environ, "BENTOML_HOME": str(store)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    version = re.search(r"tiffin:(\w+)", done.stdout)
+    assert version, done.stdout
+    return store / "bentos" / "tiffin" / version[1]
+
+
+@pytest.fixture(scope="module")
+def python(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python with the Bento's own requirements installed and nothing else."""
+    venv = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=120)
+    requirements = bento / "env" / "python" / "requirements.txt"
+    subprocess.run([venv / "bin" / "pip", "install", "--quiet", "-r", requirements], check=True, timeout=600)
+    return str(venv / "bin" / "python")
+
+
+def test_it_holds_code_and_licence_only(bento: Path) -> None:
+    files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*") if path.is_file()}
+    code = {str(path.relative_to(ROOT)) for folder in ("models", "serving") for path in (ROOT / folder).glob("*.py")}
+    assert files == code | {"service.py", "LICENSE", "bentofile.yaml", "requirements/serving.txt"}
+
+
+def test_it_names_the_newest_version_of_every_model(bento: Path, store: Path) -> None:
+    text = (bento / "bento.yaml").read_text(encoding="utf-8")
+    for name in models.names():
+        version = (store / "models" / name / "latest").read_text().strip()
+        assert f"{name}:{version}" in text
+
+
+def test_its_requirements_are_pinned_and_need_no_training_library(bento: Path) -> None:
+    lines = (bento / "env" / "python" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    packages = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^=]+", line) for line in packages), packages
+    names = {line.partition("==")[0] for line in packages}
+    assert not names & {"torch", "transformers", "scikit-learn", "skl2onnx", "peft", "pandas"}
+
+
+def test_no_model_is_a_pickle(bento: Path, store: Path) -> None:
+    for name in models.names():
+        version = (store / "models" / name / "latest").read_text().strip()
+        suffixes = {path.suffix for path in (store / "models" / name / version).iterdir()}
+        assert suffixes <= {".onnx", ".json", ".yaml"}
+
+
+def test_it_answers_like_the_checkout_without_training_libraries(
+    client: httpx.Client, store: Path, bento: Path, python: str, tmp_path: Path
+) -> None:
+    probe = "import importlib.util as u; print([n for n in ('torch', 'transformers', 'sklearn') if u.find_spec(n)])"
+    found = subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"
+    with (
+        serving(store, bento="tiffin:latest", cwd=tmp_path, python=python) as address,
+        httpx.Client(base_url=address, timeout=30) as packed,
+    ):
+        for path, body in (
+            ("/breast_cancer/predict", TUMOUR),
+            ("/segmentation/predict", {"data": [ROW]}),
+            ("/sentiment/predict", {"text": ["a fine film", "a bad one"]}),
+        ):
+            assert answer(packed.post(path, json=body)) == answer(client.post(path, json=body))
+        assert answer(classify(packed, photo())) == answer(classify(client, photo()))
+        assert memory_of(address) < 600 * 2**20
+
+
+def memory_of(address: str) -> int:
+    """Resident bytes of the processes that serve at the address."""
+    port = address.rpartition(":")[2]
+    parents = [p for p in psutil.process_iter(["cmdline"]) if {"serve", port} <= set(p.info["cmdline"] or [])]
+    assert len(parents) == 1
+    family = [*parents, *parents[0].children(recursive=True)]
+    return sum(process.memory_info().rss for process in family)
+
+
+def test_it_serves_its_own_version_of_a_model_when_the_store_has_a_newer_one(
+    store: Path, bento: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    subprocess.run(["cp", "-r", str(store), str(home)], check=True, timeout=60)
+    packed = (home / "models" / "breast_cancer" / "latest").read_text().strip()
+    copy = subprocess.run(
+        [sys.executable, "-m", "training", "breast_cancer", "--force"],
+        cwd=ROOT,
+        env={**os.environ, "BENTOML_HOME": str(home)},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert copy.returncode == 0
+    assert (home / "models" / "breast_cancer" / "latest").read_text().strip() != packed
+    with serving(home, {"MODELS": "breast_cancer"}, bento="tiffin:latest", cwd=tmp_path) as address:
+        assert httpx.get(f"{address}/breast_cancer/info").json()["version"] == f"breast_cancer:{packed}"
+
+
+def test_bentoml_is_used_by_its_public_names_only() -> None:
+    sources = [ROOT / "service.py", *(ROOT / "serving").glob("*.py"), *(ROOT / "training").glob("*.py")]
+    for source in sources:
+        assert not re.search(r"^\s*(from|import) +(_bentoml|bentoml\._)", source.read_text(), re.MULTILINE), source
+    assert bentoml.__version__ == "1.4.39"

@@ -1,0 +1,230 @@
+"""Making models, end to end on small samples, into stores of the tests' own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+import training.image
+import training.sentiment
+from models.breast_cancer import EXAMPLE, FEATURES
+from models.segmentation import VARIABLES, checked, features
+from tests.conftest import train
+from training import segmentation, store
+from training.trained import TrainingError, check_labels, check_probabilities, open_graph
+
+LATEST = re.compile(r"│ (\w+)\s+│ (\w+)\s+│ (kept|made)")
+
+
+def ignore(step: str, done: float) -> None:
+    """Take a report of progress."""
+    assert step
+    assert 0 <= done <= 1
+
+
+def entry(store: Path, name: str) -> Path:
+    """Folder of the newest entry of a model."""
+    return store / "models" / name / (store / "models" / name / "latest").read_text().strip()
+
+
+def test_a_second_run_makes_nothing(store: Path) -> None:
+    before = {path: path.read_text() for path in store.glob("models/*/latest")}
+    done = train(store)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_text() for path in store.glob("models/*/latest")} == before
+    assert done.stdout.count("kept") == 4
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "segmentation", "image"])
+def test_force_makes_a_model_again_with_the_same_metrics(store: Path, tmp_path: Path, name: str) -> None:
+    done = train(tmp_path, name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = entry(tmp_path, name)
+    assert train(tmp_path, name, "--force").returncode == 0
+    second = entry(tmp_path, name)
+    assert first != second
+    assert metrics(first) == pytest.approx(metrics(second), abs=1e-3)
+    assert metrics(first) == pytest.approx(metrics(entry(store, name)), abs=1e-3)
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    """The metrics in an entry's metadata."""
+    import yaml
+
+    found: dict[str, float] = yaml.safe_load((folder / "model.yaml").read_text())["metadata"]["metrics"]
+    return found
+
+
+def test_an_unknown_model_is_an_error(tmp_path: Path) -> None:
+    done = train(tmp_path, "nonsense")
+    assert done.returncode == 2
+    assert "no model 'nonsense'" in done.stderr
+
+
+def test_fit_without_data_is_an_error(tmp_path: Path) -> None:
+    done = train(tmp_path, "--fit")
+    assert done.returncode == 2
+    assert "--fit needs --data" in done.stderr
+
+
+def test_missing_data_fails_with_its_path_and_saves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    done = train(tmp_path, "image", "--data", str(tmp_path / "data"))
+    assert done.returncode == 1
+    assert "image data is missing" in done.stdout
+    assert not (tmp_path / "models" / "image").exists()
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "image", "segmentation", "sentiment"])
+def test_metadata_tells_how_a_model_was_made(store: Path, name: str) -> None:
+    import yaml
+
+    metadata: dict[str, Any] = yaml.safe_load((entry(store, name) / "model.yaml").read_text())["metadata"]
+    assert metadata["metrics"]
+    assert metadata["parity"]["inputs"] >= 500
+    assert metadata["parity"]["different_labels"] == 0
+    assert metadata["parity"].get("largest_difference", 0) <= 1e-4
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", metadata["training_data"]["digest"])
+    assert metadata["training_data"]["rows"] > 500
+    assert metadata["libraries"]["onnxruntime"]
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", metadata["git_commit"])
+    assert metadata["input_schema"]["properties"]
+    assert metadata["output_schema"]["properties"]
+
+
+def test_segmentation_agrees_with_its_published_figures(store: Path) -> None:
+    found = metrics(entry(store, "segmentation"))
+    assert found["auc"] == pytest.approx(0.80, abs=0.01)
+    assert found["largest_coefficient_distance_in_standard_errors"] <= 4
+
+
+def test_segmentation_is_fitted_on_text_and_missing_values() -> None:
+    columns, classes = segmentation.draw(2_000, seed=1)
+    assert len(columns) == 100
+    assert all(isinstance(value, str) and value.startswith("$") for value in columns["x12"] if value is not None)
+    assert all(isinstance(value, str) and value.endswith("%") for value in columns["x63"] if value is not None)
+    missing = np.mean([value is None for name in VARIABLES if "_" not in name for value in columns[name]])
+    assert missing == pytest.approx(0.05, abs=0.01)
+    assert set(classes.tolist()) == {0, 1}
+
+
+def test_segmentation_of_a_small_sample_is_made_and_compared() -> None:
+    trained = segmentation.train(None, ignore, rows=3_000)
+    columns, _ = segmentation.draw(10, seed=5)
+    probability = open_graph(trained.graph)({"features": features(checked(columns, 0))})
+    assert probability.shape == (10, 2)
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_coefficients_far_from_the_published_ones_are_an_error() -> None:
+    published = {name: figure["coef"] for name, figure in segmentation.FIGURES["coefficients"].items()}
+    assert segmentation.check_coefficients(published) == 0
+    with pytest.raises(TrainingError, match="x91"):
+        segmentation.check_coefficients(published | {"x91": published["x91"] + 0.06})
+
+
+def test_breast_cancer_is_good_enough_and_right_about_the_example(store: Path) -> None:
+    folder = entry(store, "breast_cancer")
+    assert metrics(folder)["accuracy"] >= 0.93
+    graph = onnxruntime.InferenceSession(folder / "model.onnx")
+    row = np.array([[EXAMPLE[name] for name in FEATURES]], dtype=np.float32)
+    assert graph.run(None, {"features": row})[0].tolist() == [1]
+
+
+def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(training.image.LABELS):
+        folder = tmp_path / "cifar10" / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(60):
+            pixels = np.clip(rng.normal(25 * label, 10, (32, 32, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    weights = tmp_path / "weights"
+    training.image.fit(tmp_path, ignore, weights, epochs=2, held_out=40)
+    assert {path.name for path in weights.iterdir()} == {"model.safetensors", "fit.json", "log.csv"}
+    assert len((weights / "log.csv").read_text().splitlines()) == 3
+    assert json.loads((weights / "fit.json").read_text())["rows"] == 560
+    logits = training.image.load(weights)(torch.zeros(2, 3, 32, 32))
+    assert logits.shape == (2, 10)
+
+
+def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
+    (tmp_path / "sst2").mkdir()
+    lines = [f"{word} film number {i}\t{label}" for i in range(60) for word, label in (("good", 1), ("bad", 0))]
+    for file in ("train.tsv", "train_phrases.tsv", "dev.tsv"):
+        (tmp_path / "sst2" / file).write_text("\n".join(lines) + "\n")
+    weights = tmp_path / "weights"
+    training.sentiment.fit(tmp_path, ignore, weights, epochs=2, held_out=20)
+    assert {path.name for path in weights.iterdir()} == {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "fit.json",
+        "log.csv",
+    }
+    model = training.sentiment.assemble(weights)
+    rows = training.sentiment.tokenizer()([line.partition("\t")[0] for line in lines])["input_ids"]
+    logits = training.sentiment.in_batches(training.sentiment.torch_forward(model), rows)
+    accuracy = (logits.argmax(1) == torch.tensor([1, 0] * 60)).float().mean()
+    assert accuracy > 0.9
+
+
+def test_no_phrase_of_a_held_out_sentence_is_fitted_on(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a good film\t1\na bad film\t0\n")
+    (tmp_path / "train_phrases.tsv").write_text("good\t1\nbad\t0\na good film\t1\na bad film\t0\nfilm\t1\n")
+    phrases, held = training.sentiment.split(tmp_path, torch.Generator().manual_seed(0), held_out=1)
+    (sentence,) = (text for text, _ in held)
+    assert all(f" {text} " not in f" {sentence} " for text, _ in phrases)
+    assert len(phrases) == 2
+
+
+def test_the_archive_and_the_folder_of_images_are_read_alike(tmp_path: Path) -> None:
+    import tarfile
+
+    for name in ("cat", "dog"):
+        folder = tmp_path / "cifar10" / "test" / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (32, 32), "red" if name == "cat" else "blue").save(folder / "0001.jpg")
+    folder_pixels, folder_labels = training.image.read_images(tmp_path, "test")
+    packed = tmp_path / "packed" / "cifar10"
+    packed.mkdir(parents=True)
+    with tarfile.open(packed / "cifar10.tar.xz", "w:xz") as tar:
+        tar.add(tmp_path / "cifar10" / "test", "test")
+    pixels, labels = training.image.read_images(tmp_path / "packed", "test")
+    assert np.array_equal(pixels, folder_pixels)
+    assert labels.tolist() == folder_labels.tolist() == [3, 5]
+
+
+def test_other_labels_are_an_error() -> None:
+    labels = np.zeros(500)
+    assert check_labels(labels, labels) == {"inputs": 500, "different_labels": 0}
+    with pytest.raises(TrainingError, match="1 of 500"):
+        check_labels(labels, np.eye(1, 500)[0])
+    with pytest.raises(TrainingError, match="too few"):
+        check_labels(labels[:499], labels[:499])
+
+
+def test_other_probabilities_are_an_error() -> None:
+    probabilities = np.full((500, 2), 0.5)
+    assert check_probabilities(probabilities, probabilities + 9e-5)["largest_difference"] == pytest.approx(9e-5)
+    with pytest.raises(TrainingError, match="differ"):
+        check_probabilities(probabilities, probabilities + 2e-4)
+    with pytest.raises(TrainingError, match="differ"):
+        check_probabilities(probabilities, probabilities * np.nan)
+
+
+def test_the_inputs_digest_changes_with_the_data_but_not_between_runs(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = store.inputs_digest("image", tmp_path)
+    assert first == store.inputs_digest("image", tmp_path)
+    assert first != store.inputs_digest("image", None)
+    (tmp_path / "b").write_text("2")
+    assert first != store.inputs_digest("image", tmp_path)
+    assert store.inputs_digest("image", None) != store.inputs_digest("sentiment", None)
