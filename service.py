@@ -43,7 +43,7 @@ Routes = type(
     name="tiffin",
     image=image,
     workers=settings.workers,
-    # The service answers 504 itself; BentoML's own time-out is the last resort. Each request leaves a
+    # The edge answers 504; BentoML's own time-out is the last resort. Each request leaves a
     # timer until it is over, so it is short.
     traffic={"timeout": settings.timeout_seconds + 5},
     # Costs 370 microseconds a request.
@@ -57,7 +57,6 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
 
     def __init__(self) -> None:
         self.predictors = predictors
-        self.timeout_seconds = settings.timeout_seconds
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
@@ -99,4 +98,10 @@ system = system_app(
     document=lambda: Tiffin.openapi_spec.asdict(),
 )
 # BentoML itself answers its clients' request for the schema, and the files of the page.
-Tiffin.add_asgi_middleware(Edge, system=system, endpoints=endpoints(), passed_on=("/schema.json", "/static_content/"))
+Tiffin.add_asgi_middleware(
+    Edge,
+    system=system,
+    endpoints=endpoints(),
+    passed_on=("/schema.json", "/static_content/"),
+    timeout_seconds=settings.timeout_seconds,
+)

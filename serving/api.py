@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -15,7 +13,7 @@ from starlette.responses import Response
 
 import models
 from models.model import InvalidInputError, Route
-from serving.errors import Problem, error_response, unprocessable
+from serving.errors import Problem, unprocessable
 from serving.predictor import Predictor
 
 
@@ -23,7 +21,6 @@ class Answers:
     """What the API methods need of the service that they are part of."""
 
     predictors: dict[str, Predictor]
-    timeout_seconds: float
 
 
 def api_methods(names: Iterable[str], timeout_seconds: float) -> dict[str, Any]:
@@ -46,12 +43,9 @@ def route_method(name: str, route: Route) -> Any:
         predictor = self.predictors[name]
         request = route.request.model_construct(**fields)
         try:
-            async with asyncio.timeout(self.timeout_seconds):
-                answer: BaseModel = await getattr(predictor.model, route.name)(request, predictor.infer)
+            answer: BaseModel = await getattr(predictor.model, route.name)(request, predictor.infer)
         except InvalidInputError as error:
             return unprocessable([Problem(loc=list(error.location), msg=str(error), type=error.kind)])
-        except TimeoutError:
-            return error_response(HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {self.timeout_seconds:g} seconds")
         return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
 
     method.__name__ = f"{name}_{route.name}"

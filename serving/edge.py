@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -41,17 +42,23 @@ class Edge:
 
     Requests to unknown paths, with the wrong method, too large, of a wrong media type or with an
     unreadable form never reach BentoML. What it answers with an error is brought into the form of
-    `ErrorBody`. `system` answers GET requests to `endpoints`, BentoML those to paths that start with
-    one of `passed_on`.
+    `ErrorBody`. What takes longer than `timeout_seconds` is given up. `system` answers GET requests to
+    `endpoints`, BentoML those to paths that start with one of `passed_on`.
     """
 
     def __init__(
-        self, app: ASGIApp, system: ASGIApp, endpoints: Mapping[str, Endpoint], passed_on: tuple[str, ...]
+        self,
+        app: ASGIApp,
+        system: ASGIApp,
+        endpoints: Mapping[str, Endpoint],
+        passed_on: tuple[str, ...],
+        timeout_seconds: float,
     ) -> None:
         self.app = app
         self.system = system
         self.endpoints = endpoints
         self.passed_on = passed_on
+        self.timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, by the app or without it."""
@@ -61,17 +68,20 @@ class Edge:
         started = time.perf_counter()
         answer = Answer(send)
         try:
-            refusal = await self.pass_on(scope, receive, answer)
-            if refusal is not None:
-                await refusal(scope, receive, answer.send_through)
+            async with asyncio.timeout(self.timeout_seconds):
+                refusal = await self.pass_on(scope, receive, answer)
         except ClientGoneError:
             return
+        except TimeoutError:
+            refusal = error_response(
+                HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {self.timeout_seconds:g} seconds"
+            )
         except Exception:
             # It must not leave: nothing outside answers the client, which would wait for the time-out.
             log.exception("%s %s failed", scope["method"], scope["path"])
-            if answer.status is None:
-                failure = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
-                await failure(scope, receive, answer.send_through)
+            refusal = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
+        if refusal is not None and answer.status is None:
+            await refusal(scope, receive, answer.send_through)
         route = scope["path"] if scope["path"] in self.endpoints else "other"
         metrics.requests.labels(route, str(answer.status)).inc()
         metrics.request_seconds.labels(route).observe(time.perf_counter() - started)

@@ -8,13 +8,13 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
-import bentoml.metrics
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from serving import metrics
 from serving.errors import ErrorBody, error_response
 from serving.predictor import Predictor
 
@@ -79,8 +79,8 @@ def system_app(
             return json_response({"status": "ready"})
         return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "not every model has loaded and answered yet")
 
-    async def metrics(_: Request) -> Response:
-        content = await run_in_threadpool(bentoml.metrics.generate_latest)
+    async def metrics_endpoint(_: Request) -> Response:
+        content = await run_in_threadpool(metrics.exposition)
         return PlainTextResponse(content, media_type="text/plain; version=0.0.4")
 
     return Starlette(
@@ -89,7 +89,7 @@ def system_app(
             Route("/docs.json", docs_endpoint),
             *(Route(path, health) for path in ("/health", "/healthz", "/livez")),
             Route("/readyz", readiness),
-            Route("/metrics", metrics),
+            Route("/metrics", metrics_endpoint),
             *(info(name) for name in names),
         ]
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,14 +39,22 @@ def serving(
     cwd: Path = ROOT,
     python: str = sys.executable,
 ) -> Iterator[str]:
-    """Address of a server process that is ready; it is ended by its process id."""
+    """Address of a server process that is ready; it is ended by its process id.
+
+    It shares the models and Bentos of `home` but has a home of its own, since two servers of one home
+    would empty each other's folder of metrics.
+    """
+    own = Path(tempfile.mkdtemp(prefix="tiffin-home-"))
+    for folder in ("models", "bentos"):
+        (home / folder).mkdir(exist_ok=True)
+        (own / folder).symlink_to(home / folder)
     port = free_port()
-    log = home / f"server-{port}.log"
+    log = own / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [python, "-m", "bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)],
             cwd=cwd,
-            env={**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **(env or {})},
+            env={**os.environ, "BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True", **(env or {})},
             stdout=output,
             stderr=output,
         )
@@ -59,6 +69,7 @@ def serving(
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+        shutil.rmtree(own)
 
 
 def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import bentoml
@@ -16,6 +17,7 @@ from PIL import Image
 
 import models
 from models.segmentation import VARIABLES
+from tests.conftest import serving
 
 TUMOUR = {
     "concavity_mean": 0.3001,
@@ -255,6 +257,15 @@ def test_metrics_are_in_prometheus_text_format(client: httpx.Client) -> None:
     assert 'tiffin_requests_total{route="/breast_cancer/predict",status="200"}' in response.text
 
 
+def test_metrics_add_up_over_workers(store: Path) -> None:
+    with serving(store, {"MODELS": "breast_cancer", "WORKERS": "2"}) as address:
+        for _ in range(40):  # each on a connection of its own, so that both workers get some
+            assert httpx.post(f"{address}/breast_cancer/predict", json=TUMOUR).status_code == 200
+        for _ in range(10):
+            text = httpx.get(f"{address}/metrics").text
+            assert 'tiffin_requests_total{route="/breast_cancer/predict",status="200"} 40.0' in text
+
+
 def test_page_is_swagger_ui_and_its_files_are_there(client: httpx.Client) -> None:
     page = client.get("/")
     assert "SwaggerUIBundle" in page.text
@@ -299,6 +310,14 @@ def test_bentoml_client_can_send_a_picture(server: str, tmp_path: Any) -> None:
     file.write_bytes(photo())
     with bentoml.SyncHTTPClient(server) as client:
         assert client.image_predict(image_file=file)["Label"]
+        assert len(client.image_infer(items=[file, file])) == 2
+
+
+def test_bentoml_client_can_send_a_file_of_rows(server: str, tmp_path: Any) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(csv_file([ROW, OTHER_ROW]))
+    with bentoml.SyncHTTPClient(server) as client:
+        assert len(client.segmentation_uploadfile(file=file)["predicted_class"]) == 2
 
 
 def test_same_input_gives_the_same_answer_alone_and_in_a_batch(client: httpx.Client) -> None:

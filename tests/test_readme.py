@@ -59,7 +59,9 @@ def with_iris(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     for name in ("models", "serving", "training", "requirements"):
         shutil.copytree(ROOT / name, project / name)
     shutil.copy(ROOT / "service.py", project)
-    files = re.findall(r"^`(models/iris\.py|training/iris\.py)`\n\n```python\n(.*?)```", README, re.DOTALL | re.MULTILINE)
+    files = re.findall(
+        r"^`(models/iris\.py|training/iris\.py)`\n\n```python\n(.*?)```", README, re.DOTALL | re.MULTILINE
+    )
     assert [path for path, _ in files] == ["models/iris.py", "training/iris.py"]
     for path, content in files:
         (project / path).write_text(content)

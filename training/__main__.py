@@ -18,7 +18,7 @@ from rich.table import Table
 
 import models
 from training import store
-from training.trained import TrainingError
+from training.trained import TrainingError, require
 
 
 def arguments() -> argparse.Namespace:
@@ -54,6 +54,7 @@ def make(name: str, options: argparse.Namespace, progress: Progress) -> tuple[be
     def report(step: str, done: float) -> None:
         progress.update(task, completed=done, step=step)
 
+    require(Path(__file__).parent / f"{name}.py", f"what makes {name}")
     # Imported only now: torch and transformers take seconds that a run with nothing to do is spared.
     module = importlib.import_module(f"training.{name}")
     started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +25,11 @@ async def bad_request(_: Request) -> Response:
     return JSONResponse({"error": "1 validation error", "detail": detail}, status_code=400)
 
 
+async def hang(_: Request) -> Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 async def busy(_: Request) -> Response:
     return PlainTextResponse("busy", status_code=503, headers={"Retry-After": "3"})
 
@@ -35,10 +41,11 @@ def client() -> Iterator[TestClient]:
             Route("/echo", echo, methods=["POST"]),
             Route("/bad", bad_request, methods=["POST"]),
             Route("/busy", busy, methods=["POST"]),
+            Route("/hang", hang, methods=["POST"]),
         ]
     )
     system = Starlette(routes=[Route("/health", lambda _: PlainTextResponse("system"))])
-    endpoints = {path: Endpoint("POST", max_body_bytes=100) for path in ("/echo", "/fail", "/bad", "/busy")}
+    endpoints = {path: Endpoint("POST", max_body_bytes=100) for path in ("/echo", "/fail", "/bad", "/busy", "/hang")}
     endpoints["/health"] = Endpoint("GET")
 
     async def fallible(scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,7 +53,7 @@ def client() -> Iterator[TestClient]:
             raise RuntimeError("secret")
         await app(scope, receive, send)
 
-    edge = Edge(fallible, system, endpoints, passed_on=("/static/",))
+    edge = Edge(fallible, system, endpoints, passed_on=("/static/",), timeout_seconds=0.2)
     with TestClient(edge, raise_server_exceptions=False) as client:
         yield client
 
@@ -76,6 +83,12 @@ def test_an_error_keeps_its_status_and_retry_after(client: TestClient) -> None:
     assert response.status_code == 503
     assert response.headers["retry-after"] == "3"
     assert response.json() == {"error": "service unavailable", "detail": []}
+
+
+def test_what_takes_too_long_is_504(client: TestClient) -> None:
+    response = client.post("/hang", content=b"{}")
+    assert response.status_code == 504
+    assert response.json() == {"error": "not answered within 0.2 seconds", "detail": []}
 
 
 def test_a_body_over_the_limit_does_not_reach_the_app(client: TestClient) -> None:
