@@ -101,21 +101,29 @@ def json_response(content: Any) -> Response:
 
 
 def complete(document: Document, names: list[str]) -> Document:
-    """BentoML's OpenAPI document with the answers that the edge gives and the routes of `system_app`."""
+    """BentoML's OpenAPI document with the errors of the edge and the routes of `system_app`, grouped by model."""
+    # BentoML derives a class of this name from each of our schemas; through JSON, statuses become text.
+    document = json.loads(json.dumps(document).replace("IODescriptor", ""))
     schemas = document["components"]["schemas"]
+    for unused in ("TaskStatusResponse", "InvalidArgument", "NotFound", "InternalServerError"):
+        del schemas[unused]
     error = ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= error.pop("$defs")
     schemas["ErrorBody"] = error
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
     errors = {status: {"description": text, "content": content} for status, text in ERRORS.items()}
-    for path in document["paths"].values():
-        if "post" in path:
-            success = {status: answer for status, answer in path["post"]["responses"].items() if status == "200"}
-            path["post"]["responses"] = success | errors
+    for path, methods in document["paths"].items():
+        if "post" in methods:
+            post = methods["post"]
+            post["responses"] = {"200": post["responses"]["200"]} | errors
+            post["tags"] = [path.split("/")[1]]
+            post["summary"] = post.pop("description")
     for name in names:
         document["paths"][f"/{name}/info"] = get_path(name, f"What is known of the model {name}.")
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
-    document["info"] = {"title": "Tiffin", "version": document["info"]["version"], "description": DESCRIPTION}
+    document["tags"] = [{"name": name} for name in [*names, "Infrastructure"]]
+    version = document["info"]["version"]
+    document["info"] = {"title": "Tiffin", "version": version, "description": DESCRIPTION}
     return document
 
 

@@ -278,7 +278,9 @@ def test_every_route_is_documented(client: httpx.Client) -> None:
     paths = answer(client.get("/docs.json"))["paths"]
     for name in models.names():
         for route in ("predict", "infer"):
-            assert "post" in paths[f"/{name}/{route}"]
+            post = paths[f"/{name}/{route}"]["post"]
+            assert set(post["responses"]) == {"200", "400", "413", "415", "422", "503", "504"}
+            assert post["tags"] == [name]
         assert "get" in paths[f"/{name}/info"]
     assert {"/segmentation/uploadfile", "/health", "/livez", "/readyz", "/metrics"} <= set(paths)
 
