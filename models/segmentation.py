@@ -357,13 +357,19 @@ def json_rows(text: str) -> Iterator[Mapping[str, Any]]:
 def csv_chunks(file: io.BufferedReader) -> Iterator[Columns]:
     """Columns of a UTF-8 CSV file with a header; an empty cell is missing."""
     lines = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
+
+    def rows(width: int) -> Iterator[list[str]]:
+        """The lines that are not empty, each of `width` cells."""
+        for line in filter(None, lines):
+            if len(line) != width:
+                raise invalid(f"line {lines.line_num} has {len(line)} cells, the header has {width}", "csv")
+            yield line
+
     try:
         header = next(lines, [])
         wanted = {name: i for i, name in enumerate(header) if name in TEXT_COLUMNS}
-        while chunk := [line for line in islice(lines, CHUNK_ROWS) if line]:
-            for line in chunk:
-                if len(line) != len(header):
-                    raise invalid(f"line {lines.line_num} or one shortly before it has not {len(header)} cells", "csv")
+        complete = rows(len(header))
+        while chunk := list(islice(complete, CHUNK_ROWS)):
             yield {name: [line[i] or None for line in chunk] for name, i in wanted.items()}
     except (csv.Error, UnicodeDecodeError) as error:
         raise invalid("the file is not JSON, Parquet or UTF-8 CSV", "csv") from error

@@ -435,6 +435,11 @@ def test_a_damaged_parquet_file_is_no_fault_of_the_server(client: httpx.Client, 
     assert upload(client, bytes(content)).status_code in (200, 422)
 
 
+def test_the_faulty_line_of_a_csv_file_is_named(client: httpx.Client) -> None:
+    (problem,) = problems(upload(client, b"x1,x2\n1,2\n\n3\n4,5\n"), 422)
+    assert problem["msg"] == "line 4 has 1 cells, the header has 2"
+
+
 def test_nan_in_parquet_is_missing(client: httpx.Client) -> None:
     first, second = upload(client, parquet(x91=[float("nan"), None])).json()["class_probability"]
     assert first == second

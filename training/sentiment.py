@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ BASE = "sentence-transformers/all-MiniLM-L6-v2"
 LABELS = ("NEGATIVE", "POSITIVE")
 WEIGHTS = Path(__file__).parent / "weights" / "sentiment"
 
-EPOCHS = 4
+EPOCHS = 3
 BATCH = 64
 VALIDATION = 500
 
@@ -63,9 +64,14 @@ def split(folder: Path, generator: torch.Generator, held_out: int) -> tuple[Exam
     sentences = read_texts(folder / "train.tsv")
     order = torch.randperm(len(sentences), generator=generator).tolist()
     held = [sentences[i] for i in order[:held_out]]
-    held_text = "\n".join(f" {text} " for text, _ in held)
+    held_words = "\n".join(words(text) for text, _ in held)
     phrases = read_texts(folder / "train_phrases.tsv")
-    return [(text, label) for text, label in phrases if f" {text} " not in held_text], held
+    return [(text, label) for text, label in phrases if words(text) not in held_words], held
+
+
+def words(text: str) -> str:
+    """The words of a text between spaces; sentences and their phrases differ in punctuation."""
+    return f" {' '.join(re.findall('[a-z0-9]+', text))} "
 
 
 def batches(lengths: list[int], generator: torch.Generator) -> Iterator[list[int]]:
@@ -171,7 +177,7 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
         task_type="SEQ_CLS",
         r=16,
         lora_alpha=32,
-        lora_dropout=0.05,
+        lora_dropout=0.1,
         target_modules=["query", "key", "value", "dense"],
     )
     model: Any = get_peft_model(base_model(), config)
@@ -179,7 +185,7 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=1e-3, total_steps=epochs * steps, pct_start=0.06, anneal_strategy="linear"
+        optimizer, max_lr=7e-4, total_steps=epochs * steps, pct_start=0.06, anneal_strategy="linear"
     )
     log = io.StringIO()
     table = csv.writer(log, lineterminator="\n")
