@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
-from models.model import Array, Infer, Model, route
+from models.model import Array, Infer, Model, clipped, route
 
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
@@ -60,7 +60,8 @@ class BreastCancer(Model[Array]):
     @classmethod
     @override
     def items(cls, inputs: Sequence[Measurements]) -> Array:
-        return np.array([[getattr(row, name) for name in FEATURES] for row in inputs], dtype=np.float32)
+        rows = np.array([[getattr(row, name) for name in FEATURES] for row in inputs])
+        return clipped(rows).astype(np.float32)
 
     @override
     def preprocess(self, item: Array) -> dict[str, Array]:

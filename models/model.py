@@ -39,6 +39,12 @@ class LabelScore(BaseModel):
     score: float
 
 
+def clipped(values: Array) -> Array:
+    """The values, NaN included, between -1e30 and 1e30: as float32 they stay finite when scaled and added."""
+    bounded: Array = np.clip(values, -1e30, 1e30)
+    return bounded
+
+
 def softmax(logits: Array) -> Array:
     """Probabilities float64 of logits (..., labels): the last axis sums to 1."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)

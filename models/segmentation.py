@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, Ty
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict, override
 
-from models.model import Array, Infer, InvalidInputError, Model, route
+from models.model import Array, Infer, InvalidInputError, Model, clipped, route
 
 MAX_ROWS = 10_000
 MAX_UPLOAD_ROWS = 100_000
@@ -157,7 +157,7 @@ def features(columns: Mapping[str, Sequence[Any]]) -> Array:
         if category:
             matrix[:, i] = 0 if values is None else [value == category for value in values]
         else:
-            matrix[:, i] = np.nan if values is None else np.array(values, dtype=np.float64)
+            matrix[:, i] = np.nan if values is None else clipped(np.array(values, dtype=np.float64))
     return matrix
 
 

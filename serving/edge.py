@@ -217,10 +217,7 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def check_form(headers: Headers, body: bytes, files: frozenset[str]) -> Response | None:
-    """The refusal of a form that cannot be read or whose files are not files.
-
-    BentoML would answer the first with a 500 and download the address that it takes the second for.
-    """
+    """The refusal of a form that cannot be read or that BentoML would fail on or take for something else."""
 
     async def stream() -> AsyncIterator[bytes]:
         yield body
@@ -230,11 +227,26 @@ async def check_form(headers: Headers, body: bytes, files: frozenset[str]) -> Re
     except (MultiPartException, KeyError, UnicodeError) as error:
         message = error.message if isinstance(error, MultiPartException) else "it cannot be read"
         return error_response(HTTPStatus.BAD_REQUEST, f"the body is not a valid form: {message}")
-    problems = []
-    for name, value in form.multi_items():
-        if name in files and not isinstance(value, UploadFile):
-            problems.append(Problem(loc=[name], msg="Input should be a file with a filename", type="file_type"))
-        elif isinstance(value, UploadFile) and len((value.filename or "").encode()) > MAX_FILENAME_BYTES:
-            problems.append(Problem(loc=[name], msg="The filename is too long", type="filename_too_long"))
+    problems = [problem for name, value in form.multi_items() if (problem := form_problem(name, value, files))]
     await form.close()
     return unprocessable(problems) if problems else None
+
+
+def form_problem(name: str, value: UploadFile | str, files: frozenset[str]) -> Problem | None:
+    """What is wrong with a field of a form, where the fields `files` are to be files and no others."""
+    if isinstance(value, UploadFile):
+        if name not in files:
+            return Problem(loc=[name], msg="Input should not be a file", type="unexpected_file")
+        if len((value.filename or "").encode()) > MAX_FILENAME_BYTES:
+            return Problem(loc=[name], msg="The filename is too long", type="filename_too_long")
+        return None
+    if name in files:
+        # BentoML would take it for an address and download that.
+        return Problem(loc=[name], msg="Input should be a file with a filename", type="file_type")
+    try:
+        json.loads(value)
+    except json.JSONDecodeError:
+        return None  # taken as text
+    except (ValueError, RecursionError):
+        return Problem(loc=[name], msg="Input is nested too deeply or a number too long", type="json_invalid")
+    return None

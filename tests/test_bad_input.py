@@ -127,7 +127,9 @@ def test_extra_fields_are_ignored(client: httpx.Client) -> None:
 
 def test_a_huge_number_is_answered(client: httpx.Client) -> None:
     assert client.post("/breast_cancer/predict", json=changed(TUMOUR, area_se=1e300)).status_code == 200
-    assert client.post("/segmentation/predict", json={"data": [{"x91": 1e300}]}).status_code == 200
+    body = {"data": [{"x91": 1e300, "x53": 1e300}, {"x91": -1e300, "x12": 1e308}]}
+    for probability in client.post("/segmentation/predict", json=body).json()["class_probability"]:
+        assert 0 <= probability <= 1
 
 
 JSON_ROUTES = ["/sentiment/predict", "/breast_cancer/predict", "/segmentation/predict", "/sentiment/infer"]
@@ -200,12 +202,25 @@ def test_text_in_place_of_a_file_is_422(client: httpx.Client, path: str, field: 
     assert (problem["loc"], problem["type"]) == ([field], "file_type")
 
 
+@pytest.mark.parametrize("path", FORM_ROUTES)
+@pytest.mark.parametrize("field", ["other", "with_resize"])
+def test_a_file_in_another_field_is_422(client: httpx.Client, path: str, field: str) -> None:
+    (problem,) = problems(client.post(path, files={field: ("a", b"\xff\x00")}), 422)
+    assert (problem["loc"], problem["type"]) == ([field], "unexpected_file")
+
+
+@pytest.mark.parametrize("value", [NESTED, "1" * 5_000, "\ud7ff", "a" * 100_000, "1e999", "NaN"])
+def test_odd_text_in_another_field_is_no_fault_of_the_server(client: httpx.Client, value: str) -> None:
+    assert classify(client, photo(), other=value).status_code in (200, 422)
+    problems(classify(client, photo(), with_resize=value), 422)
+
+
 @pytest.mark.parametrize(
     ("path", "field"),
     [("/image/predict", "image_file"), ("/image/infer", "items"), ("/segmentation/uploadfile", "file")],
 )
 def test_a_missing_file_is_422(client: httpx.Client, path: str, field: str) -> None:
-    (problem,) = problems(client.post(path, files={"other": ("a", b"a")}), 422)
+    (problem,) = problems(client.post(path, files={"other": (None, "a")}), 422)
     assert (problem["loc"], problem["type"]) == ([field], "missing")
 
 

@@ -94,6 +94,23 @@ def test_it_answers_like_the_checkout_without_training_libraries(
         assert memory_of(address) < 600 * 2**20
 
 
+STARTED = """
+import asyncio, sys, service
+asyncio.run(service.Tiffin().start())
+assert len(service.predictors) == 4
+print(sorted({"torch", "transformers", "sklearn", "pandas", "pyarrow"} & set(sys.modules)))
+"""
+
+
+def test_serving_imports_no_training_library_where_there_is_one(store: Path) -> None:
+    env = {**os.environ, "BENTOML_HOME": str(store)}
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def memory_of(address: str) -> int:
     """Resident bytes of the processes that serve at the address."""
     port = address.rpartition(":")[2]

@@ -216,7 +216,8 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
         head.weight.div_(divisor)
         head.bias.div_(divisor)
     model.peft_config["default"].base_model_name_or_path = BASE
-    model.save_pretrained(weights)
+    # Otherwise it asks the hub whether the base model's vocabulary has changed.
+    model.save_pretrained(weights, save_embedding_layers=False)
     (weights / "README.md").unlink()  # an empty template
     (weights / "log.csv").write_text(log.getvalue(), encoding="utf-8")
     fitted = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import training.image
@@ -57,8 +59,6 @@ def test_force_makes_a_model_again_with_the_same_metrics(store: Path, tmp_path: 
 
 def metrics(folder: Path) -> dict[str, float]:
     """The metrics in an entry's metadata."""
-    import yaml
-
     found: dict[str, float] = yaml.safe_load((folder / "model.yaml").read_text())["metadata"]["metrics"]
     return found
 
@@ -85,8 +85,6 @@ def test_missing_data_fails_with_its_path_and_saves_nothing(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["breast_cancer", "image", "segmentation", "sentiment"])
 def test_metadata_tells_how_a_model_was_made(store: Path, name: str) -> None:
-    import yaml
-
     metadata: dict[str, Any] = yaml.safe_load((entry(store, name) / "model.yaml").read_text())["metadata"]
     assert metadata["metrics"]
     assert metadata["parity"]["inputs"] >= 500
@@ -162,7 +160,7 @@ def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
     for file in ("train.tsv", "train_phrases.tsv", "dev.tsv"):
         (tmp_path / "sst2" / file).write_text("\n".join(lines) + "\n")
     weights = tmp_path / "weights"
-    training.sentiment.fit(tmp_path, ignore, weights, epochs=2, held_out=20)
+    training.sentiment.fit(tmp_path, ignore, weights, epochs=10, held_out=20)
     assert {path.name for path in weights.iterdir()} == {
         "adapter_model.safetensors",
         "adapter_config.json",
@@ -186,8 +184,6 @@ def test_no_phrase_of_a_held_out_sentence_is_fitted_on(tmp_path: Path) -> None:
 
 
 def test_the_archive_and_the_folder_of_images_are_read_alike(tmp_path: Path) -> None:
-    import tarfile
-
     for name in ("cat", "dog"):
         folder = tmp_path / "cifar10" / "test" / name
         folder.mkdir(parents=True)
