@@ -122,7 +122,7 @@ def complete(document: Document, names: list[str]) -> Document:
         document["paths"][f"/{name}/info"] = get_path(name, f"What is known of the model {name}.")
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
     document["tags"] = [{"name": name} for name in [*names, "Infrastructure"]]
-    version = document["info"]["version"]
+    version = document["info"]["version"].replace("None", "development")  # that of the Bento
     document["info"] = {"title": "Tiffin", "version": version, "description": DESCRIPTION}
     return document
 

@@ -14,7 +14,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 import bentoml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 import models
 from training import store
@@ -70,7 +70,7 @@ def main() -> int:
     """Make the models; exit code 1 when one fails."""
     options = arguments()
     console = Console()
-    table = Table("model", "version", "result", "metric", "value")
+    table = Table("model", "version", "result", Column("metric", overflow="fold"), "value")
     failed = False
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:

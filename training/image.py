@@ -193,7 +193,7 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
     fitted = {
         "rows": len(images),
         "digest": digest([pixels.tobytes(), classes.tobytes()]),
-        "validation_accuracy": validation,
+        "validation_accuracy": round(validation, 4),
     }
     (weights / "fit.json").write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
 

@@ -128,7 +128,7 @@ def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
         metrics={
             "auc": auc,
             "accuracy": float(((exported > 0.5) == test_classes).mean()),
-            "largest_coefficient_distance_in_standard_errors": worst,
+            "largest_coefficient_z": worst,
         },
         parity=check_labels(original > THRESHOLD, exported > THRESHOLD) | check_probabilities(original, exported),
     )

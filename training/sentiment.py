@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,10 @@ def tokenizer() -> Any:
 
 def base_model() -> Any:
     """The encoder with an untrained head of two labels."""
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # that the head is untrained is no news
+    # That the head is untrained is no news, nor are names that transformers deprecates and peft uses.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     names = dict(enumerate(LABELS))
     return AutoModelForSequenceClassification.from_pretrained(
         encoder_folder(), num_labels=len(LABELS), id2label=names, label2id={name: i for i, name in names.items()}
@@ -223,8 +227,8 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
     fitted = {
         "rows": len(rows),
         "digest": digest(text.encode() + b"\t%d" % label for text, label in phrases),
-        "validation_accuracy": accuracy,
-        "temperature": divisor,
+        "validation_accuracy": round(accuracy, 4),
+        "temperature": round(divisor, 4),
     }
     (weights / "fit.json").write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
 

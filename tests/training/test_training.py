@@ -101,7 +101,7 @@ def test_metadata_tells_how_a_model_was_made(store: Path, name: str) -> None:
 def test_segmentation_agrees_with_its_published_figures(store: Path) -> None:
     found = metrics(entry(store, "segmentation"))
     assert found["auc"] == pytest.approx(0.80, abs=0.01)
-    assert found["largest_coefficient_distance_in_standard_errors"] <= 4
+    assert found["largest_coefficient_z"] <= 4
 
 
 def test_segmentation_is_fitted_on_text_and_missing_values() -> None:
