@@ -28,7 +28,7 @@ image = bentoml.images.Image(
     base_image="python:3.11-slim", distro="none", python_version="3.11", lock_python_packages=False
 ).python_packages(*(line for line in requirements if line and not line.startswith("#")))
 
-# The routes of every model to be served, and every model of the project to be packed into the Bento.
+# The routes of the models to be served, and these models, to be packed into the Bento.
 Routes = type(
     "Routes",
     (Answers,),

@@ -6,7 +6,7 @@ from typing import Any
 
 from models.model import Model
 
-__all__ = ["Model", "find", "names"]
+__all__ = ["Model", "check", "find", "names"]
 
 
 def names() -> list[str]:
@@ -14,10 +14,16 @@ def names() -> list[str]:
     return sorted(module.name for module in iter_modules(__path__) if module.name != "model")
 
 
-def find(name: str) -> type[Model[Any]]:
-    """The class of the model `name`; KeyError that lists the known names when there is none."""
+def check(name: str) -> str:
+    """`name` if there is such a model; ValueError that lists the known names otherwise."""
     if name not in names():
-        raise KeyError(f"no model {name!r}; models/ has {', '.join(names())}")
+        raise ValueError(f"no model {name!r}; models/ has {', '.join(names())}")
+    return name
+
+
+def find(name: str) -> type[Model[Any]]:
+    """The class of the model `name`; ValueError when there is none."""
+    check(name)
     defined = [
         value
         for value in vars(import_module(f"models.{name}")).values()

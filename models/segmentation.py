@@ -54,6 +54,8 @@ VARIABLES = (
     "x58",
     "x56",
 )
+# The columns that they are made of.
+USED = tuple(dict.fromkeys(name.partition("_")[0] for name in VARIABLES))
 NUMERIC = tuple(name for name in VARIABLES if "_" not in name)
 CATEGORICAL = ("x5", "x31", "x81", "x82")
 COLUMNS = tuple(f"x{i}" for i in range(100))
@@ -163,8 +165,7 @@ def features(columns: Mapping[str, Sequence[Any]]) -> Array:
 
 def row_features(rows: Sequence[Row]) -> Array:
     """`features` of validated rows."""
-    used = dict.fromkeys(variable.partition("_")[0] for variable in VARIABLES)
-    return features({name: [row.get(name) for row in rows] for name in used})
+    return features({name: [row.get(name) for row in rows] for name in USED})
 
 
 class Segmentation(Model[Array]):

@@ -114,13 +114,13 @@ class Edge:
             return error_response(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {endpoint.max_body_bytes:,} bytes"
             )
-        if not body and not endpoint.files:
-            # BentoML would take it for an empty object.
-            return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
         if endpoint.files:
             refusal = await check_form(headers, body, endpoint.files)
             if refusal is not None:
                 return refusal
+        elif not body:
+            # BentoML would take it for an empty object.
+            return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
         await self.app(scope, replay(body, receive), answer.send)
         return None
 

@@ -47,10 +47,4 @@ class Settings(BaseSettings):
     def split_names(cls, value: object) -> object:
         """The names in 'a, b' as a list; each must be a model of this project."""
         names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-        known = models.names()
-        if isinstance(names, list):
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"no model {name!r}; models/ has {', '.join(known)}")
-            return list(dict.fromkeys(names))
-        return names
+        return list(dict.fromkeys(map(models.check, names))) if isinstance(names, list) else names

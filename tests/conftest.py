@@ -86,9 +86,14 @@ def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) 
 
 
 def train(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run `python -m training` with a model store of its own."""
+    """Run `python -m training` with the BentoML home `home`."""
+    return run_python(home, "-m", "training", *arguments, cwd=cwd)
+
+
+def run_python(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run Python with the BentoML home `home`."""
     return subprocess.run(
-        [sys.executable, "-m", "training", *arguments],
+        [sys.executable, *arguments],
         cwd=cwd,
         env={**os.environ, "BENTOML_HOME": str(home)},
         capture_output=True,
@@ -96,6 +101,12 @@ def train(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.Completed
         timeout=600,
         check=False,
     )
+
+
+def newest(home: Path, name: str) -> Path:
+    """Folder of the newest store entry of a model."""
+    folder = home / "models" / name
+    return folder / (folder / "latest").read_text().strip()
 
 
 @pytest.fixture(scope="session")

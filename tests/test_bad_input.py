@@ -11,11 +11,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from tests.test_contract import ROW, TUMOUR, classify, photo
+from tests.test_contract import ROW, TUMOUR, classify, photo, saved, written
 
 JSON = {"content-type": "application/json"}
 NESTED = "[" * 100_000 + "]" * 100_000
@@ -259,12 +258,6 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
 NOT_IMAGES = {
     "empty": b"",
     "text": b"not an image",
@@ -391,9 +384,7 @@ def upload(client: httpx.Client, content: bytes) -> httpx.Response:
 
 
 def parquet(**columns: Any) -> bytes:
-    file = io.BytesIO()
-    pa.parquet.write_table(pa.table(columns), file)
-    return file.getvalue()
+    return written(pa.table(columns))
 
 
 BAD_FILES = [

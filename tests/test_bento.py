@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -14,22 +13,14 @@ import psutil
 import pytest
 
 import models
-from tests.conftest import ROOT, serving
+from tests.conftest import ROOT, newest, run_python, serving, train
 from tests.test_contract import ROW, TUMOUR, answer, classify, photo
 
 
 @pytest.fixture(scope="module")
 def bento(store: Path) -> Path:
     """Folder of a newly built Bento."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
-        cwd=ROOT,
-        env={**os.environ, "BENTOML_HOME": str(store)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_python(store, "-m", "bentoml", "build", "--output", "tag")
     assert done.returncode == 0, done.stderr
     version = re.search(r"tiffin:(\w+)", done.stdout)
     assert version, done.stdout
@@ -55,8 +46,7 @@ def test_it_holds_code_and_licence_only(bento: Path) -> None:
 def test_it_names_the_newest_version_of_every_model(bento: Path, store: Path) -> None:
     text = (bento / "bento.yaml").read_text(encoding="utf-8")
     for name in models.names():
-        version = (store / "models" / name / "latest").read_text().strip()
-        assert f"{name}:{version}" in text
+        assert f"{name}:{newest(store, name).name}" in text
 
 
 def test_its_requirements_are_pinned_and_need_no_training_library(bento: Path) -> None:
@@ -69,8 +59,7 @@ def test_its_requirements_are_pinned_and_need_no_training_library(bento: Path) -
 
 def test_no_model_is_a_pickle(bento: Path, store: Path) -> None:
     for name in models.names():
-        version = (store / "models" / name / "latest").read_text().strip()
-        suffixes = {path.suffix for path in (store / "models" / name / version).iterdir()}
+        suffixes = {path.suffix for path in newest(store, name).iterdir()}
         assert suffixes <= {".onnx", ".json", ".yaml"}
 
 
@@ -103,10 +92,7 @@ print(sorted({"torch", "transformers", "sklearn", "pandas", "pyarrow"} & set(sys
 
 
 def test_serving_imports_no_training_library_where_there_is_one(store: Path) -> None:
-    env = {**os.environ, "BENTOML_HOME": str(store)}
-    done = subprocess.run(
-        [sys.executable, "-c", STARTED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_python(store, "-c", STARTED)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -125,17 +111,9 @@ def test_it_serves_its_own_version_of_a_model_when_the_store_has_a_newer_one(
 ) -> None:
     home = tmp_path / "home"
     subprocess.run(["cp", "-r", str(store), str(home)], check=True, timeout=60)
-    packed = (home / "models" / "breast_cancer" / "latest").read_text().strip()
-    copy = subprocess.run(
-        [sys.executable, "-m", "training", "breast_cancer", "--force"],
-        cwd=ROOT,
-        env={**os.environ, "BENTOML_HOME": str(home)},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert copy.returncode == 0
-    assert (home / "models" / "breast_cancer" / "latest").read_text().strip() != packed
+    packed = newest(home, "breast_cancer").name
+    assert train(home, "breast_cancer", "--force").returncode == 0
+    assert newest(home, "breast_cancer").name != packed
     with serving(home, {"MODELS": "breast_cancer"}, bento="tiffin:latest", cwd=tmp_path) as address:
         assert httpx.get(f"{address}/breast_cancer/info").json()["version"] == f"breast_cancer:{packed}"
 

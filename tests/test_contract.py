@@ -44,8 +44,13 @@ def photo(form: str = "PNG", size: tuple[int, int] = (32, 32)) -> bytes:
     """A picture with some structure."""
     x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
     pixels = np.stack([x, y, 255 - x], axis=2).astype(np.uint8)
+    return saved(Image.fromarray(pixels), form)
+
+
+def saved(image: Image.Image, form: str, **options: Any) -> bytes:
+    """The file of an image."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, form)
+    image.save(file, form, **options)
     return file.getvalue()
 
 
@@ -147,8 +152,13 @@ def csv_file(rows: list[dict[str, Any]]) -> bytes:
 
 
 def parquet_file(rows: list[dict[str, Any]]) -> bytes:
+    return written(pa.Table.from_pylist(rows))
+
+
+def written(table: Any) -> bytes:
+    """The Parquet file of a table."""
     file = io.BytesIO()
-    pa.parquet.write_table(pa.Table.from_pylist(rows), file)
+    pa.parquet.write_table(table, file)
     return file.getvalue()
 
 

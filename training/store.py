@@ -55,18 +55,13 @@ def inputs_digest(name: str, data: Path | None) -> str:
     return digest(parts)
 
 
-def latest(name: str) -> bentoml.Model | None:
-    """The newest store entry of a model."""
+def current(name: str, inputs: str) -> bentoml.Model | None:
+    """The newest store entry of a model if it was made from these inputs."""
     try:
-        return bentoml.models.get(name)
+        entry = bentoml.models.get(name)
     except NotFound:
         return None
-
-
-def current(name: str, inputs: str) -> bentoml.Model | None:
-    """The newest entry if it was made from these inputs."""
-    entry = latest(name)
-    return entry if entry and entry.info.metadata.get("inputs_digest") == inputs else None
+    return entry if entry.info.metadata.get("inputs_digest") == inputs else None
 
 
 def metrics(entry: bentoml.Model) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,21 @@ def digest(parts: Iterable[bytes]) -> str:
     for part in parts:
         total.update(len(part).to_bytes(8, "big") + part)
     return total.hexdigest()
+
+
+def write_record(weights: Path, epochs: Sequence[tuple[float, float]], fitted: dict[str, Any]) -> None:
+    """How weights were fitted, beside them: loss and validation accuracy per epoch, and what `read_record` gives."""
+    with (weights / "log.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["epoch", "loss", "validation_accuracy"])
+        table.writerows([i, f"{loss:.4f}", f"{accuracy:.4f}"] for i, (loss, accuracy) in enumerate(epochs))
+    (weights / "fit.json").write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(weights: Path) -> dict[str, Any]:
+    """What is known of the fit of committed weights: rows, digest, validation accuracy and more."""
+    record: dict[str, Any] = json.loads((weights / "fit.json").read_text(encoding="utf-8"))
+    return record
 
 
 def open_graph(graph: bytes) -> Callable[[dict[str, Array]], Array]:

@@ -19,22 +19,15 @@ import training.image
 import training.sentiment
 from models.breast_cancer import EXAMPLE, FEATURES
 from models.segmentation import VARIABLES, checked, features
-from tests.conftest import train
+from tests.conftest import newest, train
 from training import segmentation, store
 from training.trained import TrainingError, check_labels, check_probabilities, open_graph
-
-LATEST = re.compile(r"│ (\w+)\s+│ (\w+)\s+│ (kept|made)")
 
 
 def ignore(step: str, done: float) -> None:
     """Take a report of progress."""
     assert step
     assert 0 <= done <= 1
-
-
-def entry(store: Path, name: str) -> Path:
-    """Folder of the newest entry of a model."""
-    return store / "models" / name / (store / "models" / name / "latest").read_text().strip()
 
 
 def test_a_second_run_makes_nothing(store: Path) -> None:
@@ -49,12 +42,12 @@ def test_a_second_run_makes_nothing(store: Path) -> None:
 def test_force_makes_a_model_again_with_the_same_metrics(store: Path, tmp_path: Path, name: str) -> None:
     done = train(tmp_path, name)
     assert done.returncode == 0, done.stdout + done.stderr
-    first = entry(tmp_path, name)
+    first = newest(tmp_path, name)
     assert train(tmp_path, name, "--force").returncode == 0
-    second = entry(tmp_path, name)
+    second = newest(tmp_path, name)
     assert first != second
     assert metrics(first) == pytest.approx(metrics(second), abs=1e-3)
-    assert metrics(first) == pytest.approx(metrics(entry(store, name)), abs=1e-3)
+    assert metrics(first) == pytest.approx(metrics(newest(store, name)), abs=1e-3)
 
 
 def metrics(folder: Path) -> dict[str, float]:
@@ -85,7 +78,7 @@ def test_missing_data_fails_with_its_path_and_saves_nothing(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["breast_cancer", "image", "segmentation", "sentiment"])
 def test_metadata_tells_how_a_model_was_made(store: Path, name: str) -> None:
-    metadata: dict[str, Any] = yaml.safe_load((entry(store, name) / "model.yaml").read_text())["metadata"]
+    metadata: dict[str, Any] = yaml.safe_load((newest(store, name) / "model.yaml").read_text())["metadata"]
     assert metadata["metrics"]
     assert metadata["parity"]["inputs"] >= 500
     assert metadata["parity"]["different_labels"] == 0
@@ -99,7 +92,7 @@ def test_metadata_tells_how_a_model_was_made(store: Path, name: str) -> None:
 
 
 def test_segmentation_agrees_with_its_published_figures(store: Path) -> None:
-    found = metrics(entry(store, "segmentation"))
+    found = metrics(newest(store, "segmentation"))
     assert found["auc"] == pytest.approx(0.80, abs=0.01)
     assert found["largest_coefficient_z"] <= 4
 
@@ -130,7 +123,7 @@ def test_coefficients_far_from_the_published_ones_are_an_error() -> None:
 
 
 def test_breast_cancer_is_good_enough_and_right_about_the_example(store: Path) -> None:
-    folder = entry(store, "breast_cancer")
+    folder = newest(store, "breast_cancer")
     assert metrics(folder)["accuracy"] >= 0.93
     graph = onnxruntime.InferenceSession(folder / "model.onnx")
     row = np.array([[EXAMPLE[name] for name in FEATURES]], dtype=np.float32)
