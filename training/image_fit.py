@@ -1,0 +1,142 @@
+"""Fitting the image classifier on CIFAR-10."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from models.model import Array
+from training import fitting
+from training.image import LABELS, MEAN, STD, WEIGHTS, Classifier, read_images
+from training.trained import Report, digest
+
+EPOCHS = 36
+PATIENCE = 10
+BATCH = 256
+VALIDATION = 2_500
+
+
+def decode(files: list[bytes]) -> Array:
+    """Pixels uint8 (n, 32, 32, 3) of image files of that size."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+
+
+def normalise(pixels: Array) -> Tensor:
+    """uint8 (n, h, w, 3) -> float32 (n, 3, h, w) with the training set's mean 0 and deviation 1."""
+    scaled = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Random horizontal flip, shift by up to 4 pixels and a blanked 8 x 8 square: shape unchanged.
+
+    The numbers are drawn from a generator of the CPU, so that a GPU fits on the same images.
+    """
+    n, channels, height, width = images.shape
+
+    def draw(choices: int) -> Tensor:
+        return torch.randint(0, choices, (n, 1), generator=generator).to(images.device)
+
+    flipped, top, left, hole_top, hole_left = (draw(choices) for choices in (2, 9, 9, height - 7, width - 7))
+    y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    in_rows, in_columns = (y >= hole_top) & (y < hole_top + 8), (x >= hole_left) & (x < hole_left + 8)
+    hole = in_rows[:, :, None] & in_columns[:, None, :]
+    padded = functional.pad(images, (4, 4, 4, 4), mode="reflect")
+    rows, columns = top + y, left + torch.where(flipped == 1, width - 1 - x, x)
+    image = torch.arange(n, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    shifted = padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    return shifted.masked_fill(hole[:, None], 0.0)
+
+
+def batches(n: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Index batches of one shuffled epoch; an incomplete last batch is dropped."""
+    order = torch.randperm(n, generator=generator)
+    for start in range(0, n - BATCH + 1, BATCH):
+        yield order[start : start + BATCH]
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (n, labels) of normalised images, in inference mode."""
+    model.eval()
+    return torch.cat([model(part) for part in torch.split(images, 250)])
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Share of images whose highest logit is their label."""
+    return float((logits_of(model, images).argmax(1) == labels).float().mean())
+
+
+def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCHS, held_out: int = VALIDATION) -> None:
+    """Fit the network on the training images of `data/cifar10` and write its averaged weights to `weights`.
+
+    Validated on training images that are kept back, never on test images; one line per epoch goes to `log.csv`.
+    """
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    files, names = read_images(data, "train")
+    pixels, classes = decode(files), np.array([LABELS.index(name) for name in names])
+    where = fitting.device()
+    order = torch.randperm(len(pixels), generator=generator)
+    images, labels = normalise(pixels)[order].to(where), torch.from_numpy(classes)[order].to(where)
+    held_images, held_labels = images[:held_out], labels[:held_out]
+    images, labels = images[held_out:], labels[held_out:]
+
+    model = Classifier().to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moving_average = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=moving_average, use_buffers=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    steps = len(images) // BATCH
+    schedule = fitting.schedule(optimizer, epochs * steps, warm_up=0.05, decay=0.5)
+
+    def epoch(number: int) -> tuple[float, float]:
+        model.train()
+        total = 0.0
+        for step, index in enumerate(batches(len(images), generator), start=1):
+            x = augment(images[index], generator).to(memory_format=torch.channels_last)
+            with torch.autocast(where.type, dtype=torch.bfloat16):
+                logits = model(x)
+            loss = functional.cross_entropy(logits.float(), labels[index], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(model)
+            total += loss.item()
+            report(f"epoch {number + 1} of {epochs}", (number + step / steps) / epochs)
+        return total / steps, accuracy(average, held_images, held_labels)
+
+    rows = digest([pixels.tobytes(), classes.tobytes()])
+    log = fitting.run_epochs(
+        epoch,
+        epochs=epochs,
+        patience=PATIENCE,
+        model=average,
+        others={"model": model, "optimizer": optimizer, "schedule": schedule},
+        generator=generator,
+        checkpoint=weights.with_suffix(".checkpoint"),
+        inputs=digest([rows.encode(), f"{epochs} {BATCH} {held_out} {model}".encode()]),
+    )
+    write_weights(average.module, weights)
+    fitting.write_record(weights, log, rows=len(images), digest=rows)
+    weights.with_suffix(".checkpoint").unlink()
+
+
+def write_weights(model: nn.Module, weights: Path) -> None:
+    """Save the parameters and buffers as float16, half the size; accuracy is the same."""
+    weights.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: value.half().contiguous() if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+    }
+    save_file(state, weights / "model.safetensors")
