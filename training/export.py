@@ -10,6 +10,9 @@ import onnx
 
 from training.trained import TrainingError
 
+# The first with an operator for attention, which onnxruntime runs as one fused kernel.
+OPSET = 23
+
 if TYPE_CHECKING:
     import torch
 
@@ -53,6 +56,7 @@ def torch_to_onnx(
             dynamic_shapes=dynamic,
             input_names=list(inputs),
             output_names=[output],
+            opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )

@@ -1,0 +1,72 @@
+"""`python -m training bench [model ...]`: speed of our networks' graphs, as ratios to eager PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from models.model import Array
+from training.network import Network
+from training.served import pad, serve
+from training.trained import open_graph
+
+NETWORKS = ("image", "sentiment")
+BATCHES = (1, 8, 32)
+THREADS = (1, 2)
+ROUNDS = 5
+
+Batch = dict[str, Array]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure each network and print a table."""
+    console = Console()
+    for name in NETWORKS:
+        if name not in options.models:
+            continue
+        network, items, shipped = importlib.import_module(f"training.{name}").bench()
+        console.print(measure(network, items, shipped))
+    return 0
+
+
+def measure(network: Network, items: Sequence[Any], shipped: str) -> Table:
+    """Items per second of PyTorch and of both graphs, in the same run, by threads and batch."""
+    float32 = network.export()
+    graphs = {"float32": float32, "int8": network.quantize(float32)}
+    with serve(network.name, float32, network.files) as served:
+        inputs = [served.model.preprocess(item) for item in items]
+    inputs.sort(key=lambda arrays: sum(array.size for array in arrays.values()))
+    columns = [f"{form}{' (shipped)' if form == shipped else ''}" for form in graphs]
+    table = Table("threads", "batch", "PyTorch, items/s", *columns, title=f"{network.name}: ratios to PyTorch")
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        runs: list[Callable[[Batch], Array]] = [network.forward]
+        runs += [open_graph(graph, threads) for graph in graphs.values()]
+        for size in BATCHES:
+            batches = [
+                {key: pad([arrays[key] for arrays in inputs[i : i + size]]) for key in inputs[0]}
+                for i in range(0, len(inputs), size)
+            ]
+            seconds = [[elapsed(run, batches) for run in runs] for _ in range(ROUNDS)]
+            first, *others = (statistics.median(column) for column in zip(*seconds, strict=True))
+            table.add_row(
+                str(threads), str(size), f"{len(inputs) / first:.0f}", *(f"{first / other:.2f}" for other in others)
+            )
+    return table
+
+
+def elapsed(run: Callable[[Batch], Array], batches: Sequence[Batch]) -> float:
+    """Seconds that all batches take, after one to warm up."""
+    run(batches[0])
+    started = time.perf_counter()
+    for batch in batches:
+        run(batch)
+    return time.perf_counter() - started

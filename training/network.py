@@ -1,0 +1,51 @@
+"""From a torch network to what lies in the store: exported, compared with the original, quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.model import Array, softmax
+from training.served import serve
+from training.trained import Report, check_labels, check_probabilities, compare_quantized
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is to be served under `name`.
+
+    `forward` gives the original's logits (n, labels) of a batch of the graph's inputs, `reference`
+    those of items as they are sent, prepared by the framework's own means. `export` makes the
+    float32 graph, `quantize` an int8 one of it. `files` lie beside the graph, `items` (500 or more)
+    are what the graph is compared with the original on.
+    """
+
+    name: str
+    forward: Callable[[dict[str, Array]], Array]
+    reference: Callable[[Sequence[Any]], Array]
+    export: Callable[[], bytes]
+    quantize: Callable[[bytes], bytes]
+    files: dict[str, bytes]
+    items: Sequence[Any]
+
+
+def make_graph(network: Network, quantized: bool, report: Report) -> tuple[bytes, dict[str, float]]:
+    """The graph to be served and how far it is from the original; TrainingError when the export is not faithful."""
+    report("exporting", 0.2)
+    exported = network.export()
+    report("comparing", 0.4)
+    original = softmax(network.reference(network.items))
+    probabilities = outputs(network, exported)
+    parity = check_labels(original.argmax(1), probabilities.argmax(1)) | check_probabilities(original, probabilities)
+    if not quantized:
+        return exported, parity
+    report("quantizing", 0.6)
+    graph = network.quantize(exported)
+    return graph, parity | compare_quantized(probabilities, outputs(network, graph))
+
+
+def outputs(network: Network, graph: bytes) -> Array:
+    """Probabilities (n, labels) that a graph gives to the network's items as they would be served."""
+    with serve(network.name, graph, network.files) as served:
+        return softmax(served.outputs(network.items))
