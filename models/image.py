@@ -63,6 +63,9 @@ class ImageClassifier(Model[Upload]):
         self.labels: list[str] = settings["labels"]
         self.size: tuple[int, int] = (settings["width"], settings["height"])
         self.resample = Image.Resampling[settings["resample"]]
+        # Length to which the shorter side is brought before the middle is cut out; without it the whole is resized.
+        self.shortest_edge: int | None = settings.get("shortest_edge")
+        self.input_name: str = settings.get("input", "pixel_values")
         # (pixel / 255 - mean) / std, folded into one multiplication and one addition.
         std = np.array(settings["std"], dtype=np.float32)
         self.scale = 1 / (255 * std)
@@ -87,17 +90,27 @@ class ImageClassifier(Model[Upload]):
     @override
     def preprocess(self, item: Upload) -> dict[str, Array]:
         image = decode(item.data)
-        if image.size != self.size:
-            if not item.resize:
-                raise InvalidInputError(
-                    f"the image is {image.width} x {image.height} pixels, the model takes "
-                    f"{self.size[0]} x {self.size[1]}; send with_resize=true to resize it",
-                    ("image_file",),
-                    "image_size",
-                )
-            image = image.resize(self.size, self.resample)
+        if item.resize:
+            image = self.resized(image)
+        elif image.size != self.size:
+            raise InvalidInputError(
+                f"the image is {image.width} x {image.height} pixels, the model takes "
+                f"{self.size[0]} x {self.size[1]}; send with_resize=true to resize it",
+                ("image_file",),
+                "image_size",
+            )
         pixels = np.asarray(image, dtype=np.float32) * self.scale + self.shift
-        return {"pixel_values": pixels.transpose(2, 0, 1)}
+        return {self.input_name: pixels.transpose(2, 0, 1)}
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        """The image in the model's input size."""
+        if self.shortest_edge is None:
+            return image.resize(self.size, self.resample)
+        # A very long image is cut first, or it would become gigabytes when its short side is enlarged.
+        image = middle(image, *(min(side, 20 * min(image.size)) for side in image.size))
+        scale = self.shortest_edge / min(image.size)
+        width, height = (max(self.shortest_edge, int(side * scale)) for side in image.size)
+        return middle(image.resize((width, height), self.resample), *self.size)
 
     @route()
     async def predict(self, request: Picture, infer: Infer[Upload]) -> Classification:
@@ -125,6 +138,12 @@ def decode(data: bytes) -> Image.Image:
     raise InvalidInputError(
         f"the image has {pixels:,} pixels or more, at most {MAX_PIXELS:,} are allowed", ("image_file",), "image_pixels"
     )
+
+
+def middle(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The middle of the image, with black borders where it is smaller than that."""
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def rgb(image: Image.Image) -> Image.Image:
