@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test models bento lint clean
+.PHONY: help serve test models evaluate bento lint clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -16,6 +16,11 @@ serve: models ## Set up, make the models and serve them on PORT (3000)
 
 models: $(VENV)/.training ## Make the models that the store does not have yet
 	$(BIN)/python -m training
+
+evaluate: ## Measure the models in the store; DATA=DIR names the folder with sst2/ and cifar10/
+	@test -d "$(DATA)" || { echo 'make evaluate needs the folder with sst2/ and cifar10/: DATA=DIR, see README.md' >&2; exit 2; }
+	$(MAKE) models
+	$(BIN)/python -m training evaluate --data $(DATA)
 
 test: $(VENV)/.development ## Run every test
 	$(BIN)/python -m pytest

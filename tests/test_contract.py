@@ -251,6 +251,7 @@ def test_info_tells_what_is_known_of_a_model(client: httpx.Client, name: str) ->
     assert info["input_schema"]["properties"]
     assert info["output_schema"]["properties"]
     assert info["metrics"]
+    assert set(info["card"]) == {"summary", "data", "licence", "procedure", "limits", "metrics"}
     assert info["training_data"]["rows"] > 0
     assert info["training_data"]["digest"].startswith("sha256:")
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
-from tests.conftest import ROOT, serving, train
+from tests.conftest import ROOT, newest, serving, train
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLES = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
@@ -88,6 +89,27 @@ def test_the_added_model_has_every_route_and_only_it_is_served(with_iris: tuple[
     assert "/iris/predict" in httpx.get(f"{address}/docs.json").json()["paths"]
     assert httpx.post(f"{address}/sentiment/predict", json={"text": ["a"]}).status_code == 404
     assert httpx.get(f"{address}/sentiment/info").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "image", "segmentation", "sentiment"])
+def test_the_table_of_cards_shows_what_is_in_the_store(store: Path, name: str) -> None:
+    row = re.search(rf"^\| `{name}` \| .*$", README, re.MULTILINE)
+    assert row is not None
+    card = yaml.safe_load((newest(store, name) / "model.yaml").read_text())["metadata"]["card"]
+    assert f"| {card['licence']} |" in row[0]
+    figures = re.findall(r"([a-zA-Z0-9 ]+?) (\d\.\d{3}) \((\d\.\d{3}) to (\d\.\d{3})\)", row[0])
+    assert len(figures) >= 2
+    for metric, *shown in figures:
+        estimate = card["metrics"][metric.strip().replace(" ", "_")]
+        # Other processors round otherwise, which may turn one answer of many.
+        expected = [estimate[part] for part in ("value", "low", "high")]
+        assert [float(figure) for figure in shown] == pytest.approx(expected, abs=2e-3), metric
+
+
+def test_the_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[[^]]+\]\((docs/[^)]+)\)", README)
+    assert len(pictures) == 2
+    assert all((ROOT / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
 
 
 def test_the_map_names_every_folder() -> None:

@@ -7,86 +7,220 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+# Where matplotlib keeps its list of fonts.
+os.environ.setdefault("MPLCONFIGDIR", str(ROOT / ".cache" / "matplotlib"))
 
 import bentoml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 import models
 from training import store
-from training.trained import TrainingError, require
+from training.trained import Estimate, Evaluation, Report, TrainingError, require
+
+REPORTS = ROOT / "reports"
+
+Metrics = dict[str, Estimate]
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description=(
+            "Make models and save them to the BentoML model store. `python -m training evaluate` measures what is in "
+            "the store, `python -m training bench` the speed of our networks' graphs against PyTorch."
+        ),
+    )
     parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(models.names())}; all by default")
-    parser.add_argument("--data", type=Path, help="folder with sst2/ and cifar10/, to evaluate and to fit on")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with sst2/ and cifar10/: evaluate, fit on it")
+    parser.add_argument("--force", action="store_true", help="make models that the store already has, too")
     parser.add_argument(
         "--fit", action="store_true", help="fit the weights in training/weights anew on --data (image and sentiment)"
     )
-    parser.add_argument("--force", action="store_true", help="make models that the store already has, too")
+    own = parser.add_argument_group("a model of your own (image or sentiment)")
+    own.add_argument("--from-hub", metavar="ID", help="name on the Hugging Face hub, or folder with a saved model")
+    own.add_argument("--revision", help="commit, tag or branch on the hub; the newest by default")
+    own.add_argument("--from-onnx", type=Path, metavar="FILE", help="ONNX file of an image classifier")
+    own.add_argument("--labels", type=Path, metavar="FILE", help="its labels, a line each or JSON")
+    own.add_argument("--quantize", action="store_true", help="serve it in int8")
     options = parser.parse_args()
+    options.command = "make"
+    if options.models and options.models[0] in ("evaluate", "bench"):
+        options.command = options.models.pop(0)
+    options.own = options.from_hub is not None or options.from_onnx is not None
+    for fault in faults(options):
+        parser.error(fault)
     try:
         options.models = [models.check(name) for name in options.models] or models.names()
     except ValueError as error:
         parser.error(str(error))
-    if options.fit and options.data is None:
-        parser.error("--fit needs --data")
-    if options.data is not None and not options.data.is_dir():
-        parser.error(f"--data: no folder {options.data}")
     return options
 
 
-def make(name: str, options: argparse.Namespace, progress: Progress) -> tuple[bentoml.Model, str]:
+def faults(options: argparse.Namespace) -> list[str]:
+    """What is wrong with the options together."""
+    rules = {
+        "--fit needs --data": options.fit and options.data is None,
+        f"--data: no folder {options.data}": options.data is not None and not options.data.is_dir(),
+        "--fit, --force and models of your own do not go together": options.own and (options.fit or options.force),
+        f"{options.command} takes only models and --data": options.command != "make"
+        and (options.own or options.fit or options.force),
+        "--from-hub and --from-onnx do not go together": options.from_hub is not None and options.from_onnx is not None,
+        "--from-hub and --from-onnx need one model: image or sentiment": options.own and len(options.models) != 1,
+        "--from-onnx needs --labels": options.from_onnx is not None and options.labels is None,
+        "--labels belongs to --from-onnx": options.labels is not None and options.from_onnx is None,
+        "--revision belongs to --from-hub": options.revision is not None and options.from_hub is None,
+        "--quantize belongs to --from-hub and --from-onnx": options.quantize and not options.own,
+    }
+    return [fault for fault, broken in rules.items() if broken]
+
+
+def part_of(name: str, part: str) -> Any:
+    """The module that makes a model (part ""), fits its weights ("_fit") or takes the user's own ("_own").
+
+    Imported only when it is needed: torch and transformers take seconds that a run with nothing to do is spared.
+    """
+    require(ROOT / "training" / f"{name}.py", f"what makes {name}")
+    if not (ROOT / "training" / f"{name}{part}.py").exists():
+        raise TrainingError(f"training/{name}{part}.py is missing: {name} cannot do that")
+    return importlib.import_module(f"training.{name}{part}")
+
+
+def make(name: str, options: argparse.Namespace, report: Report) -> tuple[bentoml.Model, str]:
     """Make one model unless the store has it: its entry and what was done."""
-    task = progress.add_task(name, total=1.0, step="")
     inputs = store.inputs_digest(name, options.data)
     entry = None if options.force or options.fit else store.current(name, inputs)
     if entry is not None:
-        progress.update(task, completed=1.0, step="in the store")
-        return entry, "kept"
-
-    def report(step: str, done: float) -> None:
-        progress.update(task, completed=done, step=step)
-
-    require(Path(__file__).parent / f"{name}.py", f"what makes {name}")
-    # Imported only now: torch and transformers take seconds that a run with nothing to do is spared.
-    module = importlib.import_module(f"training.{name}")
+        report("in the store", 1.0)
+        origin = store.origin(entry)
+        return entry, f"kept, your own from {origin}; --force makes ours" if origin else "kept"
+    module = part_of(name, "")
     started = time.perf_counter()
-    if options.fit and hasattr(module, "fit"):
-        module.fit(options.data, report)
+    if options.fit and hasattr(module, "WEIGHTS"):
+        part_of(name, "_fit").fit(options.data, report)
+    trained = module.train(options.data, report)
+    if options.fit and hasattr(module, "WEIGHTS"):
+        importlib.import_module("training.fitting").record_evaluation(module.WEIGHTS, trained.evaluation)
         inputs = store.inputs_digest(name, options.data)
-    entry = store.save(name, module.train(options.data, report), inputs)
+    entry = store.save(name, trained, inputs)
+    write_pictures(name, trained.evaluation)
     report("saved", 1.0)
     return entry, f"made in {time.perf_counter() - started:.0f} s"
 
 
-def main() -> int:
-    """Make the models; exit code 1 when one fails."""
-    options = arguments()
+def make_own(name: str, options: argparse.Namespace, report: Report) -> tuple[bentoml.Model, str]:
+    """Make one model from the user's own weights."""
+    module = part_of(name, "_own")
+    started = time.perf_counter()
+    if options.from_hub is not None:
+        report("looking it up", 0.0)
+        source = module.hub.fetch(options.from_hub, options.revision)
+        trained = module.train_from_hub(source, options.quantize, options.data, report)
+    elif hasattr(module, "train_from_onnx"):
+        trained = module.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
+    else:
+        raise TrainingError(f"--from-onnx is for image models, not for {name}")
+    entry = store.save(name, trained, None)
+    write_pictures(name, trained.evaluation)
+    report("saved", 1.0)
+    return entry, f"made in {time.perf_counter() - started:.0f} s"
+
+
+def evaluate(name: str, options: argparse.Namespace, report: Report) -> tuple[bentoml.Model, Metrics]:
+    """Measure the newest store entry of a model, as it would be served."""
+    entry = store.newest(name)
+    if entry is None:
+        raise TrainingError(f"the store has no {name}; make it with: python -m training {name}")
+    module = part_of(name, "")
+    served = importlib.import_module("training.served").Served(name, Path(entry.path))
+    report("evaluating", 0.2)
+    if not hasattr(module, "evaluate"):
+        raise TrainingError(f"training/{name}.py has no evaluate()")
+    evaluation: Evaluation = module.evaluate(served, options.data)
+    if not evaluation.metrics:
+        raise TrainingError("there is nothing to measure it on without --data")
+    write_pictures(name, evaluation)
+    report("evaluated", 1.0)
+    return entry, evaluation.metrics
+
+
+def deviations(found: Metrics, card: Metrics) -> list[str]:
+    """Accuracies that lie outside of the intervals that a model's card gives."""
+    return [
+        f"{name} {estimate.value:.4f} is outside of what its card says, {card[name].low:.4f} to {card[name].high:.4f}"
+        for name, estimate in found.items()
+        if name.endswith("accuracy") and name in card and not card[name].low <= estimate.value <= card[name].high
+    ]
+
+
+def write_pictures(name: str, evaluation: Evaluation) -> None:
+    """Write an evaluation's pictures to `reports/<model>/`."""
+    for file, content in evaluation.pictures.items():
+        (REPORTS / name).mkdir(parents=True, exist_ok=True)
+        (REPORTS / name / file).write_bytes(content)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say to each model, with progress, then print a table; exit code 1 when one fails."""
     console = Console()
-    table = Table("model", "version", "result", Column("metric", overflow="fold"), "value")
-    failed = False
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    table = Table("model", "metric", "value", "95 % interval", "examples")
+    done = []
+    failures = []
+    bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
+    with Progress(*bars, console=console) as progress:
         for name in options.models:
+            report = reporter(progress, name)
             try:
-                entry, result = make(name, options, progress)
+                if options.command == "evaluate":
+                    entry, found = evaluate(name, options, report)
+                    result = "evaluated"
+                    failures += [f"{name}: {deviation}" for deviation in deviations(found, store.metrics(entry))]
+                else:
+                    entry, result = (make_own if options.own else make)(name, options, report)
+                    found = store.metrics(entry)
             except TrainingError as error:
-                failed = True
-                table.add_row(name, "", "[red]failed", str(error))
+                failures.append(f"{name}: {error}")
+                report("failed", 0.0)
                 continue
-            first = (name, str(entry.tag.version), result)
-            for metric, value in store.metrics(entry).items():
-                table.add_row(*first, metric, f"{value:.4f}")
-                first = ("", "", "")
-    console.print(table)
-    return int(failed)
+            done.append(f"{entry.tag} {result}")
+            for i, (metric, estimate) in enumerate(found.items()):
+                interval = f"{estimate.low:.4f} to {estimate.high:.4f}"
+                first = "" if i else name
+                table.add_row(first, metric, f"{estimate.value:.4f}", interval, str(estimate.examples))
+    for line in done:
+        console.print(line, highlight=False, soft_wrap=True)
+    if table.row_count:
+        console.print(table)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return int(bool(failures))
+
+
+def reporter(progress: Progress, name: str) -> Report:
+    """A function that shows a model's progress."""
+    task = progress.add_task(name, total=1.0, step="")
+
+    def report(step: str, done: float) -> None:
+        progress.update(task, completed=done, step=step)
+
+    return report
+
+
+def main() -> int:
+    """Run the command; the exit code."""
+    options = arguments()
+    if options.command == "bench":
+        bench: Callable[[argparse.Namespace], int] = importlib.import_module("training.bench").run
+        return bench(options)
+    return run(options)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import bentoml
 from bentoml.exceptions import NotFound
 
 import models
-from training.trained import Data, Trained, digest
+from training.trained import Data, Estimate, Trained, digest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
@@ -36,17 +37,18 @@ def inputs_digest(name: str, data: Path | None) -> str:
     files = [
         *sorted((ROOT / "training").glob("*.py")),
         *sorted((ROOT / "training").glob("*.json")),
+        *sorted((ROOT / "training").glob("*.tsv")),
         *sorted((ROOT / "training" / "weights" / name).glob("*")),
         ROOT / "models" / "model.py",
         ROOT / "models" / f"{name}.py",
         ROOT / "requirements" / "training.txt",
         ROOT / "requirements" / "serving.txt",
     ]
-    shared = {f"{other}.py" for other in models.names() if other != name}
+    others = tuple(f"{other}{part}.py" for other in models.names() if other != name for part in ("", "_fit", "_own"))
     parts = [
         part
         for path in files
-        if path.exists() and not (path.parent.name == "training" and path.name in shared)
+        if path.exists() and not (path.parent.name == "training" and path.name in others)
         for part in (str(path.relative_to(ROOT)).encode(), path.read_bytes())
     ]
     if data is not None:
@@ -56,21 +58,34 @@ def inputs_digest(name: str, data: Path | None) -> str:
 
 
 def current(name: str, inputs: str) -> bentoml.Model | None:
-    """The newest store entry of a model if it was made from these inputs."""
+    """The newest store entry of a model if it was made from these inputs, or is the user's own."""
+    entry = newest(name)
+    if entry is None or entry.info.metadata.get("inputs_digest") == inputs or origin(entry):
+        return entry
+    return None
+
+
+def origin(entry: bentoml.Model) -> str | None:
+    """Where a model of the user's own comes from; None of ours."""
+    found: Any = entry.info.metadata.get("origin")
+    return found and str(found["from"])
+
+
+def newest(name: str) -> bentoml.Model | None:
+    """The newest store entry of a model."""
     try:
-        entry = bentoml.models.get(name)
+        return bentoml.models.get(name)
     except NotFound:
         return None
-    return entry if entry.info.metadata.get("inputs_digest") == inputs else None
 
 
-def metrics(entry: bentoml.Model) -> dict[str, float]:
+def metrics(entry: bentoml.Model) -> dict[str, Estimate]:
     """The metrics of an entry's evaluation."""
-    found: dict[str, float] = entry.info.metadata["metrics"]  # type: ignore[assignment]
-    return found
+    card: Any = entry.info.metadata["card"]
+    return {name: Estimate(**metric) for name, metric in card["metrics"].items()}
 
 
-def save(name: str, trained: Trained, inputs: str) -> bentoml.Model:
+def save(name: str, trained: Trained, inputs: str | None) -> bentoml.Model:
     """Save a model under a new version."""
     with bentoml.models.create(
         name,
@@ -84,22 +99,37 @@ def save(name: str, trained: Trained, inputs: str) -> bentoml.Model:
     return entry
 
 
-def metadata(name: str, trained: Trained, inputs: str) -> dict[str, Any]:
-    """What is known of a model, as `GET /<model>/info` shows it."""
+def metadata(name: str, trained: Trained, inputs: str | None) -> dict[str, Any]:
+    """What is known of a model, as `GET /<model>/info` shows it; `inputs` is None of a user's own."""
     model = models.find(name)
     predict = next(route for route in model.routes() if route.name == "predict")
-    return {
+    found = {
         "framework": trained.framework,
         "labels": trained.labels,
-        "metrics": trained.metrics,
+        "metrics": {metric: estimate.value for metric, estimate in trained.evaluation.metrics.items()},
+        "card": card(trained),
         "parity": trained.parity,
         "training_data": training_data(trained.data),
-        "input_schema": without_none(predict.request.model_json_schema()),
-        "output_schema": without_none(predict.response.model_json_schema()),
+        "input_schema": predict.request.model_json_schema(),
+        "output_schema": predict.response.model_json_schema(),
         "libraries": installed(),
         "git_commit": git_commit(),
         "inputs_digest": inputs,
-        **trained.notes,
+        "origin": trained.origin or None,
+    }
+    cleaned: dict[str, Any] = without_none(found)
+    return cleaned
+
+
+def card(trained: Trained) -> dict[str, Any]:
+    """The model card (Mitchell et al. 2019, arXiv:1810.03993); metrics have 95 % intervals."""
+    return {
+        "summary": trained.summary,
+        "data": f"{trained.data.name}: {trained.data.source}",
+        "licence": trained.data.licence,
+        "procedure": trained.procedure,
+        "limits": trained.limits,
+        "metrics": {name: asdict(estimate) for name, estimate in trained.evaluation.metrics.items()},
     }
 
 
@@ -114,7 +144,8 @@ def without_none(value: Any) -> Any:
 
 def training_data(data: Data) -> dict[str, Any]:
     """The description of training data as it stands in the metadata."""
-    return {"name": data.name, "source": data.source, "rows": data.rows, "digest": f"sha256:{data.digest}"}
+    digest = data.digest and f"sha256:{data.digest}"
+    return {"name": data.name, "source": data.source, "licence": data.licence, "rows": data.rows, "digest": digest}
 
 
 def installed() -> dict[str, str]:

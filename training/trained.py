@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 
@@ -23,13 +20,36 @@ class TrainingError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A metric measured on a sample: its value, its 95 % interval and how many examples it was measured on."""
+
+    value: float
+    low: float
+    high: float
+    examples: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics by name, and PNG files by file name."""
+
+    metrics: dict[str, Estimate] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    def __or__(self, other: Evaluation) -> Evaluation:
+        """Both together."""
+        return Evaluation(self.metrics | other.metrics, self.pictures | other.pictures)
+
+
+@dataclass(frozen=True)
 class Data:
-    """The data that a model was fitted on."""
+    """The data that a model was fitted on; `rows` and `digest` are unknown of a model made elsewhere."""
 
     name: str
     source: str
-    rows: int
-    digest: str
+    licence: str
+    rows: int | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,17 +57,21 @@ class Trained:
     """A model that is ready to be saved.
 
     `graph` is an ONNX file with one output, `files` what lies beside it by name, `parity` the
-    differences to the original that it was exported from.
+    differences to the original that it was exported from. `summary`, `procedure` (how it was made)
+    and `limits` stand in its card; `origin` tells where a user's own model comes from.
     """
 
     graph: bytes
     framework: str
     labels: list[str]
     data: Data
-    metrics: dict[str, float]
+    summary: str
+    procedure: str
+    limits: list[str]
+    evaluation: Evaluation
     parity: dict[str, float]
     files: dict[str, bytes] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def digest(parts: Iterable[bytes]) -> str:
@@ -58,24 +82,15 @@ def digest(parts: Iterable[bytes]) -> str:
     return total.hexdigest()
 
 
-def write_record(weights: Path, epochs: Sequence[tuple[float, float]], fitted: dict[str, Any]) -> None:
-    """How weights were fitted, beside them: loss and validation accuracy per epoch, and what `read_record` gives."""
-    with (weights / "log.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["epoch", "loss", "validation_accuracy"])
-        table.writerows([i, f"{loss:.4f}", f"{accuracy:.4f}"] for i, (loss, accuracy) in enumerate(epochs))
-    (weights / "fit.json").write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
+def open_graph(graph: bytes | str, threads: int = 0) -> Callable[[dict[str, Array]], Array]:
+    """A function that runs a graph, given or in a file, on a batch of inputs and gives its single output.
 
-
-def read_record(weights: Path) -> dict[str, Any]:
-    """What is known of the fit of committed weights: rows, digest, validation accuracy and more."""
-    record: dict[str, Any] = json.loads((weights / "fit.json").read_text(encoding="utf-8"))
-    return record
-
-
-def open_graph(graph: bytes) -> Callable[[dict[str, Array]], Array]:
-    """A function that runs the graph on a batch of inputs and gives its single output."""
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    `threads` 0 takes all cores.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only; it warns of initializers it could drop
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def run(inputs: dict[str, Array]) -> Array:
         (output,) = session.run(None, inputs)
@@ -102,6 +117,14 @@ def check_probabilities(original: Array, exported: Array, tolerance: float = 1e-
     if not difference <= tolerance:
         raise TrainingError(f"the exported graph's probabilities differ by {difference:.2g}, more than {tolerance:g}")
     return {"largest_difference": difference}
+
+
+def compare_quantized(exported: Array, quantized: Array) -> dict[str, float]:
+    """How far probabilities (n, labels) of the quantized graph lie from those of the exported one."""
+    return {
+        "quantized_different_labels": int((exported.argmax(1) != quantized.argmax(1)).sum()),
+        "quantized_largest_difference": float(abs(exported - quantized).max()),
+    }
 
 
 def require(path: Path, what: str) -> Path:

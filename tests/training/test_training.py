@@ -14,13 +14,18 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
 
 import training.image
+import training.image_fit
 import training.sentiment
+import training.sentiment_fit
 from models.breast_cancer import EXAMPLE, FEATURES
 from models.segmentation import VARIABLES, checked, features
-from tests.conftest import newest, train
-from training import segmentation, store
+from tests.conftest import ROOT, newest, train
+from training import bench, fitting, segmentation, store
+from training.served import Served
 from training.trained import TrainingError, check_labels, check_probabilities, open_graph
 
 
@@ -52,7 +57,13 @@ def test_force_makes_a_model_again_with_the_same_metrics(store: Path, tmp_path: 
 
 def metrics(folder: Path) -> dict[str, float]:
     """The metrics in an entry's metadata."""
-    found: dict[str, float] = yaml.safe_load((folder / "model.yaml").read_text())["metadata"]["metrics"]
+    found: dict[str, float] = metadata(folder)["metrics"]
+    return found
+
+
+def metadata(folder: Path) -> dict[str, Any]:
+    """What an entry says of itself."""
+    found: dict[str, Any] = yaml.safe_load((folder / "model.yaml").read_text())["metadata"]
     return found
 
 
@@ -72,23 +83,85 @@ def test_missing_data_fails_with_its_path_and_saves_nothing(tmp_path: Path) -> N
     (tmp_path / "data").mkdir()
     done = train(tmp_path, "image", "--data", str(tmp_path / "data"))
     assert done.returncode == 1
-    assert "image data is missing" in done.stdout
+    assert "image data is missing" in done.stderr
     assert not (tmp_path / "models" / "image").exists()
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "image", "segmentation", "sentiment"])
 def test_metadata_tells_how_a_model_was_made(store: Path, name: str) -> None:
-    metadata: dict[str, Any] = yaml.safe_load((newest(store, name) / "model.yaml").read_text())["metadata"]
-    assert metadata["metrics"]
-    assert metadata["parity"]["inputs"] >= 500
-    assert metadata["parity"]["different_labels"] == 0
-    assert metadata["parity"].get("largest_difference", 0) <= 1e-4
-    assert re.fullmatch(r"sha256:[0-9a-f]{64}", metadata["training_data"]["digest"])
-    assert metadata["training_data"]["rows"] > 500
-    assert metadata["libraries"]["onnxruntime"]
-    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", metadata["git_commit"])
-    assert metadata["input_schema"]["properties"]
-    assert metadata["output_schema"]["properties"]
+    found = metadata(newest(store, name))
+    assert found["metrics"]
+    assert found["parity"]["inputs"] >= 500
+    assert found["parity"]["different_labels"] == 0
+    assert found["parity"].get("largest_difference", 0) <= 1e-4
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", found["training_data"]["digest"])
+    assert found["training_data"]["rows"] > 500
+    assert found["libraries"]["onnxruntime"]
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", found["git_commit"])
+    assert found["input_schema"]["properties"]
+    assert found["output_schema"]["properties"]
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "image", "segmentation", "sentiment"])
+def test_a_card_tells_what_a_model_is_and_how_good(store: Path, name: str) -> None:
+    found = metadata(newest(store, name))
+    card = found["card"]
+    assert all(card[part] for part in ("summary", "data", "licence", "procedure", "limits"))
+    assert "accuracy" in card["metrics"]
+    for metric, estimate in card["metrics"].items():
+        assert estimate["low"] <= estimate["value"] <= estimate["high"], metric
+        assert estimate["value"] == found["metrics"][metric]
+        assert estimate["examples"] > 0
+
+
+def test_the_learned_models_are_good_enough_to_be_used(store: Path) -> None:
+    sentiment, image = metrics(newest(store, "sentiment")), metrics(newest(store, "image"))
+    assert sentiment["accuracy"] >= 0.88
+    assert sentiment["calibration_error"] <= 0.04
+    assert image["accuracy"] >= 0.89
+
+
+def test_weights_are_small_enough_to_be_cloned() -> None:
+    for weights in (training.sentiment.WEIGHTS, training.image.WEIGHTS):
+        assert sum(path.stat().st_size for path in weights.glob("*.safetensors")) <= 4_000_000
+        assert (weights / "log.csv").exists()
+
+
+def test_hard_sentences_are_counted_by_kind(store: Path) -> None:
+    estimates = metadata(newest(store, "sentiment"))["card"]["metrics"]
+    kinds = [estimates[f"{kind}_accuracy"]["examples"] for kind in ("negation", "contrast", "irony")]
+    assert estimates["hard_sentences_accuracy"]["examples"] == sum(kinds) >= 33
+
+
+def test_int8_scores_of_our_classifier_do_not_depend_on_the_batch(store: Path) -> None:
+    served = Served("sentiment", newest(store, "sentiment"))
+    texts = ["dull", "not bad at all", "a film so loud, so long and so very pleased with itself that one leaves early"]
+    alone = np.concatenate([served.outputs([text]) for text in texts])
+    assert served.outputs(texts) == pytest.approx(alone, abs=1e-5)
+
+
+def test_evaluate_measures_what_is_in_the_store(store: Path) -> None:
+    done = train(store, "evaluate", "breast_cancer", "sentiment")
+    assert done.returncode == 0, done.stderr
+    for name, metric in (("breast_cancer", "auc"), ("sentiment", "irony_accuracy")):
+        assert f"{metrics(newest(store, name))[metric]:.4f}" in done.stdout
+    assert (ROOT / "reports" / "breast_cancer" / "roc.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_without_a_model_or_without_data_is_an_error(store: Path, tmp_path: Path) -> None:
+    done = train(tmp_path, "evaluate", "segmentation")
+    assert done.returncode == 1
+    assert "make it with: python -m training segmentation" in done.stderr
+    done = train(store, "evaluate", "image")
+    assert done.returncode == 1
+    assert "without --data" in done.stderr
+
+
+def test_evaluate_tells_when_a_model_is_worse_than_its_card(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv").write_text("a delight\t0\ndreadful\t1\n")
+    done = train(store, "evaluate", "sentiment", "--data", str(tmp_path))
+    assert done.returncode == 1
+    assert "accuracy 0.0000 is outside" in done.stderr
 
 
 def test_segmentation_agrees_with_its_published_figures(store: Path) -> None:
@@ -130,16 +203,21 @@ def test_breast_cancer_is_good_enough_and_right_about_the_example(store: Path) -
     assert graph.run(None, {"features": row})[0].tolist() == [1]
 
 
-def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
+def draw_images(data: Path) -> None:
+    """Write 60 small training images of each label."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(training.image.LABELS):
-        folder = tmp_path / "cifar10" / "train" / name
+        folder = data / "cifar10" / "train" / name
         folder.mkdir(parents=True)
         for i in range(60):
             pixels = np.clip(rng.normal(25 * label, 10, (32, 32, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{i}.jpg")
+
+
+def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
+    draw_images(tmp_path)
     weights = tmp_path / "weights"
-    training.image.fit(tmp_path, ignore, weights, epochs=2, held_out=40)
+    training.image_fit.fit(tmp_path, ignore, weights, epochs=2, held_out=40)
     assert {path.name for path in weights.iterdir()} == {"model.safetensors", "fit.json", "log.csv"}
     assert len((weights / "log.csv").read_text().splitlines()) == 3
     assert json.loads((weights / "fit.json").read_text())["rows"] == 560
@@ -147,13 +225,74 @@ def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
     assert logits.shape == (2, 10)
 
 
-def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
+def test_an_interrupted_fit_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:
+    draw_images(tmp_path)
+    training.image_fit.fit(tmp_path, ignore, tmp_path / "whole", epochs=3, held_out=40)
+
+    def interrupt(step: str, done: float) -> None:
+        if done > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.image_fit.fit(tmp_path, interrupt, tmp_path / "halves", epochs=3, held_out=40)
+    seen: list[str] = []
+    training.image_fit.fit(tmp_path, lambda step, done: seen.append(step), tmp_path / "halves", epochs=3, held_out=40)
+    assert seen[0] == "epoch 2 of 3"
+    whole, halves = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "halves"))
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    assert {path.name for path in tmp_path.iterdir()} == {"cifar10", "whole", "halves"}
+
+
+def epochs(accuracies: list[float], checkpoint: Path, patience: int) -> tuple[list[fitting.Epoch], torch.nn.Parameter]:
+    """Run epochs with these validation accuracies; the parameter is each epoch's number."""
+    parameter = torch.nn.Parameter(torch.zeros(()))
+
+    def epoch(number: int) -> tuple[float, float]:
+        torch.nn.init.constant_(parameter, number)
+        return 0.0, accuracies[number]
+
+    log = fitting.run_epochs(
+        epoch,
+        epochs=len(accuracies),
+        patience=patience,
+        model=torch.nn.ParameterList([parameter]),
+        others={},
+        generator=torch.Generator(),
+        checkpoint=checkpoint,
+        inputs="",
+    )
+    return log, parameter
+
+
+def test_fitting_ends_when_validation_no_longer_improves_and_keeps_the_best(tmp_path: Path) -> None:
+    log, parameter = epochs([0.5, 0.7, 0.6, 0.7, 0.9], tmp_path / "a", patience=2)
+    assert [epoch.accuracy for epoch in log] == [0.5, 0.7, 0.6, 0.7]
+    assert parameter == 1
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=2.0)
+    schedule = fitting.schedule(optimizer, 100, warm_up=0.1, decay=0.5)
+    rates = []
+    for _ in range(100):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[9:51] == [2.0] * 42
+    assert rates[75] == pytest.approx(1.0)
+    assert rates[99] == pytest.approx(0.04)
+
+
+def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.sentiment_fit, "BATCH", 16)
+    monkeypatch.setattr(training.sentiment_fit, "PATIENCE", 6)
     (tmp_path / "sst2").mkdir()
     lines = [f"{word} film number {i}\t{label}" for i in range(60) for word, label in (("good", 1), ("bad", 0))]
     for file in ("train.tsv", "train_phrases.tsv", "dev.tsv"):
         (tmp_path / "sst2" / file).write_text("\n".join(lines) + "\n")
     weights = tmp_path / "weights"
-    training.sentiment.fit(tmp_path, ignore, weights, epochs=10, held_out=20)
+    training.sentiment_fit.fit(tmp_path, ignore, weights, epochs=6, held_out=20)
     assert {path.name for path in weights.iterdir()} == {
         "adapter_model.safetensors",
         "adapter_config.json",
@@ -162,7 +301,7 @@ def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
     }
     model = training.sentiment.assemble(weights)
     rows = training.sentiment.tokenizer()([line.partition("\t")[0] for line in lines])["input_ids"]
-    logits = training.sentiment.in_batches(training.sentiment.torch_forward(model), rows)
+    logits = training.sentiment_fit.logits_of(model, rows, torch.device("cpu"))
     accuracy = (logits.argmax(1) == torch.tensor([1, 0] * 60)).float().mean()
     assert accuracy > 0.9
 
@@ -170,7 +309,7 @@ def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
 def test_no_phrase_of_a_held_out_sentence_is_fitted_on(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("a good film\t1\na bad film\t0\n")
     (tmp_path / "train_phrases.tsv").write_text("good\t1\nbad\t0\na good film\t1\na bad film\t0\nfilm\t1\n")
-    phrases, held = training.sentiment.split(tmp_path, torch.Generator().manual_seed(0), held_out=1)
+    phrases, held = training.sentiment_fit.split(tmp_path, torch.Generator().manual_seed(0), held_out=1)
     (sentence,) = (text for text, _ in held)
     assert all(f" {text} " not in f" {sentence} " for text, _ in phrases)
     assert len(phrases) == 2
@@ -181,14 +320,14 @@ def test_the_archive_and_the_folder_of_images_are_read_alike(tmp_path: Path) -> 
         folder = tmp_path / "cifar10" / "test" / name
         folder.mkdir(parents=True)
         Image.new("RGB", (32, 32), "red" if name == "cat" else "blue").save(folder / "0001.jpg")
-    folder_pixels, folder_labels = training.image.read_images(tmp_path, "test")
+    folder_files, folder_labels = training.image.read_images(tmp_path, "test")
     packed = tmp_path / "packed" / "cifar10"
     packed.mkdir(parents=True)
     with tarfile.open(packed / "cifar10.tar.xz", "w:xz") as tar:
         tar.add(tmp_path / "cifar10" / "test", "test")
-    pixels, labels = training.image.read_images(tmp_path / "packed", "test")
-    assert np.array_equal(pixels, folder_pixels)
-    assert labels.tolist() == folder_labels.tolist() == [3, 5]
+    files, labels = training.image.read_images(tmp_path / "packed", "test")
+    assert files == folder_files
+    assert labels == folder_labels == ["cat", "dog"]
 
 
 def test_other_labels_are_an_error() -> None:
@@ -217,3 +356,15 @@ def test_the_inputs_digest_changes_with_the_data_but_not_between_runs(tmp_path: 
     (tmp_path / "b").write_text("2")
     assert first != store.inputs_digest("image", tmp_path)
     assert store.inputs_digest("image", None) != store.inputs_digest("sentiment", None)
+
+
+def test_bench_prints_ratios_for_both_graphs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for setting, value in (("BATCHES", (1, 8)), ("THREADS", (1,)), ("ROUNDS", 1)):
+        monkeypatch.setattr(bench, setting, value)
+    network, texts, shipped = training.sentiment.bench()
+    Console(width=100).print(bench.measure(network, texts[:4], shipped))
+    printed = capsys.readouterr().out
+    assert "int8 (shipped)" in printed
+    assert len(re.findall(r"│ 1 +│ [18] +│ \d+ +│ [\d.]+ +│ [\d.]+ +│", printed)) == 2
