@@ -144,7 +144,9 @@ def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
             "Its columns are drawn independently of each other, which those of customers are not.",
         ],
         evaluation=evaluation,
-        parity=check_labels(original > THRESHOLD, exported > THRESHOLD) | check_probabilities(original, exported),
+        parity=check_labels(original > THRESHOLD, exported > THRESHOLD)
+        | check_probabilities(original, exported)
+        | {"largest_coefficient_z": worst},
     )
 
 

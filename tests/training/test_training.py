@@ -165,9 +165,9 @@ def test_evaluate_tells_when_a_model_is_worse_than_its_card(store: Path, tmp_pat
 
 
 def test_segmentation_agrees_with_its_published_figures(store: Path) -> None:
-    found = metrics(newest(store, "segmentation"))
-    assert found["auc"] == pytest.approx(0.80, abs=0.01)
-    assert found["largest_coefficient_z"] <= 4
+    found = metadata(newest(store, "segmentation"))
+    assert found["metrics"]["auc"] == pytest.approx(0.80, abs=0.01)
+    assert found["parity"]["largest_coefficient_z"] <= 4
 
 
 def test_segmentation_is_fitted_on_text_and_missing_values() -> None:
