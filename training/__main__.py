@@ -19,7 +19,7 @@ os.environ.setdefault("MPLCONFIGDIR", str(ROOT / ".cache" / "matplotlib"))
 import bentoml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 import models
 from training import store
@@ -171,7 +171,7 @@ def write_pictures(name: str, evaluation: Evaluation) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do what the options say to each model, with progress, then print a table; exit code 1 when one fails."""
     console = Console()
-    table = Table("model", "metric", "value", "95 % interval", "examples")
+    table = Table("model", Column("metric", overflow="fold"), "value", "95 % interval", "examples")
     done = []
     failures = []
     bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"), TimeElapsedColumn())

@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -22,7 +23,7 @@ from sklearn.datasets import load_sample_images
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from models.image import ImageClassifier
-from tests.conftest import newest, train
+from tests.conftest import newest, serving, train
 from training import hub
 from training.image import sample_uploads, upload
 from training.image_own import load_processor, processor_settings
@@ -185,6 +186,20 @@ def test_an_image_classifier_from_a_folder_gives_its_own_scores(
     assert served_scores(tmp_path, "image", [upload(picture) for picture in pictures]) == pytest.approx(
         logits, abs=1e-3
     )
+
+
+def test_the_server_serves_models_of_ones_own_without_a_change(distilbert: Path, resnet: Path, tmp_path: Path) -> None:
+    made(tmp_path, "sentiment", "--from-hub", str(distilbert))
+    made(tmp_path, "image", "--from-hub", str(resnet), "--quantize")
+    with serving(tmp_path, {"MODELS": "sentiment,image"}) as address:
+        answer = httpx.post(f"{address}/sentiment/predict", json={"text": TEXTS}).json()
+        found = [score["label"] for scores in answer["predictions"] for score in scores]
+        assert sorted(found) == ["NEGATIVE"] * 3 + ["POSITIVE"] * 3
+        picture = upload(Image.fromarray(load_sample_images().images[0])).data
+        answer = httpx.post(f"{address}/image/predict", files={"image_file": picture}).json()
+        assert answer["Label"].startswith("thing ")
+        assert len(answer["predictions"]) == 5
+        assert len(httpx.get(f"{address}/image/info").json()["labels"]) == 1_000
 
 
 @pytest.mark.parametrize(("name", "operator"), [("resnet", "QuantizeLinear"), ("vit", "MatMulIntegerToFloat")])
