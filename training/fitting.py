@@ -63,7 +63,8 @@ def run_epochs(
 
     Ends early when the accuracy has not risen for `patience` epochs. After each epoch `checkpoint`
     holds everything that changes: `model`, `others` and the random numbers to come. A checkpoint
-    of the same `inputs`, a digest of settings and data, is taken up; when all is done it is removed.
+    of the same `inputs`, a digest of settings and data, is taken up; the caller removes it once the
+    weights are written.
     """
     log: list[Epoch] = []
     best: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import logging
 
-from training.trained import Data, Evaluation, Trained, TrainingError
+from training.network import Network, make_graph
+from training.served import Served, serve
+from training.trained import Data, Evaluation, Report, Trained, TrainingError
 
 # Weights as safetensors cannot run code when they are loaded; older repositories have pickles only, which
 # torch loads without running code either, but under more complicated rules.
@@ -121,28 +124,34 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def trained(
-    kind: str,
-    graph: bytes,
-    framework: str,
+def train_own(
+    network: Network,
     labels: list[str],
+    framework: str,
     origin: dict[str, str],
+    evaluate: Callable[[Served, Path | None], Evaluation],
     quantized: bool,
-    evaluation: Evaluation,
-    parity: dict[str, float],
-    files: dict[str, bytes],
+    data: Path | None,
+    report: Report,
 ) -> Trained:
-    """A user's own model, of which we know what it was made from and how it does, but not how it was fitted."""
+    """A user's own model, of which we know where it comes from and how it does, but not how it was fitted.
+
+    Compared with the original, quantized when asked to, evaluated when there is data.
+    """
+    graph, parity = make_graph(network, quantized, report)
+    report("evaluating", 0.8)
+    with serve(network.name, graph, network.files) as served:
+        evaluation = evaluate(served, data)
     return Trained(
         graph=graph,
         framework=framework,
         labels=labels,
         data=Data("unknown", "see the model's own card", "see the model's own card"),
-        summary=f"{kind} {origin['from']}.",
+        summary=f"{network.name.capitalize()} classifier {origin['from']}.",
         procedure=f"Loaded from {origin['from']}, served as ONNX in {'int8' if quantized else 'float32'}.",
         limits=["See the model's own card."],
         evaluation=evaluation,
         parity=parity,
-        files=files,
+        files=network.files,
         origin=origin,
     )

@@ -27,7 +27,7 @@ from training.image import (
     torch_network,
     upload,
 )
-from training.network import Network, make_graph
+from training.network import Network
 from training.quantize import quantize
 from training.served import serve
 from training.trained import Report, Trained, TrainingError, open_graph, require
@@ -54,7 +54,7 @@ def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, r
     check_preprocessing(settings, processor)
     theirs = torch_network(model, settings, lambda images: prepare(processor, images), data)
     framework = f"transformers {type(model).__name__}"
-    return train_own(theirs, labels, framework, source.origin, quantized, data, report)
+    return hub.train_own(theirs, labels, framework, source.origin, evaluate, quantized, data, report)
 
 
 def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path | None, report: Report) -> Trained:
@@ -101,7 +101,8 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
         files=preprocess_file(settings),
         items=sample_uploads(),
     )
-    return train_own(theirs, labels, "onnx", {"from": str(path.resolve())}, quantized, data, report)
+    origin = {"from": str(path.resolve())}
+    return hub.train_own(theirs, labels, "onnx", origin, evaluate, quantized, data, report)
 
 
 def onnx_settings(path: Path, height: int, width: int) -> dict[str, Any]:
@@ -116,25 +117,6 @@ def onnx_settings(path: Path, height: int, width: int) -> dict[str, Any]:
         grown = min(size.values()) / min(settings["height"], settings["width"])
         settings["shortest_edge"] = round(settings["shortest_edge"] * grown)
     return settings | size
-
-
-def train_own(
-    network: Network,
-    labels: list[str],
-    framework: str,
-    origin: dict[str, str],
-    quantized: bool,
-    data: Path | None,
-    report: Report,
-) -> Trained:
-    """Compare, quantize when asked to, evaluate when there is data."""
-    graph, parity = make_graph(network, quantized, report)
-    report("evaluating", 0.8)
-    with serve("image", graph, network.files) as served:
-        evaluation = evaluate(served, data)
-    return hub.trained(
-        "Image classifier", graph, framework, labels, origin, quantized, evaluation, parity, network.files
-    )
 
 
 def load_processor(folder: Path) -> Any:

@@ -210,10 +210,15 @@ def read_labelled(path: Path, labels: Sequence[str]) -> tuple[list[str], Array]:
     return texts, np.array(classes)
 
 
+def hard_sentences() -> list[dict[str, str]]:
+    """Sentences of our own: kind, label and text of each."""
+    with HARD_SENTENCES.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
 def evaluate_hard_sentences(served: Served) -> Evaluation:
     """Accuracy on sentences of our own with negation, contrast or irony, together and by kind."""
-    with HARD_SENTENCES.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = hard_sentences()
     predicted = served.outputs([row["text"] for row in rows]).argmax(1)
     hits = np.array([served.model.labels[i] == row["label"] for i, row in zip(predicted, rows, strict=True)])
     kinds = np.array([row["kind"] for row in rows])
@@ -223,6 +228,4 @@ def evaluate_hard_sentences(served: Served) -> Evaluation:
 
 def bench() -> tuple[Network, list[Any], str]:
     """Our network, items to measure its speed on, and the form in which it is shipped."""
-    with HARD_SENTENCES.open(encoding="utf-8", newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file, delimiter="\t")]
-    return network(assemble(), tokenizer(), LABELS), texts, "int8"
+    return network(assemble(), tokenizer(), LABELS), [row["text"] for row in hard_sentences()], "int8"

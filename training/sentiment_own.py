@@ -7,9 +7,7 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from training import hub
-from training.network import make_graph
 from training.sentiment import evaluate, network
-from training.served import serve
 from training.trained import Report, Trained, TrainingError
 
 
@@ -26,11 +24,5 @@ def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, r
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(f"{source.identifier} has no usable tokenizer: {hub.first_line(error)}") from error
     theirs = network(model, tokenize, labels)
-    graph, parity = make_graph(theirs, quantized, report)
-    report("evaluating", 0.8)
-    with serve("sentiment", graph, theirs.files) as served:
-        evaluation = evaluate(served, data)
     framework = f"transformers {type(model).__name__}"
-    return hub.trained(
-        "Text classifier", graph, framework, labels, source.origin, quantized, evaluation, parity, theirs.files
-    )
+    return hub.train_own(theirs, labels, framework, source.origin, evaluate, quantized, data, report)
