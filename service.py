@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import signal
 from pathlib import Path
+from types import FrameType
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
@@ -12,16 +15,26 @@ import bentoml
 from starlette.routing import Route
 
 import models
+from models.model import Array
+from serving import logs, metrics, tracing
+from serving.access import ApiKeys, RateLimit
 from serving.api import Answers, api_methods, file_fields
-from serving.cache import MemoryCache
-from serving.edge import Edge, Endpoint
-from serving.errors import bentoml_log, is_server_fault
+from serving.cache import MemoryCache, PredictionCache
+from serving.edge import Edge, Endpoint, Guards
 from serving.predictor import Predictor, stored_model
+from serving.redis_cache import RedisCache
+from serving.redis_client import RedisClient
 from serving.settings import Settings
 from serving.system import system_app
 
 settings = Settings()
+redis = RedisClient(settings.redis_url, settings.redis_timeout_seconds) if settings.redis_url else None
 predictors: dict[str, Predictor] = {}
+guards = Guards(
+    ApiKeys(settings.api_keys, settings.api_keys_file),
+    RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None,
+    MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds),
+)
 
 requirements = (Path(__file__).parent / "requirements" / "serving.txt").read_text(encoding="utf-8").splitlines()
 image = bentoml.images.Image(
@@ -50,7 +63,8 @@ Routes = type(
     tracing={"excluded_urls": ".*"},
     # BentoML's metrics are labelled with whatever path was asked for; the edge keeps its own.
     metrics={"enabled": False},
-    logging={"access": {"enabled": settings.access_log}},
+    # The edge writes these lines, with the id of the request.
+    logging={"access": {"enabled": False}},
 )
 class Tiffin(Routes):  # type: ignore[misc, valid-type]
     """Trained models of different kinds behind REST routes."""
@@ -61,40 +75,81 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Load every model and have it answer once."""
-        bentoml_log.addFilter(is_server_fault)
-        cache = MemoryCache(settings.cache_max_bytes, settings.cache_ttl_seconds)
+        logs.configure(settings.access_log)
+        metrics.forget_ended_workers()
+        if settings.otel_exporter_otlp_endpoint:
+            tracing.start(str(Tiffin.bento.tag) if Tiffin.bento else "development")
+        memory: MemoryCache[Array] = MemoryCache("predictions", settings.cache_max_bytes, settings.cache_ttl_seconds)
+        shared = None
+        if redis is not None and settings.cache_ttl_seconds:
+            shared = RedisCache(redis, settings.redis_prefix, settings.cache_ttl_seconds)
+        cache = PredictionCache(memory, shared)
         for name in settings.models:
-            predictor = Predictor(name, stored_model(name, Tiffin.bento), cache, settings.session_threads)
+            predictor = Predictor(
+                name,
+                stored_model(name, Tiffin.bento),
+                cache,
+                settings.session_threads,
+                queue_items=settings.queue_items,
+                queue_seconds=settings.queue_seconds,
+                linger_seconds=settings.linger_seconds,
+            )
             await predictor.warm_up()
             predictors[name] = predictor
+            guards.runners[name] = predictor.runner
+        drain_on_sigterm(asyncio.get_running_loop())
         # What lives by now lives for good: collecting it again and again makes the slowest requests slow.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
-    def stop(self) -> None:
-        """Release the threads of the models."""
+    async def stop(self) -> None:
+        """Release the threads of the models, and the connections."""
         for predictor in predictors.values():
-            predictor.close()
+            await predictor.close()
+        if redis is not None:
+            await redis.close()
+        tracing.stop()
+
+
+def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
+    """At SIGTERM be unready at once, but end only after a time in which load balancers notice."""
+    end = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        if not guards.draining and callable(end):
+            guards.draining = True
+            loop.call_soon_threadsafe(loop.call_later, settings.shutdown_grace_seconds, end, number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
 
 
 def endpoints() -> dict[str, Endpoint]:
     """What the edge admits, by path."""
-    found = {route.path: Endpoint("GET") for route in system.routes if isinstance(route, Route)}
-    uploads = {
-        f"/{name}/{route.name}" for name in settings.models for route in models.find(name).routes() if route.upload
+    found = {
+        route.path: Endpoint("GET", open=not route.path.endswith("/info"))
+        for route in system.routes
+        if isinstance(route, Route)
     }
+    declared = {f"/{name}/{route.name}": route for name in settings.models for route in models.find(name).routes()}
     for api in Tiffin.apis.values():
-        limit = settings.max_upload_bytes if api.route in uploads else settings.max_body_bytes
-        found[api.route] = Endpoint("POST", limit, file_fields(api.input_spec))
+        route = declared.get(api.route)
+        found[api.route] = Endpoint(
+            "POST",
+            settings.max_upload_bytes if route and route.upload else settings.max_body_bytes,
+            file_fields(api.input_spec),
+            model=api.route.split("/")[1],
+            pure=route is None or route.pure,
+        )
     return found
 
 
 system = system_app(
     predictors,
     settings.models,
-    ready=lambda: len(predictors) == len(settings.models),
+    ready=lambda: len(predictors) == len(settings.models) and not guards.draining,
+    secured=guards.keys.required,
     document=lambda: Tiffin.openapi_spec.asdict(),
 )
 # BentoML itself answers its clients' request for the schema, and the files of the page.
@@ -104,4 +159,5 @@ Tiffin.add_asgi_middleware(
     endpoints=endpoints(),
     passed_on=("/schema.json", "/static_content/"),
     timeout_seconds=settings.timeout_seconds,
+    guards=guards,
 )

@@ -68,19 +68,21 @@ class Route:
     response: type[BaseModel]
     summary: str
     upload: bool
+    pure: bool
 
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[BaseModel]])
 
 
-def route(*, upload: bool = False) -> Callable[[Method], Method]:
+def route(*, upload: bool = False, pure: bool = True) -> Callable[[Method], Method]:
     """Mark `async def name(self, request: Request, infer: Infer) -> Response` as a route.
 
-    The annotations are the schemas. `upload` admits the larger bodies that files need.
+    The annotations are the schemas. `upload` admits the larger bodies that files need; `pure` says that
+    equal requests get equal answers, which may then be cached.
     """
 
     def mark(method: Method) -> Method:
-        method.__dict__["upload"] = upload
+        method.__dict__.update(upload=upload, pure=pure)
         return method
 
     return mark
@@ -139,5 +141,5 @@ class Model(ABC, Generic[Item]):
                 continue
             hints = get_type_hints(method)
             summary = (method.__doc__ or name).strip().splitlines()[0]
-            found.append(Route(name, hints["request"], hints["return"], summary, method.upload))
+            found.append(Route(name, hints["request"], hints["return"], summary, method.upload, method.pure))
         return found

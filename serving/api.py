@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import bentoml
+from bentoml.exceptions import ServiceUnavailable
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, create_model
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 import models
 from models.model import InvalidInputError, Route
-from serving.errors import Problem, unprocessable
+from serving import context, tracing
+from serving.context import own_context
+from serving.errors import Problem, overloaded, unprocessable
 from serving.predictor import Predictor
+from serving.runner import OverloadedError
 
 
 class Answers:
@@ -31,21 +36,24 @@ def api_methods(names: Iterable[str], timeout_seconds: float) -> dict[str, Any]:
     methods = {}
     for name in names:
         for route in models.find(name).routes():
-            methods[f"{name}_{route.name}"] = route_method(name, route)
+            methods[f"{name}_{route.name}"] = route_method(name, route, timeout_seconds)
         methods[f"{name}_infer"] = infer_method(name, timeout_seconds)
     return methods
 
 
-def route_method(name: str, route: Route) -> Any:
+def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     """The API method of `POST /<model>/<route>`."""
 
     async def method(self: Answers, **fields: Any) -> Response:
         predictor = self.predictors[name]
         request = route.request.model_construct(**fields)
+        infer = partial(predictor.infer, request=context.current.get() or own_context(timeout_seconds))
         try:
-            answer: BaseModel = await getattr(predictor.model, route.name)(request, predictor.infer)
+            answer: BaseModel = await getattr(predictor.model, route.name)(request, infer)
         except InvalidInputError as error:
             return unprocessable([Problem(loc=list(error.location), msg=str(error), type=error.kind)])
+        except OverloadedError as error:
+            return overloaded(error.retry_after_seconds)
         return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
 
     method.__name__ = f"{name}_{route.name}"
@@ -67,7 +75,13 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
 
     async def method(self: Answers, items: Any) -> Any:
         predictor = self.predictors[name]
-        outputs = await predictor.outputs(model.items(items))
+        # These are the items of several requests; BentoML's task for them has the context of the first it ever had.
+        context.current.set(None)
+        try:
+            with tracing.apart():
+                outputs = await predictor.outputs(model.items(items), own_context(timeout_seconds))
+        except OverloadedError as error:
+            raise ServiceUnavailable("overloaded") from error
         return [output if isinstance(output, InvalidInputError) else output.tolist() for output in outputs]
 
     method.__name__ = f"{name}_infer"

@@ -5,45 +5,87 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from http import HTTPStatus
+from typing import NamedTuple
 
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import metrics
-from serving.errors import Problem, error_response, unprocessable, validation_response
+from serving import context, metrics, tracing
+from serving.access import ApiKeys, RateLimit
+from serving.cache import MemoryCache
+from serving.context import RequestContext
+from serving.errors import error_response, overloaded, validation_response
+from serving.forms import check_form
+from serving.runner import OverloadedError, Runner
 
 log = logging.getLogger("tiffin.edge")
+access = logging.getLogger("tiffin.access")
 
-# A file's name becomes the end of a temporary file's name, which file systems limit to 255 bytes.
-MAX_FILENAME_BYTES = 200
+REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
+# Hashing a larger body, so as to look for its answer, would hold up the requests behind it.
+MAX_CACHED_BODY = 2**20
+
+# What nginx logs for a client that closed the connection before it was answered.
+CLIENT_GONE = 499
+
+RawHeaders = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What the edge admits at a path; without `files` a body is JSON, with them multipart."""
+    """What the edge admits at a path; without `files` a body is JSON, with them multipart.
+
+    `open`: for everybody, without a key and however often. `pure`: equal bodies get equal answers.
+    """
 
     method: str
     max_body_bytes: int = 0
     files: frozenset[str] = frozenset()
+    model: str = ""
+    open: bool = False
+    pure: bool = False
+
+
+class StoredAnswer(NamedTuple):
+    """What the response cache keeps."""
+
+    media_type: bytes
+    body: bytes
+
+
+@dataclass
+class Guards:
+    """What stands between a request and its answer; the worker sets it up when it starts."""
+
+    keys: ApiKeys
+    limit: RateLimit | None
+    answers: MemoryCache[StoredAnswer]
+    runners: dict[str, Runner] = field(default_factory=dict)
+    # On its way to the end; connections are not kept, so that clients go elsewhere.
+    draining: bool = False
 
 
 class ClientGoneError(Exception):
-    """The client closed the connection before its request was complete."""
+    """The client closed the connection before its request was answered."""
 
 
 class Edge:
-    """ASGI middleware: refuses what cannot succeed and gives every error the same form.
+    """ASGI middleware: refuses what cannot succeed, answers what is known, gives every error the same form.
 
-    Requests to unknown paths, with the wrong method, too large, of a wrong media type or with an
-    unreadable form never reach BentoML. What it answers with an error is brought into the form of
-    `ErrorBody`. What takes longer than `timeout_seconds` is given up. `system` answers GET requests to
-    `endpoints`, BentoML those to paths that start with one of `passed_on`.
+    Requests to unknown paths, with the wrong method, without a valid key, over the rate limit, too large,
+    of a wrong media type, with an unreadable form or for a model that is overloaded never reach BentoML,
+    nor do those whose body was answered before. What BentoML answers with an error is brought into the form
+    of `ErrorBody`. What takes longer than `timeout_seconds` is given up, and so is what nobody waits for any
+    more. `system` answers GET requests to `endpoints`, BentoML those to paths that start with one of
+    `passed_on`.
     """
 
     def __init__(
@@ -53,12 +95,16 @@ class Edge:
         endpoints: Mapping[str, Endpoint],
         passed_on: tuple[str, ...],
         timeout_seconds: float,
+        guards: Guards,
     ) -> None:
         self.app = app
         self.system = system
         self.endpoints = endpoints
         self.passed_on = passed_on
         self.timeout_seconds = timeout_seconds
+        self.guards = guards
+        self.hits = metrics.cache_lookups.labels("response", "memory", "hit")
+        self.misses = metrics.cache_lookups.labels("response", "memory", "miss")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, by the app or without it."""
@@ -66,27 +112,52 @@ class Edge:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        answer = Answer(send)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request = new_context(headers, self.timeout_seconds)
+        answer = Answer(send, request)
+        if self.guards.draining:
+            answer.extra.append((b"connection", b"close"))
+        # Each request has a task of its own, so this need not be taken back.
+        context.current.set(request)
+        with tracing.request_span(scope, headers, request.id) as span:
+            await self.answer(scope, headers, receive, answer)
+            status = answer.status or CLIENT_GONE
+            span.set_attribute("http.response.status_code", status)
+            seconds = time.perf_counter() - started
+            route = scope["path"] if scope["path"] in self.endpoints else "other"
+            metrics.count_request(route, status, answer.outcome, seconds)
+            if not access.disabled:  # within the span, so that the line tells the trace
+                access.info(
+                    "%s %s %s, %.1f ms, cache %s",
+                    scope["method"],
+                    scope["path"],
+                    status,
+                    seconds * 1000,
+                    answer.outcome,
+                )
+
+    async def answer(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, answer: Answer) -> None:
+        """Answer, with an error if need be."""
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                refusal = await self.pass_on(scope, receive, answer)
-        except ClientGoneError:
-            return
+                refusal = await self.pass_on(scope, headers, receive, answer)
         except TimeoutError:
             refusal = error_response(
                 HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {self.timeout_seconds:g} seconds"
             )
+        except ClientGoneError:
+            # BentoML's time-out waits for an answer to begin, and so does the end of the server; this reaches nobody.
+            refusal = Response(status_code=CLIENT_GONE)
         except Exception:
             # It must not leave: nothing outside answers the client, which would wait for the time-out.
             log.exception("%s %s failed", scope["method"], scope["path"])
             refusal = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
         if refusal is not None and answer.status is None:
             await refusal(scope, receive, answer.send_through)
-        route = scope["path"] if scope["path"] in self.endpoints else "other"
-        metrics.requests.labels(route, str(answer.status)).inc()
-        metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
 
-    async def pass_on(self, scope: Scope, receive: Receive, answer: Answer) -> Response | None:
+    async def pass_on(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, answer: Answer
+    ) -> Response | None:
         """Have the app answer; or return the refusal of a request that it need not see."""
         path: str = scope["path"]
         endpoint = self.endpoints.get(path)
@@ -94,69 +165,207 @@ class Edge:
         if endpoint is None:
             if not path.startswith(self.passed_on):
                 return error_response(HTTPStatus.NOT_FOUND, "no such path")
-            endpoint, app = Endpoint("GET"), self.app
+            endpoint, app = Endpoint("GET", open=True), self.app
         if scope["method"] != endpoint.method and (scope["method"], endpoint.method) != ("HEAD", "GET"):
             return error_response(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 f"{scope['method']} is not allowed here, use {endpoint.method}",
                 headers={"Allow": endpoint.method},
             )
+        if not endpoint.open and (refusal := await self.admit(scope, headers, answer)) is not None:
+            return refusal
         if endpoint.method != "POST":
             await app(scope, receive, answer.send)
             return None
 
-        headers = Headers(scope=scope)
-        expected = "multipart/form-data" if endpoint.files else "application/json"
-        if media_type(headers.get("content-type", expected)) != expected:
-            return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {expected}")
+        expected = b"multipart/form-data" if endpoint.files else b"application/json"
+        if media_type(headers.get(b"content-type", expected)) != expected:
+            return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {expected.decode()}")
         body = await read_body(headers, receive, endpoint.max_body_bytes)
         if body is None:
             return error_response(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {endpoint.max_body_bytes:,} bytes"
             )
+        answer.pure = endpoint.pure
+        if endpoint.pure and await self.answer_again(path, headers, body, answer):
+            return None
+        if (runner := self.guards.runners.get(endpoint.model)) is not None:
+            try:
+                runner.check_load(answer.request.deadline)
+            except OverloadedError as error:
+                return overloaded(error.retry_after_seconds)
         if endpoint.files:
-            refusal = await check_form(headers, body, endpoint.files)
+            refusal = await check_form(Headers(scope=scope), body, endpoint.files)
             if refusal is not None:
                 return refusal
         elif not body:
             # BentoML would take it for an empty object.
             return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
-        await self.app(scope, replay(body, receive), answer.send)
+        await self.call(scope, body, receive, answer)
         return None
+
+    async def admit(self, scope: Scope, headers: Mapping[bytes, bytes], answer: Answer) -> Response | None:
+        """The refusal of a request without a valid key or over the rate limit."""
+        guards = self.guards
+        owner = None
+        if guards.keys.required:
+            owner = guards.keys.owner(headers)
+            if owner is None:
+                return error_response(
+                    HTTPStatus.UNAUTHORIZED,
+                    "a valid API key is needed, in the header Authorization: Bearer KEY or X-API-Key: KEY",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        if guards.limit is not None:
+            allowance = await guards.limit.take(owner or (scope["client"] or ("unknown",))[0])
+            answer.extra += [(name.lower().encode(), value.encode()) for name, value in allowance.headers().items()]
+            if not allowance.allowed:
+                return error_response(
+                    HTTPStatus.TOO_MANY_REQUESTS, f"at most {guards.limit.limit} requests are allowed"
+                )
+        return None
+
+    async def answer_again(self, path: str, headers: Mapping[bytes, bytes], body: bytes, answer: Answer) -> bool:
+        """Whether the same body was answered before: then with that answer; else the answer will be kept."""
+        if len(body) > MAX_CACHED_BODY:
+            return False
+        digest = blake2b(body, digest_size=16, key=path.encode()[:64])
+        # A form's boundary, by which it is read, stands in this header.
+        digest.update(headers.get(b"content-type", b""))
+        key = digest.digest()
+        if not answer.request.no_cache:
+            known = self.guards.answers.get(key)
+            if known is not None:
+                self.hits.inc()
+                await answer.send_stored(*known)
+                return True
+            self.misses.inc()
+        if not answer.request.no_store:
+            answer.keep = (self.guards.answers, key)
+        return False
+
+    async def call(self, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
+        """Have BentoML answer, until the client is gone."""
+        # Cancelling what works for a client that is gone lets the runner drop its items.
+        task = asyncio.current_task()
+        gone = False
+
+        def leave(watch: asyncio.Task[Message]) -> None:
+            nonlocal gone
+            if watch.cancelled() or answer.complete or task is None:
+                return
+            gone = watch.exception() is not None or watch.result()["type"] == "http.disconnect"
+            if gone:
+                task.cancel()
+
+        watch = asyncio.ensure_future(receive())
+        watch.add_done_callback(leave)
+        try:
+            await self.app(scope, replay(body), answer.send)
+        except asyncio.CancelledError:
+            if not gone or task is None:
+                raise
+            task.uncancel()
+            raise ClientGoneError from None
+        finally:
+            watch.cancel()
+
+
+def new_context(headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
+    """The context of a request that comes now."""
+    given = headers.get(b"x-request-id", b"")
+    name = given.decode() if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    request = RequestContext(name, time.monotonic() + timeout_seconds)
+    if b"cache-control" in headers:
+        directives = {part.strip().lower() for part in headers[b"cache-control"].split(b",")}
+        request.no_store = b"no-store" in directives
+        request.no_cache = request.no_store or b"no-cache" in directives
+    return request
 
 
 class Answer:
     """The way of an answer to the client; errors are held back until they are complete, then rewritten."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, request: RequestContext) -> None:
         self.client = send
+        self.request = request
         self.status: int | None = None
         self.held: Message | None = None
         self.body = b""
+        self.complete = False
+        # Headers that the answer gets whatever it is.
+        self.extra: RawHeaders = [(b"x-request-id", request.id.encode())]
+        # Whether caches may know the answer, and where it is to be kept.
+        self.pure = False
+        self.keep: tuple[MemoryCache[StoredAnswer], bytes] | None = None
+        self.media_type = b""
+        self.outcome = "none"
 
     async def send_through(self, message: Message) -> None:
-        """Send as it is."""
+        """Send as it is, with the headers that every answer gets."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            message["headers"] = [*message["headers"], *self.extra]
+        elif not message.get("more_body", False):
+            self.complete = True
         await self.client(message)
 
+    async def send_stored(self, stored: StoredAnswer, age_seconds: float) -> None:
+        """Send an answer of the response cache."""
+        self.outcome = "hit"
+        headers = [
+            (b"content-type", stored.media_type),
+            (b"content-length", str(len(stored.body)).encode()),
+            (b"x-cache", b"hit"),
+            (b"age", str(int(age_seconds)).encode()),
+        ]
+        await self.send_through({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send_through({"type": "http.response.body", "body": stored.body})
+
     async def send(self, message: Message) -> None:
-        """Send a success as it is, an error in the form of `ErrorBody`."""
-        if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+        """Send a success, and keep it where it is to be kept; an error in the form of `ErrorBody`."""
+        start = message["type"] == "http.response.start"
+        if start and message["status"] >= HTTPStatus.BAD_REQUEST:
             self.held = message
-        elif self.held is None:
-            await self.send_through(message)
-        else:
+        elif self.held is not None:
             self.body += message.get("body", b"")
             if not message.get("more_body", False):
-                response = uniform(self.held["status"], self.body)
-                for name, value in Headers(raw=self.held["headers"]).items():
-                    if name in ("retry-after", "allow"):
-                        response.headers[name] = value
-                await self.send_through(
-                    {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
-                )
-                await self.send_through({"type": "http.response.body", "body": response.body})
+                await self.send_error(self.held)
+        else:
+            if self.pure:
+                self.note(message)
+            await self.send_through(message)
+
+    async def send_error(self, start: Message) -> None:
+        """Send the error that has been held back."""
+        response = uniform(start["status"], self.body)
+        for name, value in Headers(raw=start["headers"]).items():
+            if name in ("retry-after", "allow"):
+                response.headers[name] = value
+        if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers.setdefault("Retry-After", "1")
+        await self.send_through(
+            {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        )
+        await self.send_through({"type": "http.response.body", "body": response.body})
+
+    def note(self, message: Message) -> None:
+        """Tell the client what the caches did, and keep the answer once it is complete."""
+        if message["type"] == "http.response.start":
+            if message["status"] != HTTPStatus.OK:
+                self.keep = None
+            self.outcome = self.request.cache_outcome
+            self.media_type = dict(message["headers"]).get(b"content-type", b"application/json")
+            self.extra.append((b"x-cache", self.outcome.encode()))
+            if self.request.hits:
+                self.extra.append((b"age", str(int(self.request.age)).encode()))
+            return
+        if self.keep is None:
+            return
+        self.body += message.get("body", b"")
+        if not message.get("more_body", False):
+            answers, key = self.keep
+            answers.put(key, StoredAnswer(self.media_type, self.body), len(self.body), self.request.age)
 
 
 def uniform(status: int, body: bytes) -> Response:
@@ -177,15 +386,15 @@ def uniform(status: int, body: bytes) -> Response:
     return error_response(HTTPStatus(status), HTTPStatus(status).phrase.lower())
 
 
-def media_type(content_type: str) -> str:
+def media_type(content_type: bytes) -> bytes:
     """The media type of a Content-Type header, without its parameters."""
-    return content_type.partition(";")[0].strip().lower()
+    return content_type.partition(b";")[0].strip().lower()
 
 
-async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | None:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes | None:
     """The whole body, or None when it has more than `most` bytes; ClientGoneError when it ends early."""
-    declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > most:
         return None
     chunks: list[bytes] = []
     size = 0
@@ -202,51 +411,15 @@ async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | No
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A receive that gives `body` first and then what the client does."""
+def replay(body: bytes) -> Receive:
+    """A receive that gives `body` first, and then waits: the edge itself watches for the client's leaving."""
     given = False
 
     async def receive_again() -> Message:
         nonlocal given
         if given:
-            return await receive()
+            await asyncio.get_running_loop().create_future()
         given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive_again
-
-
-async def check_form(headers: Headers, body: bytes, files: frozenset[str]) -> Response | None:
-    """The refusal of a form that cannot be read or that BentoML would fail on or take for something else."""
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield body
-
-    try:
-        form = await MultiPartParser(headers, stream()).parse()  # type: ignore[arg-type]
-    except (MultiPartException, KeyError, UnicodeError) as error:
-        message = error.message if isinstance(error, MultiPartException) else "it cannot be read"
-        return error_response(HTTPStatus.BAD_REQUEST, f"the body is not a valid form: {message}")
-    problems = [problem for name, value in form.multi_items() if (problem := form_problem(name, value, files))]
-    await form.close()
-    return unprocessable(problems) if problems else None
-
-
-def form_problem(name: str, value: UploadFile | str, files: frozenset[str]) -> Problem | None:
-    """What is wrong with a field of a form, where the fields `files` are to be files and no others."""
-    if isinstance(value, UploadFile):
-        if name not in files:
-            return Problem(loc=[name], msg="Input should not be a file", type="unexpected_file")
-        if len((value.filename or "").encode()) > MAX_FILENAME_BYTES:
-            return Problem(loc=[name], msg="The filename is too long", type="filename_too_long")
-        return None
-    if name in files:
-        # BentoML would take it for an address and download that.
-        return Problem(loc=[name], msg="Input should be a file with a filename", type="file_type")
-    try:
-        json.loads(value)
-    except json.JSONDecodeError:
-        return None  # taken as text
-    except (ValueError, RecursionError):
-        return Problem(loc=[name], msg="Input is nested too deeply or a number too long", type="json_invalid")
-    return None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
-
-# BentoML's logger of exceptions, to which it also writes a traceback for every request it refuses.
-bentoml_log = logging.getLogger("bentoml._internal.server.http_app")
 
 
 def is_server_fault(record: logging.LogRecord) -> bool:
@@ -43,6 +41,15 @@ def error_response(
     """The response of an error."""
     body = ErrorBody(error=error, detail=list(problems))
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def overloaded(retry_after_seconds: float) -> JSONResponse:
+    """503 for what could not be computed in time."""
+    return error_response(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "overloaded, try again later",
+        headers={"Retry-After": str(max(1, math.ceil(retry_after_seconds)))},
+    )
 
 
 def unprocessable(problems: Sequence[Problem]) -> JSONResponse:

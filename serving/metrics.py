@@ -7,20 +7,85 @@ metrics add up.
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+import psutil
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-requests = Counter("tiffin_requests_total", "Requests answered, by route and status.", ["route", "status"])
+requests = Counter(
+    "tiffin_requests_total",
+    "Requests answered, by route, status and cache outcome (hit, partial, miss, none).",
+    ["route", "status", "cache"],
+)
 request_seconds = Histogram(
     "tiffin_request_seconds", "Seconds from a request's arrival to its answer.", ["route"], buckets=LATENCY_BUCKETS
 )
+
 inference_seconds = Histogram(
     "tiffin_inference_seconds", "Seconds of one call of a model's session.", ["model"], buckets=LATENCY_BUCKETS
 )
-cache_lookups = Counter("tiffin_cache_lookups_total", "Items looked up in the prediction cache.", ["model", "outcome"])
+batch_items = Histogram(
+    "tiffin_batch_items",
+    "Items in one call of a model's session.",
+    ["model"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096),
+)
+queue_items = Gauge("tiffin_queue_items", "Items that wait for inference.", ["model"], multiprocess_mode="livesum")
+queue_seconds = Histogram(
+    "tiffin_queue_seconds", "Seconds for which the first item of a batch waited.", ["model"], buckets=LATENCY_BUCKETS
+)
+dropped_items = Counter(
+    "tiffin_dropped_items_total",
+    "Items that were not inferred, by reason: refused, abandoned by the client, or past their deadline (expired).",
+    ["model", "reason"],
+)
+
+cache_lookups = Counter(
+    "tiffin_cache_lookups_total",
+    "Lookups by cache (response or a model), tier (memory, redis) and outcome (hit, miss).",
+    ["cache", "tier", "outcome"],
+)
+cache_bytes = Gauge("tiffin_cache_bytes", "Bytes that a cache in memory takes.", ["cache"], multiprocess_mode="livesum")
+cache_evictions = Counter("tiffin_cache_evictions_total", "Entries that had to make room for others.", ["cache"])
+redis_errors = Counter(
+    "tiffin_redis_errors_total",
+    "Faults of Redis: timeout, connection, protocol, refused commands, corrupt values, queue_full (not written).",
+    ["reason"],
+)
+redis_breaker_open = Gauge(
+    "tiffin_redis_breaker_open", "1 while Redis is passed over because it did not answer.", multiprocess_mode="livemax"
+)
+
+model_info = Gauge(
+    "tiffin_model_info", "1 for the version of each model.", ["model", "tag"], multiprocess_mode="livemax"
+)
+
+
+# Children by route, status and cache outcome: to look one up by its labels takes longer than to count.
+counted: dict[tuple[str, int, str], Any] = {}
+timed: dict[str, Any] = {}
+
+
+def count_request(route: str, status: int, cache: str, seconds: float) -> None:
+    """Count an answer."""
+    key = (route, status, cache)
+    if key not in counted:
+        counted[key] = requests.labels(route, str(status), cache)
+        timed[route] = request_seconds.labels(route)
+    counted[key].inc()
+    timed[route].observe(seconds)
+
+
+def forget_ended_workers() -> None:
+    """Drop the gauges of workers that ended without doing so themselves."""
+    for file in Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "/nonexistent")).glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def exposition() -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from bentoml.exceptions import NotFound
 
 import models
 from models.model import Array, InvalidInputError
-from serving import metrics
-from serving.cache import MemoryCache
-from serving.runner import Runner
+from serving import metrics, tracing
+from serving.cache import PredictionCache
+from serving.context import RequestContext, own_context
+from serving.runner import Job, OverloadedError, Runner
 
 
 class ModelMissingError(RuntimeError):
@@ -25,17 +27,24 @@ class ModelMissingError(RuntimeError):
 class Predictor:
     """Answers a model's items, from the cache where they are known."""
 
-    def __init__(self, name: str, stored: bentoml.Model, cache: MemoryCache, threads: int) -> None:
+    def __init__(self, name: str, stored: bentoml.Model, cache: PredictionCache, threads: int, **queue: Any) -> None:
         folder = Path(stored.path)
         self.name = name
         self.tag = str(stored.tag)
         self.model = models.find(name)(folder)
         self.info = {"name": name, "version": self.tag, **stored.info.metadata}
         self.cache = cache
-        self.runner = Runner(self.model, folder / "model.onnx", name, threads)
+        self.runner = Runner(self.model, folder / "model.onnx", name, threads, **queue)
         self.digest = blake2b(self.tag.encode() + b"\0", digest_size=16)
-        self.hits = metrics.cache_lookups.labels(name, "hit")
-        self.misses = metrics.cache_lookups.labels(name, "miss")
+        # What is being computed, by key, for all who ask for it meanwhile.
+        self.flights: dict[bytes, Job] = {}
+        self.lookups: set[asyncio.Task[None]] = set()
+        self.memory_hits, self.memory_misses, self.redis_hits, self.redis_misses = (
+            metrics.cache_lookups.labels(name, tier, outcome)
+            for tier in ("memory", "redis")
+            for outcome in ("hit", "miss")
+        )
+        metrics.model_info.labels(name, self.tag).set(1)
 
     def key(self, item: Any) -> bytes:
         """Cache key of an item: a digest of the model's tag with its version and of the item."""
@@ -43,40 +52,122 @@ class Predictor:
         digest.update(self.model.key(item))
         return digest.digest()
 
-    async def outputs(self, items: Collection[Any]) -> list[Array | InvalidInputError]:
-        """The output of each item, or why it has none; equal items are computed once."""
+    async def outputs(self, items: Collection[Any], request: RequestContext) -> list[Array | InvalidInputError]:
+        """The output of each item, or why it has none; equal items are computed once.
+
+        Raises OverloadedError when it would take too long, TimeoutError when it did.
+        """
         keys = [self.key(item) for item in items]
         found: dict[bytes, Array | InvalidInputError] = {}
+        awaited: dict[bytes, Job] = {}
         missing: dict[bytes, Any] = {}
         for key, item in zip(keys, items, strict=True):
-            if key in found or key in missing:
+            if key in found or key in awaited or key in missing:
                 continue
-            known = self.cache.get(key)
-            if known is None:
-                missing[key] = item
-            else:
-                found[key] = known
-        self.hits.inc(len(found))
-        self.misses.inc(len(missing))
+            if not request.no_cache:
+                if (known := self.cache.get(key)) is not None:
+                    found[key] = known[0]
+                    request.age = max(request.age, known[1])
+                    continue
+                if (flight := self.flights.get(key)) is not None and not flight.future.done():
+                    flight.deadline = max(flight.deadline, request.deadline)
+                    awaited[key] = flight
+                    continue
+            missing[key] = item
+        if not request.no_cache:
+            self.memory_hits.inc(len(found))
+            self.memory_misses.inc(len(missing))
+        request.hits += len(found)
+        request.misses += len(awaited) + len(missing)
         if missing:
-            for key, output in zip(missing, await self.runner.run(list(missing.values())), strict=True):
-                found[key] = output
-                if not isinstance(output, InvalidInputError):
-                    self.cache.put(key, output)
+            awaited |= self.start(missing, request)
+        if awaited:
+            await outcome_of(awaited.values())
+            for key, job in awaited.items():
+                found[key] = job.future.result()
         return [found[key] for key in keys]
 
-    async def infer(self, items: Collection[Any]) -> Array:
+    def start(self, missing: Mapping[bytes, Any], request: RequestContext) -> dict[bytes, Job]:
+        """Jobs for items that are not in memory, by key, which others may join."""
+        loop = asyncio.get_running_loop()
+        jobs = {key: Job(item, request.deadline, loop) for key, item in missing.items()}
+        if self.cache.redis is None or request.no_cache:
+            self.runner.enqueue(list(jobs.values()), request.deadline)
+        else:
+            task = loop.create_task(self.look_up(jobs, request))
+            self.lookups.add(task)
+            task.add_done_callback(self.lookups.discard)
+        if not request.no_cache:
+            self.flights |= jobs
+        store = not request.no_store
+        for key, job in jobs.items():
+            job.future.add_done_callback(lambda future, key=key, job=job: self.landed(key, job, store))  # type: ignore[misc]
+        return jobs
+
+    async def look_up(self, jobs: Mapping[bytes, Job], request: RequestContext) -> None:
+        """Ask Redis for the outputs of jobs, and put those that it does not have into the queue."""
+        with tracing.span("cache", model=self.name, items=len(jobs)):
+            known = await self.cache.get_shared(jobs)
+        self.redis_hits.inc(len(known))
+        self.redis_misses.inc(len(jobs) - len(known))
+        for key, (output, age) in known.items():
+            jobs[key].known = True
+            request.age = max(request.age, age)
+            if not jobs[key].future.done():
+                jobs[key].future.set_result(output)
+        request.hits += len(known)
+        request.misses -= len(known)
+        rest = [job for key, job in jobs.items() if key not in known]
+        try:
+            if rest:
+                self.runner.enqueue(rest, request.deadline)
+        except OverloadedError as error:
+            for job in rest:
+                if not job.future.done():
+                    job.future.set_exception(error)
+                    job.future.exception()
+
+    def landed(self, key: bytes, job: Job, store: bool) -> None:
+        """What was computed is kept."""
+        if self.flights.get(key) is job:
+            del self.flights[key]
+        future = job.future
+        if store and not job.known and not future.cancelled() and future.exception() is None:
+            output = future.result()
+            if not isinstance(output, InvalidInputError):
+                self.cache.put(key, output)
+
+    async def infer(self, items: Collection[Any], request: RequestContext) -> Array:
         """The outputs stacked, (n, ...); raises the first InvalidInputError."""
-        return np.stack([valid(output) for output in await self.outputs(items)])
+        return np.stack([valid(output) for output in await self.outputs(items, request)])
 
     async def warm_up(self) -> None:
-        """Answer the model's example once, past the cache."""
-        for output in await self.runner.run(self.model.example_items()):
-            valid(output)
+        """Answer the model's example, past the cache; the second time tells the runner its pace."""
+        for _ in range(2):
+            request = own_context(timeout_seconds=60)
+            request.no_cache = request.no_store = True
+            for output in await self.outputs(self.model.example_items(), request):
+                valid(output)
 
-    def close(self) -> None:
-        """Release the session's thread."""
+    async def close(self) -> None:
+        """End the runner's thread, and write to Redis what is to be written."""
         self.runner.close()
+        if self.cache.redis is not None:
+            await self.cache.redis.close()
+
+
+async def outcome_of(jobs: Collection[Job]) -> None:
+    """Wait until the jobs are done; a job for which nobody waits any more is cancelled."""
+    for job in jobs:
+        job.waiters += 1
+    try:
+        # Awaiting a future itself would cancel it for all when one of those who wait is cancelled.
+        await asyncio.wait([job.future for job in jobs])
+    finally:
+        for job in jobs:
+            job.waiters -= 1
+            if not job.waiters:
+                job.future.cancel()  # without effect on what is done
 
 
 def valid(output: Array | InvalidInputError) -> Array:

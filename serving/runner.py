@@ -1,9 +1,13 @@
-"""One model's ONNX session: items in, one output per item out."""
+"""One model's ONNX session behind an adaptive batch queue: items in, one output per item out."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+import logging
+import math
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,50 +16,247 @@ import numpy as np
 import onnxruntime
 
 from models.model import Array, InvalidInputError, Model
-from serving import metrics
+from serving import metrics, tracing
+
+log = logging.getLogger("tiffin.runner")
 
 Inputs = dict[str, Array]
+Output = Array | InvalidInputError
+
+
+class OverloadedError(Exception):
+    """What is asked for cannot be computed in time; after `retry_after_seconds` it may be."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__("overloaded")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Job:
+    """One item on its way through the queue, for one or more requests.
+
+    `future` is cancelled once nobody waits for it: the item is then dropped. `deadline` is one of
+    `time.monotonic`. `known` tells that its output was found in a cache meanwhile.
+    """
+
+    __slots__ = ("deadline", "future", "inputs", "item", "known", "queued", "trace", "waiters")
+
+    def __init__(self, item: Any, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.item = item
+        self.deadline = deadline
+        self.future: asyncio.Future[Output] = loop.create_future()
+        self.waiters = 0
+        self.known = False
+        self.inputs: Inputs = {}
+        self.queued = 0.0
+        self.trace = tracing.here()
 
 
 class Runner:
     """Runs a model's graph in a thread of its own; onnxruntime releases the interpreter lock.
 
-    The items of one call are sorted by length, so that little is padded, and cut into batches of at
-    most `model.max_batch`.
+    While it is idle, an item goes at once. While it is busy, items wait; then all that wait are
+    sorted by length, so that little is padded, and cut into batches of at most `model.max_batch`. When
+    fewer wait than fill a batch, more are awaited for `linger_seconds`.
+
+    Items are refused when those before them will take longer than `queue_seconds`, or longer than
+    until their deadline, by the pace of the last batches; or when `queue_items` wait.
     """
 
-    def __init__(self, model: Model[Any], graph: Path, name: str, threads: int) -> None:
+    def __init__(
+        self,
+        model: Model[Any],
+        graph: Path,
+        name: str,
+        threads: int,
+        *,
+        queue_items: int = 20_000,
+        queue_seconds: float = 2.0,
+        linger_seconds: float = 0.002,
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self.model = model
+        self.name = name
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"runner-{name}")
-        self.seconds = metrics.inference_seconds.labels(name)
+        self.queue_items = queue_items
+        self.queue_seconds = queue_seconds
+        self.linger_seconds = linger_seconds
+        self.pace = 0.0  # seconds of inference per item, a moving average
+        self.preparing = 0.0  # the same of preprocessing
+        self.waiting: list[Job] = []
+        self.unfinished = 0  # items in the queue and in inference
+        self.changed = threading.Condition()
+        self.closed = False
+        # Preprocessing, where it takes long, also does so outside the interpreter lock.
+        self.threads = threads
+        self.preparation = ThreadPoolExecutor(threads, thread_name_prefix=f"prepare-{name}")
+        self.thread = threading.Thread(target=self.work, name=f"runner-{name}", daemon=True)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.inference_seconds = metrics.inference_seconds.labels(name)
+        self.batch_items = metrics.batch_items.labels(name)
+        self.depth = metrics.queue_items.labels(name)
+        self.queue_wait = metrics.queue_seconds.labels(name)
+        self.dropped = {
+            reason: metrics.dropped_items.labels(name, reason) for reason in ("refused", "abandoned", "expired")
+        }
 
-    async def run(self, items: Collection[Any]) -> list[Array | InvalidInputError]:
+    def expected_wait(self) -> float:
+        """Seconds that a new item will wait, as far as can be foreseen."""
+        return self.unfinished * (self.pace + self.preparing)
+
+    def check_load(self, deadline: float) -> None:
+        """Raise OverloadedError when an item that comes now cannot be computed in time."""
+        wait = self.expected_wait()
+        left = deadline - time.monotonic()
+        if len(self.waiting) >= self.queue_items or (self.unfinished and wait > min(self.queue_seconds, left)):
+            raise OverloadedError(max(wait - self.queue_seconds, 0.0))
+
+    def submit(self, items: Collection[Any], deadline: float) -> list[Job]:
+        """A job in the queue for each item; OverloadedError when they cannot be done in time."""
+        loop = asyncio.get_running_loop()
+        jobs = [Job(item, deadline, loop) for item in items]
+        self.enqueue(jobs, deadline)
+        return jobs
+
+    def enqueue(self, jobs: Sequence[Job], deadline: float) -> None:
+        """Put jobs into the queue; OverloadedError when they cannot be done in time."""
+        try:
+            self.check_load(deadline)
+        except OverloadedError:
+            self.dropped["refused"].inc(len(jobs))
+            raise
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+            self.thread.start()
+        now = time.monotonic()
+        for job in jobs:
+            job.queued = now
+        with self.changed:
+            self.waiting += jobs
+            self.unfinished += len(jobs)
+            self.changed.notify()
+        self.depth.set(len(self.waiting))
+
+    async def run(self, items: Collection[Any], timeout_seconds: float = 60.0) -> list[Output]:
         """The graph's output for each item, or why that item has none; in the items' order."""
-        return await asyncio.get_running_loop().run_in_executor(self.executor, self.run_batches, items)
+        jobs = self.submit(items, time.monotonic() + timeout_seconds)
+        return [await job.future for job in jobs]
 
-    def run_batches(self, items: Collection[Any]) -> list[Array | InvalidInputError]:
-        """`run`, in the calling thread."""
-        results: list[Array | InvalidInputError | None] = [None] * len(items)
-        prepared: list[tuple[int, Inputs]] = []
-        for i, item in enumerate(items):
+    def work(self) -> None:
+        """Until closed, take what waits and compute it. Runs in the runner's thread."""
+        while True:
+            with self.changed:
+                lingers = self.linger_seconds
+                if not self.waiting:
+                    lingers = 0.0  # it was idle
+                    self.changed.wait_for(lambda: self.waiting or self.closed)
+                end = time.monotonic() + lingers
+                while not self.closed and len(self.waiting) < self.model.max_batch:
+                    left = end - time.monotonic()
+                    if left <= 0 or not self.changed.wait(left):
+                        break
+                if self.closed:
+                    return
+                jobs, self.waiting = self.waiting, []
+            self.depth.set(0)
+            for batch in batches(self.prepared(self.wanted(jobs)), self.model.max_batch):
+                self.infer(self.wanted(batch))
+
+    def wanted(self, jobs: list[Job]) -> list[Job]:
+        """The jobs for which somebody still waits; what has expired fails."""
+        now = time.monotonic()
+        abandoned = [job for job in jobs if job.future.cancelled()]
+        expired = [job for job in jobs if job.deadline <= now and not job.future.cancelled()]
+        if not abandoned and not expired:
+            return jobs
+        self.dropped["abandoned"].inc(len(abandoned))
+        self.dropped["expired"].inc(len(expired))
+        self.deliver(abandoned + expired, [TimeoutError("the deadline passed")] * (len(abandoned) + len(expired)))
+        gone = {id(job) for job in abandoned + expired}
+        return [job for job in jobs if id(job) not in gone]
+
+    def prepared(self, jobs: list[Job]) -> list[Job]:
+        """The jobs, with their inputs; those whose items cannot be used fail."""
+        if not jobs:
+            return []
+        started = time.monotonic()
+        share = math.ceil(len(jobs) / self.threads)
+        if len(jobs) == 1 or self.threads == 1:
+            failed = self.prepare(jobs)
+        else:
+            shares = (jobs[start : start + share] for start in range(0, len(jobs), share))
+            failed = [fault for faults in self.preparation.map(self.prepare, shares) for fault in faults]
+        self.preparing += ((time.monotonic() - started) / len(jobs) - self.preparing) * (0.1 if self.preparing else 1.0)
+        if not failed:
+            return jobs
+        self.deliver([job for job, _ in failed], [error for _, error in failed])
+        gone = {id(job) for job, _ in failed}
+        return [job for job in jobs if id(job) not in gone]
+
+    def prepare(self, jobs: Sequence[Job]) -> list[tuple[Job, Exception]]:
+        """Set the jobs' inputs; those that have none, and why."""
+        failed: list[tuple[Job, Exception]] = []
+        for job in jobs:
             try:
-                prepared.append((i, self.model.preprocess(item)))
-            except InvalidInputError as error:
-                results[i] = error
-        for batch in batches(prepared, self.model.max_batch):
-            with self.seconds.time():
-                (outputs,) = self.session.run(None, stack([inputs for _, inputs in batch]))
-            for (i, _), output in zip(batch, outputs, strict=True):
-                results[i] = output
-        return results  # type: ignore[return-value]  # each place has been filled
+                job.inputs = self.model.preprocess(job.item)
+            except Exception as error:  # one item must not fail the others
+                failed.append((job, error))
+        return failed
+
+    def infer(self, batch: list[Job]) -> None:
+        """Compute a batch; when it fails, each of its items alone, so that one bad item fails alone."""
+        if not batch:
+            return
+        started = time.monotonic()
+        self.queue_wait.observe(started - min(job.queued for job in batch))
+        try:
+            (outputs,) = self.session.run(None, stack([job.inputs for job in batch]))
+        except Exception as error:
+            if len(batch) > 1:
+                for job in batch:
+                    self.infer([job])
+                return
+            log.exception("inference of %s failed", self.name)
+            outputs = [error]
+        ended = time.monotonic()
+        for job in {id(job.trace): job for job in batch}.values():
+            tracing.record("queue", job.trace, job.queued, started, model=self.name)
+            tracing.record("inference", job.trace, started, ended, model=self.name, batch_items=len(batch))
+        seconds = ended - started
+        self.inference_seconds.observe(seconds)
+        self.batch_items.observe(len(batch))
+        self.pace += (seconds / len(batch) - self.pace) * (0.1 if self.pace else 1.0)
+        self.deliver(batch, outputs)
+
+    def deliver(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
+        """Have the event loop hand out what became of jobs."""
+        if self.loop is None or self.loop.is_closed():
+            return  # nobody waits
+        self.loop.call_soon_threadsafe(self.settle, jobs, outputs)
+
+    def settle(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
+        """Hand out outputs and errors."""
+        self.unfinished -= len(jobs)
+        for job, output in zip(jobs, outputs, strict=True):
+            job.inputs = {}
+            if job.future.done():
+                continue
+            if isinstance(output, Exception) and not isinstance(output, InvalidInputError):
+                job.future.set_exception(output)
+                job.future.exception()  # those who wait will raise it; when none do, that is no fault
+            else:
+                job.future.set_result(output)
 
     def close(self) -> None:
         """End the thread once what it runs is done."""
-        self.executor.shutdown(cancel_futures=True)
+        with self.changed:
+            self.closed = True
+            self.changed.notify()
+        if self.thread.is_alive():
+            self.thread.join()
+        self.preparation.shutdown()
 
 
 def length(inputs: Inputs) -> int:
@@ -63,9 +264,9 @@ def length(inputs: Inputs) -> int:
     return sum(array.size for array in inputs.values())
 
 
-def batches(prepared: list[tuple[int, Inputs]], most: int) -> Iterator[list[tuple[int, Inputs]]]:
-    """Numbered inputs, sorted by length, at most `most` at a time."""
-    ordered = sorted(prepared, key=lambda pair: length(pair[1]))
+def batches(jobs: list[Job], most: int) -> Iterator[list[Job]]:
+    """Jobs sorted by length, at most `most` at a time."""
+    ordered = sorted(jobs, key=lambda job: length(job.inputs))
     for start in range(0, len(ordered), most):
         yield ordered[start : start + most]
 

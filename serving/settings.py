@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 from typing import Annotated
 
+from limits import RateLimitItem, parse
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
+
+# Beyond so many cores one event loop cannot keep the models of a worker busy.
+CORES_PER_WORKER = 4
+
+
+def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: those it is bound to, or fewer by a container's CPU limit (cgroup v2 or v1)."""
+    bound = len(os.sched_getaffinity(0))
+    try:
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        try:
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
+            )
+        except OSError:
+            return bound
+    if quota.strip() in ("max", "-1"):
+        return bound
+    return max(1, min(bound, math.ceil(int(quota) / int(period))))
+
+
+def default_workers() -> int:
+    """A worker for every four cores."""
+    return max(1, available_cores() // CORES_PER_WORKER)
 
 
 class Settings(BaseSettings):
@@ -19,14 +47,28 @@ class Settings(BaseSettings):
     models: Annotated[list[str], NoDecode] = Field(
         default_factory=models.names, description="Models to serve, separated by commas; all by default."
     )
-    workers: int = Field(default=1, ge=1, description="Worker processes, each with its own models and memory.")
-    session_threads: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)),
+    workers: int = Field(
+        default_factory=default_workers,
         ge=1,
-        description="Threads of one model's inference in a worker; as many as there are cores by default.",
+        description="Worker processes, each with its own models and memory; one for every four cores by default.",
+    )
+    session_threads: int = Field(
+        default_factory=lambda known: max(1, available_cores() // known.get("workers", 1)),
+        ge=1,
+        description="Threads of one model's inference in a worker; a worker's share of the cores by default.",
     )
     timeout_seconds: float = Field(
         default=10.0, gt=0, description="Seconds after which a request is given up with status 504."
+    )
+    queue_seconds: float = Field(
+        default=2.0, gt=0, description="Longest wait for inference that is accepted; over it status 503."
+    )
+    queue_items: int = Field(default=20_000, ge=1, description="Most items that wait for a model; over it status 503.")
+    linger_seconds: float = Field(
+        default=0.002, ge=0, le=1, description="How long a busy model waits for more items while its batch is not full."
+    )
+    shutdown_grace_seconds: float = Field(
+        default=5.0, ge=0, description="Seconds after SIGTERM in which requests are taken but /readyz says no."
     )
     max_body_bytes: int = Field(
         default=32 * 2**20, ge=1, description="Largest body of a request in bytes; over it status 413."
@@ -35,10 +77,34 @@ class Settings(BaseSettings):
         default=256 * 2**20, ge=1, description="The same for routes that take files of many rows."
     )
     cache_ttl_seconds: float = Field(
-        default=180.0, ge=0, description="Seconds for which a prediction is kept; 0 turns the prediction cache off."
+        default=180.0, ge=0, description="Seconds for which predictions and answers are kept; 0 turns the caches off."
     )
     cache_max_bytes: int = Field(
-        default=64 * 2**20, ge=0, description="Memory of a worker's prediction cache in bytes; the oldest entries go."
+        default=64 * 2**20, ge=0, description="Memory of a worker's prediction cache in bytes; 0 turns it off."
+    )
+    response_cache_max_bytes: int = Field(
+        default=32 * 2**20, ge=0, description="Memory of a worker's response cache in bytes; 0 turns it off."
+    )
+    redis_url: str = Field(
+        default="",
+        description="Redis that shares the prediction cache and the rate limit: redis://, rediss:// (TLS), unix://, "
+        "cluster+redis://node or sentinel+redis://sentinel,sentinel/master.",
+    )
+    redis_prefix: str = Field(default="tiffin:", description="What the names of our keys in Redis start with.")
+    redis_timeout_seconds: float = Field(
+        default=0.05, gt=0, description="Longest that a request waits for Redis, once; then it is passed over."
+    )
+    api_keys: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="Keys that admit a request, separated by commas; none: everybody."
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="File with a key per line, read again when it changes; for mounted secrets."
+    )
+    rate_limit: RateLimitItem | None = Field(
+        default=None, description="Most requests per key or client address, such as 100/minute; over it status 429."
+    )
+    otel_exporter_otlp_endpoint: str = Field(
+        default="", description="Collector to which traces are sent by OTLP over HTTP, such as http://localhost:4318."
     )
     access_log: bool = Field(default=False, description="Write a line to the log for every request.")
 
@@ -46,5 +112,33 @@ class Settings(BaseSettings):
     @classmethod
     def split_names(cls, value: object) -> object:
         """The names in 'a, b' as a list; each must be a model of this project."""
-        names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-        return list(dict.fromkeys(map(models.check, names))) if isinstance(names, list) else names
+        names = split(value)
+        return list(dict.fromkeys(map(models.check, names))) if isinstance(names, list) else value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def split_keys(cls, value: object) -> object:
+        """The keys in 'a, b' as a list."""
+        return split(value)
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def readable(cls, value: Path | None) -> Path | None:
+        """A file that cannot be read would lock everybody out."""
+        if value is not None:
+            try:
+                value.read_bytes()
+            except OSError as error:
+                raise ValueError(f"{value} cannot be read: {error.strerror}") from error
+        return value
+
+    @field_validator("rate_limit", mode="before")
+    @classmethod
+    def parse_limit(cls, value: object) -> object:
+        """The limit that '100/minute' means."""
+        return parse(value) if isinstance(value, str) else value
+
+
+def split(value: object) -> object:
+    """'a, b' as a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -38,9 +38,11 @@ PAGE = """<!DOCTYPE html>
 
 ERRORS = {
     "400": "The body is not valid JSON or not a valid form.",
+    "401": "A valid API key is missing, where the server asks for one.",
     "413": "The body is too large.",
     "415": "The body is of the wrong media type.",
     "422": "The body does not fit the schema; one entry per problem.",
+    "429": "Over the rate limit; try again after `Retry-After` seconds.",
     "503": "Overloaded; try again after `Retry-After` seconds.",
     "504": "Not answered in time.",
 }
@@ -51,9 +53,13 @@ Document = dict[str, Any]
 
 
 def system_app(
-    predictors: Mapping[str, Predictor], names: list[str], ready: Callable[[], bool], document: Callable[[], Document]
+    predictors: Mapping[str, Predictor],
+    names: list[str],
+    ready: Callable[[], bool],
+    document: Callable[[], Document],
+    secured: bool = False,
 ) -> Starlette:
-    """ASGI app with the GET routes; `document` makes BentoML's OpenAPI document."""
+    """ASGI app with the GET routes; `document` makes BentoML's OpenAPI document, `secured`: keys are needed."""
 
     def info(name: str) -> Route:
         async def endpoint(_: Request) -> Response:
@@ -63,7 +69,7 @@ def system_app(
 
     @cache
     def docs() -> Response:
-        return json_response(complete(document(), names))
+        return json_response(complete(document(), names, secured))
 
     async def docs_endpoint(_: Request) -> Response:
         return docs()
@@ -77,7 +83,7 @@ def system_app(
     async def readiness(_: Request) -> Response:
         if ready():
             return json_response({"status": "ready"})
-        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "not every model has loaded and answered yet")
+        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "the models are still loading, or the server is ending")
 
     async def metrics_endpoint(_: Request) -> Response:
         content = await run_in_threadpool(metrics.exposition)
@@ -100,7 +106,7 @@ def json_response(content: Any) -> Response:
     return Response(json.dumps(content, default=str), media_type="application/json")
 
 
-def complete(document: Document, names: list[str]) -> Document:
+def complete(document: Document, names: list[str], secured: bool) -> Document:
     """BentoML's OpenAPI document with the errors of the edge and the routes of `system_app`, grouped by model."""
     # BentoML derives a class of this name from each of our schemas; through JSON, statuses become text.
     document = json.loads(json.dumps(document).replace("IODescriptor", ""))
@@ -122,6 +128,9 @@ def complete(document: Document, names: list[str]) -> Document:
         document["paths"][f"/{name}/info"] = get_path(name, f"What is known of the model {name}.")
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
     document["tags"] = [{"name": name} for name in [*names, "Infrastructure"]]
+    if secured:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
     version = document["info"]["version"].replace("None", "development")  # that of the Bento
     document["info"] = {"title": "Tiffin", "version": version, "description": DESCRIPTION}
     return document

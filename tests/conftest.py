@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -30,16 +32,25 @@ def free_port() -> int:
         return port
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server process and where it is found."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
 @contextlib.contextmanager
-def serving(
+def started_server(
     home: Path,
     env: Mapping[str, str] | None = None,
     *,
     bento: str = "service:Tiffin",
     cwd: Path = ROOT,
     python: str = sys.executable,
-) -> Iterator[str]:
-    """Address of a server process that is ready; it is ended by its process id.
+) -> Iterator[Server]:
+    """A server process that is ready; it is ended by its process id.
 
     It shares the models and Bentos of `home` but has a home of its own, since two servers of one home
     would empty each other's folder of metrics.
@@ -61,7 +72,7 @@ def serving(
     address = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(address, process, log)
-        yield address
+        yield Server(address, process, log)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -70,6 +81,13 @@ def serving(
             process.kill()
             raise
         shutil.rmtree(own)
+
+
+@contextlib.contextmanager
+def serving(home: Path, env: Mapping[str, str] | None = None, **options: Any) -> Iterator[str]:
+    """Address of a `started_server`."""
+    with started_server(home, env, **options) as server:
+        yield server.address
 
 
 def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

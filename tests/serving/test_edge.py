@@ -3,97 +3,432 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from limits import parse
+from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from serving.edge import Edge, Endpoint
+from serving import context
+from serving.access import ApiKeys, RateLimit
+from serving.cache import MemoryCache
+from serving.edge import MAX_CACHED_BODY, Edge, Endpoint, Guards
+from serving.runner import Runner
+from tests.serving.test_cache import Clock
+from tests.serving.test_runner import LIMIT_SECONDS, Sum, save_sum
 
-
-async def echo(request: Request) -> Response:
-    return PlainTextResponse(await request.body())
-
-
-async def bad_request(_: Request) -> Response:
-    detail = [{"loc": ["root", 2], "msg": "no", "type": "number", "url": "https://example.org", "input": "secret"}]
-    return JSONResponse({"error": "1 validation error", "detail": detail}, status_code=400)
-
-
-async def hang(_: Request) -> Response:
-    await asyncio.Event().wait()
-    raise AssertionError
+MADE_ID = re.compile("[0-9a-f]{32}")
 
 
-async def busy(_: Request) -> Response:
-    return PlainTextResponse("busy", status_code=503, headers={"Retry-After": "3"})
+class App:
+    """What the edge protects: counts the requests that reach it, and those that were given up."""
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self.given_up = 0
+        self.routes = Starlette(
+            routes=[
+                Route("/echo", self.echo, methods=["POST"]),
+                Route("/id", self.id, methods=["POST"]),
+                Route("/bad", self.bad, methods=["POST"]),
+                Route("/busy", self.busy, methods=["POST"]),
+                Route("/hang", self.hang, methods=["POST"]),
+                Route("/count", self.count, methods=["POST"]),
+                Route("/count-too", self.count, methods=["POST"]),
+                Route("/created", self.created, methods=["POST"]),
+                Route("/partial", self.partial, methods=["POST"]),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.reached += scope["type"] == "http"
+        if scope.get("path") == "/fail":
+            raise RuntimeError("secret")
+        await self.routes(scope, receive, send)
+
+    async def echo(self, request: Request) -> Response:
+        return PlainTextResponse(await request.body())
+
+    async def id(self, _: Request) -> Response:
+        request = context.current.get()
+        return PlainTextResponse(request.id if request else None)
+
+    async def bad(self, _: Request) -> Response:
+        detail = [{"loc": ["root", 2], "msg": "no", "type": "number", "url": "https://example.org", "input": "secret"}]
+        return JSONResponse({"error": "1 validation error", "detail": detail}, status_code=400)
+
+    async def busy(self, _: Request) -> Response:
+        return PlainTextResponse("busy", status_code=503, headers={"Retry-After": "3"})
+
+    async def hang(self, _: Request) -> Response:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        raise AssertionError
+
+    async def count(self, _: Request) -> Response:
+        return PlainTextResponse(str(self.reached))
+
+    async def created(self, _: Request) -> Response:
+        return PlainTextResponse(str(self.reached), status_code=201)
+
+    async def partial(self, _: Request) -> Response:
+        """An answer of which a part was known for 30 seconds."""
+        request = context.current.get()
+        assert request is not None
+        request.hits, request.misses, request.age = 2, 1, 30.0
+        return PlainTextResponse(str(self.reached))
+
+
+ENDPOINTS = {
+    **{path: Endpoint("POST", 100) for path in ("/echo", "/id", "/fail", "/busy", "/hang")},
+    **{
+        path: Endpoint("POST", 2 * MAX_CACHED_BODY, model="sum", pure=True)
+        for path in ("/bad", "/count", "/count-too", "/created", "/partial")
+    },
+    "/health": Endpoint("GET", open=True),
+    "/sum/info": Endpoint("GET"),
+}
 
 
 @pytest.fixture
-def client() -> Iterator[TestClient]:
-    app = Starlette(
-        routes=[
-            Route("/echo", echo, methods=["POST"]),
-            Route("/bad", bad_request, methods=["POST"]),
-            Route("/busy", busy, methods=["POST"]),
-            Route("/hang", hang, methods=["POST"]),
-        ]
-    )
-    system = Starlette(routes=[Route("/health", lambda _: PlainTextResponse("system"))])
-    endpoints = {path: Endpoint("POST", max_body_bytes=100) for path in ("/echo", "/fail", "/bad", "/busy", "/hang")}
-    endpoints["/health"] = Endpoint("GET")
+def clock() -> Clock:
+    return Clock()
 
-    async def fallible(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("path") == "/fail":
-            raise RuntimeError("secret")
-        await app(scope, receive, send)
 
-    edge = Edge(fallible, system, endpoints, passed_on=("/static/",), timeout_seconds=0.2)
+@pytest.fixture
+def guards(clock: Clock) -> Guards:
+    return Guards(ApiKeys([], None), None, MemoryCache("response", 2**22, 180, clock))
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def edge(app: App, guards: Guards) -> Edge:
+    async def answer(request: Request) -> Response:
+        return PlainTextResponse("system")
+
+    system = Starlette(routes=[Route("/health", answer), Route("/sum/info", answer)])
+    return Edge(app, system, ENDPOINTS, passed_on=("/static/",), timeout_seconds=0.2, guards=guards)
+
+
+@pytest.fixture
+def client(edge: Edge) -> Iterator[TestClient]:
     with TestClient(edge, raise_server_exceptions=False) as client:
         yield client
 
 
-def test_a_body_reaches_the_app_as_it_is(client: TestClient) -> None:
-    assert client.post("/echo", content=b"x" * 100).content == b"x" * 100
+class TestAdmission:
+    def test_a_body_reaches_the_app_as_it_is(self, client: TestClient) -> None:
+        assert client.post("/echo", content=b"x" * 100).content == b"x" * 100
+
+    def test_the_system_answers_get_requests(self, client: TestClient) -> None:
+        assert client.get("/health").text == "system"
+
+    def test_head_is_admitted_where_get_is(self, client: TestClient) -> None:
+        assert client.head("/health").status_code == 200
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "status"),
+        [
+            ("GET", "/nowhere", b"", 404),
+            ("GET", "/echo", b"", 405),
+            ("POST", "/health", b"", 405),
+            ("POST", "/echo", b"", 400),
+            ("POST", "/echo", b"x" * 101, 413),
+        ],
+    )
+    def test_what_cannot_succeed_does_not_reach_the_app(
+        self, client: TestClient, app: App, method: str, path: str, body: bytes, status: int
+    ) -> None:
+        response = client.request(method, path, content=body)
+        assert response.status_code == status
+        assert set(response.json()) == {"error", "detail"}
+        assert app.reached == 0
+
+    def test_a_wrong_media_type_does_not_reach_the_app(self, client: TestClient, app: App) -> None:
+        assert client.post("/echo", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
+        assert app.reached == 0
 
 
-def test_the_system_answers_get_requests(client: TestClient) -> None:
-    assert client.get("/health").text == "system"
+class TestErrors:
+    def test_an_exception_becomes_500_without_its_message(self, client: TestClient) -> None:
+        response = client.post("/fail", content=b"{}")
+        assert response.status_code == 500
+        assert response.json() == {"error": "internal error", "detail": []}
+
+    def test_a_refusal_by_the_schema_becomes_422_without_the_input(self, client: TestClient) -> None:
+        response = client.post("/bad", content=b"{}")
+        assert response.status_code == 422
+        assert response.json()["detail"] == [{"loc": ["items", 2], "msg": "no", "type": "number"}]
+
+    def test_an_error_keeps_its_status_and_retry_after(self, client: TestClient) -> None:
+        response = client.post("/busy", content=b"{}")
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "3"
+        assert response.json() == {"error": "service unavailable", "detail": []}
+
+    def test_what_takes_too_long_is_given_up_with_504(self, client: TestClient, app: App) -> None:
+        response = client.post("/hang", content=b"{}")
+        assert response.status_code == 504
+        assert response.json() == {"error": "not answered within 0.2 seconds", "detail": []}
+        assert app.given_up == 1
 
 
-def test_an_exception_becomes_500_without_its_message(client: TestClient) -> None:
-    response = client.post("/fail", content=b"{}")
-    assert response.status_code == 500
-    assert response.json() == {"error": "internal error", "detail": []}
+class TestRequestId:
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("GET", "/health"),
+            ("GET", "/nowhere"),
+            ("GET", "/echo"),
+            ("POST", "/echo"),
+            ("POST", "/bad"),
+            ("POST", "/fail"),
+            ("POST", "/hang"),
+        ],
+    )
+    def test_every_answer_has_the_id_of_its_request(self, client: TestClient, method: str, path: str) -> None:
+        response = client.request(method, path, content=b"{}", headers={"X-Request-ID": "abc-1"})
+        assert response.headers["x-request-id"] == "abc-1"
+
+    def test_the_app_knows_the_id(self, client: TestClient) -> None:
+        assert client.post("/id", content=b"{}", headers={"X-Request-ID": "abc-1"}).text == "abc-1"
+
+    def test_a_known_answer_has_the_id_of_its_own_request(self, client: TestClient) -> None:
+        for name in ("first", "second"):
+            response = client.post("/count", content=b"{}", headers={"X-Request-ID": name})
+            assert response.headers.get_list("x-request-id") == [name]
+
+    def test_each_request_without_an_id_gets_its_own(self, client: TestClient) -> None:
+        first, second = (client.get("/health").headers["x-request-id"] for _ in range(2))
+        assert MADE_ID.fullmatch(first)
+        assert first != second
+
+    @pytest.mark.parametrize("given", [b"", b"a b", b"x" * 129, b"caf\xc3\xa9", b'"quoted"', b"{}"])
+    def test_a_bad_id_is_replaced(self, client: TestClient, given: bytes) -> None:
+        response = client.get("/health", headers={b"X-Request-ID": given})
+        assert MADE_ID.fullmatch(response.headers["x-request-id"])
 
 
-def test_a_refusal_by_the_schema_becomes_422_without_the_input(client: TestClient) -> None:
-    response = client.post("/bad", content=b"{}")
-    assert response.status_code == 422
-    assert response.json()["detail"] == [{"loc": ["items", 2], "msg": "no", "type": "number"}]
+class TestResponseCache:
+    def test_an_equal_request_gets_the_same_answer(self, client: TestClient, clock: Clock) -> None:
+        first = client.post("/count", content=b"{}")
+        clock.now += 7.5
+        second = client.post("/count", content=b"{}")
+        assert (first.text, first.headers["x-cache"], first.headers.get("age")) == ("1", "miss", None)
+        assert (second.text, second.headers["x-cache"], second.headers["age"]) == ("1", "hit", "7")
+        assert second.headers["content-type"] == first.headers["content-type"]
+
+    def test_an_answer_is_made_anew_after_its_time_to_live(self, client: TestClient, clock: Clock) -> None:
+        client.post("/count", content=b"{}")
+        clock.now += 180
+        assert client.post("/count", content=b"{}").text == "2"
+
+    def test_an_answer_is_as_old_as_its_oldest_part(self, client: TestClient, clock: Clock) -> None:
+        first = client.post("/partial", content=b"{}")
+        clock.now += 7
+        second = client.post("/partial", content=b"{}")
+        clock.now += 143
+        assert (first.headers["x-cache"], first.headers["age"]) == ("partial", "30")
+        assert (second.headers["x-cache"], second.headers["age"]) == ("hit", "37")
+        assert client.post("/partial", content=b"{}").text == "2"
+
+    @pytest.mark.parametrize(
+        ("path", "body", "content_type"),
+        [
+            ("/count", b"{ }", "application/json"),
+            ("/count-too", b"{}", "application/json"),
+            ("/count", b"{}", "application/json; charset=utf-8"),
+        ],
+        ids=["body", "path", "content-type"],
+    )
+    def test_another_request_gets_an_answer_of_its_own(
+        self, client: TestClient, path: str, body: bytes, content_type: str
+    ) -> None:
+        client.post("/count", content=b"{}", headers={"Content-Type": "application/json"})
+        response = client.post(path, content=body, headers={"Content-Type": content_type})
+        assert (response.text, response.headers["x-cache"]) == ("2", "miss")
+
+    def test_with_no_cache_an_answer_is_made_anew_and_kept(self, client: TestClient) -> None:
+        client.post("/count", content=b"{}")
+        anew = client.post("/count", content=b"{}", headers={"Cache-Control": "max-age=0, No-Cache"})
+        assert (anew.text, anew.headers["x-cache"]) == ("2", "miss")
+        assert client.post("/count", content=b"{}").text == "2"
+
+    def test_with_no_store_an_answer_is_made_anew_and_not_kept(self, client: TestClient) -> None:
+        unkept = client.post("/count", content=b"{}", headers={"Cache-Control": "no-store"})
+        assert (unkept.text, unkept.headers["x-cache"]) == ("1", "miss")
+        assert client.post("/count", content=b"{}").text == "2"
+
+    @pytest.mark.parametrize(("path", "status"), [("/bad", 422), ("/created", 201)])
+    def test_only_what_is_answered_with_200_is_kept(self, client: TestClient, app: App, path: str, status: int) -> None:
+        for count in (1, 2):
+            assert client.post(path, content=b"{}").status_code == status
+            assert app.reached == count
+
+    def test_an_error_has_nothing_to_do_with_caches(self, client: TestClient) -> None:
+        assert "x-cache" not in client.post("/bad", content=b"{}").headers
+
+    def test_a_route_that_is_not_pure_is_always_asked(self, client: TestClient, app: App) -> None:
+        for _ in range(2):
+            assert "x-cache" not in client.post("/echo", content=b"{}").headers
+        assert app.reached == 2
+
+    def test_a_large_body_is_always_answered_anew(self, client: TestClient) -> None:
+        texts = [client.post("/count", content=b"x" * (MAX_CACHED_BODY + 1)).text for _ in range(2)]
+        assert texts == ["1", "2"]
 
 
-def test_an_error_keeps_its_status_and_retry_after(client: TestClient) -> None:
-    response = client.post("/busy", content=b"{}")
-    assert response.status_code == 503
-    assert response.headers["retry-after"] == "3"
-    assert response.json() == {"error": "service unavailable", "detail": []}
+class TestKeys:
+    @pytest.fixture
+    def guards(self, clock: Clock) -> Guards:
+        return Guards(ApiKeys(["secret"], None), None, MemoryCache("response", 2**20, 180, clock))
+
+    @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "other"}, {"Authorization": "Basic secret"}])
+    def test_a_request_without_a_valid_key_does_not_reach_the_app(
+        self, client: TestClient, app: App, headers: dict[str, str]
+    ) -> None:
+        response = client.post("/count", content=b"{}", headers=headers)
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert set(response.json()) == {"error", "detail"}
+        assert app.reached == 0
+
+    @pytest.mark.parametrize("headers", [{"X-API-Key": "secret"}, {"Authorization": "Bearer secret"}])
+    def test_a_valid_key_admits(self, client: TestClient, headers: dict[str, str]) -> None:
+        assert client.post("/count", content=b"{}", headers=headers).status_code == 200
+
+    def test_a_known_answer_needs_a_key_too(self, client: TestClient) -> None:
+        client.post("/count", content=b"{}", headers={"X-API-Key": "secret"})
+        assert client.post("/count", content=b"{}").status_code == 401
+
+    def test_what_is_known_of_a_model_needs_a_key(self, client: TestClient) -> None:
+        assert client.get("/sum/info").status_code == 401
+
+    def test_an_open_endpoint_needs_none(self, client: TestClient) -> None:
+        assert client.get("/health").status_code == 200
 
 
-def test_what_takes_too_long_is_504(client: TestClient) -> None:
-    response = client.post("/hang", content=b"{}")
-    assert response.status_code == 504
-    assert response.json() == {"error": "not answered within 0.2 seconds", "detail": []}
+class TestRateLimit:
+    @pytest.fixture
+    def guards(self, clock: Clock) -> Guards:
+        keys = ApiKeys(["one", "two"], None)
+        return Guards(keys, RateLimit(parse("2/hour"), None, "test:"), MemoryCache("response", 2**20, 180, clock))
+
+    @pytest.fixture
+    def ask(self, client: TestClient) -> Callable[[str], Any]:
+        return lambda key: client.post("/echo", content=b"{}", headers={"X-API-Key": key})
+
+    def test_an_answer_tells_how_much_is_left(self, ask: Callable[[str], Any]) -> None:
+        headers = ask("one").headers
+        assert (headers["ratelimit-limit"], headers["ratelimit-remaining"]) == ("2", "1")
+        assert 0 < int(headers["ratelimit-reset"]) <= 3600
+        assert "retry-after" not in headers
+
+    def test_over_the_limit_is_429_and_does_not_reach_the_app(self, ask: Callable[[str], Any], app: App) -> None:
+        responses = [ask("one") for _ in range(3)]
+        assert [response.status_code for response in responses] == [200, 200, 429]
+        assert responses[-1].headers["ratelimit-remaining"] == "0"
+        assert 0 < int(responses[-1].headers["retry-after"]) <= 3600
+        assert set(responses[-1].json()) == {"error", "detail"}
+        assert app.reached == 2
+
+    def test_each_key_has_its_own(self, ask: Callable[[str], Any]) -> None:
+        assert [ask(key).status_code for key in ("one", "one", "two")] == [200, 200, 200]
+
+    def test_an_open_endpoint_has_none(self, client: TestClient) -> None:
+        responses = [client.get("/health") for _ in range(3)]
+        assert [response.status_code for response in responses] == [200, 200, 200]
+        assert "ratelimit-limit" not in responses[0].headers
 
 
-def test_a_body_over_the_limit_does_not_reach_the_app(client: TestClient) -> None:
-    assert client.post("/echo", content=b"x" * 101).status_code == 413
+class TestOverload:
+    @pytest.fixture
+    def runner(self, guards: Guards, tmp_path: Path) -> Iterator[Runner]:
+        runner = Runner(Sum(tmp_path), save_sum(tmp_path), "sum", threads=1, queue_seconds=2.0)
+        guards.runners["sum"] = runner
+        yield runner
+        runner.close()
+
+    def test_a_request_for_an_overloaded_model_does_not_reach_the_app(
+        self, client: TestClient, app: App, runner: Runner
+    ) -> None:
+        runner.unfinished, runner.pace = 45, 0.1  # 4.5 seconds of work
+        response = client.post("/count", content=b"{}")
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "3"
+        assert set(response.json()) == {"error", "detail"}
+        assert app.reached == 0
+
+    def test_a_known_answer_is_given_all_the_same(self, client: TestClient, runner: Runner) -> None:
+        client.post("/count", content=b"{}")
+        runner.unfinished, runner.pace = 45, 0.1
+        assert client.post("/count", content=b"{}").status_code == 200
 
 
-def test_head_is_admitted_where_get_is(client: TestClient) -> None:
-    assert client.head("/health").status_code == 200
+class TestLeaving:
+    """Clients that close their connection, driven without one."""
+
+    @staticmethod
+    async def use(edge: Edge, *messages: Message) -> list[int]:
+        """The statuses that are sent to a client from which `messages` come."""
+        coming = iter(messages)
+        statuses: list[int] = []
+
+        async def receive() -> Message:
+            return next(coming)
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        edge.timeout_seconds = 2 * LIMIT_SECONDS
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await edge({"type": "http", "method": "POST", "path": "/hang", "headers": []}, receive, send)
+        return statuses
+
+    def test_what_a_client_does_not_wait_for_is_given_up(self, edge: Edge, app: App) -> None:
+        body, leaving = {"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}
+        asyncio.run(self.use(edge, body, leaving))
+        assert (app.reached, app.given_up) == (1, 1)
+
+    def test_half_a_body_does_not_reach_the_app(self, edge: Edge, app: App) -> None:
+        half, leaving = {"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}
+        asyncio.run(self.use(edge, half, leaving))
+        assert app.reached == 0
+
+    def test_an_answer_begins_all_the_same(self, edge: Edge) -> None:
+        # Until one does, BentoML keeps what belongs to the request, and the server does not end.
+        assert asyncio.run(self.use(edge, {"type": "http.disconnect"})) == [499]
+
+    def test_a_client_that_leaves_is_counted(self, edge: Edge) -> None:
+        def counted() -> float:
+            labels = {"route": "/hang", "status": "499", "cache": "none"}
+            return REGISTRY.get_sample_value("tiffin_requests_total", labels) or 0
+
+        before = counted()
+        asyncio.run(self.use(edge, {"type": "http.disconnect"}))
+        assert counted() == before + 1
+
+
+class TestDraining:
+    def test_connections_are_not_kept(self, client: TestClient, guards: Guards) -> None:
+        assert "connection" not in client.post("/echo", content=b"{}").headers
+        guards.draining = True
+        for path in ("/echo", "/nowhere"):
+            assert client.post(path, content=b"{}").headers["connection"] == "close"

@@ -1,0 +1,39 @@
+"""What is known of the request that is being answered."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """A request's id, its deadline (of `time.monotonic`), what it allows caches to do and what they did.
+
+    `no_cache`: answer with nothing that was computed before. `no_store`: nor keep what is computed now.
+    """
+
+    id: str
+    deadline: float
+    no_cache: bool = False
+    no_store: bool = False
+    hits: int = 0
+    misses: int = 0
+    # Seconds since the oldest cached output in the answer was computed.
+    age: float = 0.0
+
+    @property
+    def cache_outcome(self) -> str:
+        """Of the items in the request all (`hit`), some (`partial`) or none (`miss`) were known."""
+        if not self.hits:
+            return "miss"
+        return "partial" if self.misses else "hit"
+
+
+current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
+
+
+def own_context(timeout_seconds: float) -> RequestContext:
+    """The context of what is computed for no request, or for several at once."""
+    return RequestContext("-", time.monotonic() + timeout_seconds)

@@ -1,0 +1,45 @@
+"""The log: lines for a terminal, JSON objects for whatever collects them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from pythonjsonlogger.json import JsonFormatter
+
+from serving import context, tracing
+from serving.errors import is_server_fault
+
+
+def configure(access_log: bool) -> None:
+    """Send all that this process logs to standard error, in one form, with the id of the request."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(add_request)
+    # BentoML also writes a traceback for every request that it refuses.
+    handler.addFilter(is_server_fault)
+    if sys.stderr.isatty():
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
+    else:
+        handler.setFormatter(
+            JsonFormatter(
+                "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s %(trace_id)s",
+                rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            )
+        )
+    logging.root.handlers = [handler]
+    logging.root.setLevel(logging.INFO)
+    for name in ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access", "circus", "tiffin"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = True
+    # Without a handler in reach, uvicorn does not even make its line; the edge's own knows more.
+    logging.getLogger("uvicorn.access").propagate = False
+    logging.getLogger("tiffin.access").disabled = not access_log
+
+
+def add_request(record: logging.LogRecord) -> bool:
+    """Add to a log record which request it belongs to."""
+    request = context.current.get()
+    record.request_id = request.id if request else None
+    record.trace_id = tracing.trace_id()
+    return True

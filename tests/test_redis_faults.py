@@ -1,0 +1,233 @@
+"""A server whose Redis has every kind of fault while requests keep coming: it answers as without Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import serving
+from tests.serving.conftest import (
+    RECOVERY_SECONDS,
+    START_SECONDS,
+    RedisServer,
+    forwarding,
+    replying,
+    tcp_server,
+    wait_until,
+)
+from tests.test_contract import TUMOUR
+
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
+    *(("/breast_cancer/predict", TUMOUR | {"area_se": float(area)}) for area in range(10, 15)),
+    *(("/sentiment/predict", {"text": [f"a film of {minutes} minutes"]}) for minutes in range(90, 95)),
+]
+# Every request finds memory empty and asks Redis.
+ENVIRONMENT = {
+    "MODELS": "breast_cancer,sentiment",
+    "WORKERS": "1",
+    "CACHE_MAX_BYTES": "0",
+    "RESPONSE_CACHE_MAX_BYTES": "0",
+    "SHUTDOWN_GRACE_SECONDS": "0",
+}
+ANSWERS_IN_A_FAULT = 20
+
+
+def metric(address: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    families = text_string_to_metric_families(httpx.get(f"{address}/metrics", timeout=10).text)
+    samples = itertools.chain.from_iterable(family.samples for family in families)
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+def redis_hits(address: str) -> float:
+    return metric(address, "tiffin_cache_lookups_total", tier="redis", outcome="hit")
+
+
+def passed_over(address: str) -> bool:
+    return metric(address, "tiffin_redis_breaker_open") == 1
+
+
+class Traffic:
+    """Requests one after the other, in a thread, until it is stopped; and what was wrong with the answers."""
+
+    def __init__(self, address: str) -> None:
+        self.client = httpx.Client(base_url=address, timeout=10)
+        self.expected = [self.ask(*request, {"cache-control": "no-store"}) for request in REQUESTS]
+        self.answered = 0
+        self.faults: list[str] = []
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def ask(self, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> str:
+        try:
+            response = self.client.post(path, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            return repr(error)
+        return f"{response.status_code} {response.text}"
+
+    def run(self) -> None:
+        for request, expected in itertools.cycle(zip(REQUESTS, self.expected, strict=True)):
+            if self.stopped.is_set():
+                return
+            if (answer := self.ask(*request)) != expected:
+                self.faults.append(f"{request}: {answer} instead of {expected}")
+            self.answered += 1
+
+    def go_on(self) -> None:
+        """Return after some more answers."""
+        enough = self.answered + ANSWERS_IN_A_FAULT
+        wait_until(lambda: self.answered >= enough, 30)
+
+
+@contextlib.contextmanager
+def traffic(address: str) -> Iterator[Traffic]:
+    """Requests that keep coming; at the end each must have had its right answer."""
+    made = Traffic(address)
+    assert all(answer.startswith("200 ") for answer in made.expected)
+    made.thread.start()
+    try:
+        yield made
+    finally:
+        made.stopped.set()
+        made.thread.join(30)
+        made.client.close()
+    assert made.faults == []
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that has not been started."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def address(store: Path, redis: RedisServer) -> Iterator[str]:
+    """A server that started without its Redis."""
+    with serving(store, {"REDIS_URL": redis.url, **ENVIRONMENT}) as address:
+        yield address
+
+
+@pytest.fixture
+def healthy(address: str, redis: RedisServer) -> str:
+    """The server, with a Redis that works."""
+    redis.stop()
+    redis.start()
+    with traffic(address):
+        assert_redis_is_used(address)
+    return address
+
+
+def assert_redis_is_used(address: str) -> None:
+    """While requests come: soon what is written to Redis is read from it, and the breaker is closed."""
+    before = redis_hits(address)
+    wait_until(lambda: redis_hits(address) > before and not passed_over(address), RECOVERY_SECONDS)
+
+
+def assert_redis_is_passed_over(address: str, requests: Traffic) -> None:
+    """While requests come: soon they go without Redis."""
+    wait_until(lambda: passed_over(address), START_SECONDS)
+    requests.go_on()
+
+
+def test_absent_when_the_server_starts(address: str, redis: RedisServer) -> None:
+    with traffic(address) as requests:
+        assert_redis_is_passed_over(address, requests)
+        redis.start()
+        assert_redis_is_used(address)
+
+
+def test_killed_and_started_again(healthy: str, redis: RedisServer) -> None:
+    with traffic(healthy) as requests:
+        redis.stop()
+        assert_redis_is_passed_over(healthy, requests)
+        redis.start()
+        assert_redis_is_used(healthy)
+
+
+def test_restarted_at_once(healthy: str, redis: RedisServer) -> None:
+    with traffic(healthy) as requests:
+        for _ in range(3):
+            redis.stop()
+            redis.start()
+            requests.go_on()
+        assert_redis_is_used(healthy)
+
+
+def test_frozen(healthy: str, redis: RedisServer) -> None:
+    with traffic(healthy) as requests:
+        redis.freeze()
+        assert_redis_is_passed_over(healthy, requests)
+        redis.thaw()
+        assert_redis_is_used(healthy)
+
+
+def test_slow(healthy: str, redis: RedisServer, tmp_path: Path) -> None:
+    behind = RedisServer(tmp_path)
+    behind.start()
+    try:
+        with traffic(healthy) as requests:
+            redis.stop()
+            with tcp_server(forwarding(behind.port, delay_seconds=0.2), redis.port):
+                assert_redis_is_passed_over(healthy, requests)
+            redis.start()
+            assert_redis_is_used(healthy)
+    finally:
+        behind.stop()
+
+
+def test_full(healthy: str, redis: RedisServer) -> None:
+    with traffic(healthy) as requests:
+        redis.ask("DEL", *redis.ask("KEYS", "*")[:3])
+        redis.ask("CONFIG", "SET", "maxmemory", 1)
+        refused = metric(healthy, "tiffin_redis_errors_total", reason="refused")
+        wait_until(lambda: metric(healthy, "tiffin_redis_errors_total", reason="refused") > refused, RECOVERY_SECONDS)
+        requests.go_on()
+        assert_redis_is_used(healthy)
+
+
+def test_with_a_password_that_was_not_given(healthy: str, redis: RedisServer) -> None:
+    with traffic(healthy) as requests:
+        redis.stop()
+        redis.start("--requirepass", "secret")
+        assert_redis_is_passed_over(healthy, requests)
+        redis.stop()
+        redis.start()
+        assert_redis_is_used(healthy)
+
+
+@pytest.mark.parametrize("reply", [b"HTTP/1.1 400 Bad Request\r\n\r\n", random.Random(0).randbytes(1_000), b""])
+def test_in_its_place_what_is_no_redis(healthy: str, redis: RedisServer, reply: bytes) -> None:
+    with traffic(healthy) as requests:
+        redis.stop()
+        with tcp_server(replying(reply), redis.port):
+            assert_redis_is_passed_over(healthy, requests)
+        redis.start()
+        assert_redis_is_used(healthy)
+
+
+def test_corrupt_values(healthy: str, redis: RedisServer) -> None:
+    with traffic(healthy) as requests:
+        for name in redis.ask("KEYS", "*"):
+            redis.ask("SET", name, b"tfn1" + random.Random(0).randbytes(100))
+        requests.go_on()
+        assert_redis_is_used(healthy)
+
+
+def test_another_server_finds_what_the_first_computed(healthy: str, store: Path, redis: RedisServer) -> None:
+    with traffic(healthy) as requests:
+        requests.go_on()
+    with serving(store, {"REDIS_URL": redis.url, **ENVIRONMENT}) as other:
+        redis.ask("CONFIG", "SET", "maxmemory", 1)  # it cannot find what it has written itself
+        with traffic(other):
+            assert_redis_is_used(other)
