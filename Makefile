@@ -2,11 +2,15 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PORT ?= 3000
+REQUESTS ?= 100000
+MINUTES ?= 10
+ROUNDS ?= 5
+SECONDS_EACH ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test models evaluate bento lint clean
+.PHONY: help serve test models evaluate bench fuzz soak bento lint clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -25,6 +29,16 @@ evaluate: ## Measure the models in the store; DATA=DIR names the folder with sst
 test: $(VENV)/.development ## Run every test
 	$(BIN)/python -m pytest
 
+bench: $(VENV)/.loadtest models ## Measure speed as ratios to FastAPI and the bare session (about 20 minutes)
+	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
+	$(BIN)/python -m loadtest.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH)
+
+fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document
+	$(BIN)/python -m tests.fuzz --requests $(REQUESTS)
+
+soak: $(VENV)/.development ## Send mixed load for MINUTES (10) and watch memory
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
 lint: $(VENV)/.development ## Check style and types
 	$(BIN)/pre-commit run --all-files
 
@@ -41,6 +55,10 @@ $(VENV)/.training: requirements/serving.txt requirements/training.txt requiremen
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' requirements/training.txt)
 	$(BIN)/python -m pip install --quiet -r requirements/training.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/no-deps.txt
+	touch $@
+
+$(VENV)/.loadtest: $(VENV)/.development requirements/loadtest.txt
+	$(BIN)/python -m pip install --quiet -r requirements/loadtest.txt
 	touch $@
 
 $(VENV)/.development: $(VENV)/.training requirements/development.txt

@@ -1,0 +1,1 @@
+"""Load and speed: measured against something else in the same run, and printed as ratios."""

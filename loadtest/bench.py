@@ -1,0 +1,312 @@
+"""How fast the server is: each figure a ratio to something else, measured in the same run.
+
+python -m loadtest.bench [--rounds 5] [--seconds 4] [scenario ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+import bentoml
+import httpx
+import onnxruntime
+import psutil
+
+from loadtest.open_loop import Arrivals, arrivals
+from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, tiffin, wrk
+from models.breast_cancer import EXAMPLE
+from models.segmentation import EXAMPLE_ROW
+from models.sentiment import Sentiment
+from serving.runner import stack
+from serving.settings import available_cores
+
+WORDS = (ROOT / "training" / "hard_sentences.tsv").read_text(encoding="utf-8").split()
+
+
+@dataclass
+class Bench:
+    """What every scenario needs: the models' home, a folder for bodies, how often and how long to measure."""
+
+    home: Path
+    folder: Path
+    rounds: int
+    seconds: float
+
+    def ratio(self, measure: Callable[[int], tuple[float, float]]) -> tuple[float, float, float]:
+        """Median of the ratios of `measure(round)`, and the medians of the two figures that it compares."""
+        pairs = [measure(number) for number in range(self.rounds)]
+        ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        return statistics.median(a / b for a, b in pairs), ours, theirs
+
+    def bodies(self, name: str, contents: Iterable[Any]) -> Path:
+        """A file with a JSON body on each line."""
+        path = self.folder / name
+        path.write_text("".join(json.dumps(content) + "\n" for content in contents), encoding="utf-8")
+        return path
+
+
+def say(scenario: str, figure: float, meaning: str, detail: str) -> None:
+    """One line of the result."""
+    print(f"{scenario:<44} {figure:6.2f}  {meaning:<38} {detail}", flush=True)
+
+
+def texts(count: int) -> list[str]:
+    """Different texts whose lengths are like those of SST-2's sentences: 19 words, with a deviation of 9."""
+    rng = random.Random(0)  # noqa: S311
+    lengths = (max(3, min(50, round(rng.gauss(19, 9)))) for _ in range(count))
+    return [" ".join([str(i), *rng.choices(WORDS, k=length)]) for i, length in enumerate(lengths)]
+
+
+def rows(count: int) -> Iterator[dict[str, float]]:
+    """Different measurements."""
+    rng = random.Random(0)  # noqa: S311
+    for _ in range(count):
+        yield {name: round(value * rng.uniform(0.5, 1.5), 6) for name, value in EXAMPLE.items()}
+
+
+def against_fastapi(bench: Bench, scenario: str, bodies: Path, per_round: int = 0, **settings: object) -> None:
+    """Requests per second to breast_cancer, with 10 and with 64 connections."""
+    path = "/breast_cancer/predict"
+    with tiffin(bench.home, models="breast_cancer", **settings) as ours, plain_fastapi() as theirs:
+        wrk(ours, path, bodies, 10, 1)
+        wrk(theirs, path, bodies, 10, 1)
+        start = 50_000  # past the bodies that warmed up
+        for connections in (10, 64):
+
+            def measure(number: int, connections: int = connections) -> tuple[float, float]:
+                nonlocal start
+                start += per_round
+                found = wrk(ours, path, bodies, connections, bench.seconds, start)
+                start += found.requests
+                other = wrk(theirs, path, bodies, connections, bench.seconds, start)
+                return found.per_second, other.per_second
+
+            ratio, a, b = bench.ratio(measure)
+            say(f"{scenario}, {connections} connections", ratio, "x plain FastAPI", f"{a:,.0f} : {b:,.0f} requests/s")
+
+
+def response_cache(bench: Bench) -> None:
+    """The same request again and again."""
+    against_fastapi(bench, "response cache", bench.bodies("one", [EXAMPLE]))
+
+
+def memory_cache(bench: Bench) -> None:
+    """The same item in the prediction cache in memory."""
+    against_fastapi(bench, "prediction cache, memory", bench.bodies("one", [EXAMPLE]), response_cache_max_bytes=0)
+
+
+def redis_cache(bench: Bench) -> None:
+    """The same item in Redis."""
+    with redis() as url:
+        against_fastapi(
+            bench,
+            "prediction cache, Redis",
+            bench.bodies("one", [EXAMPLE]),
+            response_cache_max_bytes=0,
+            cache_max_bytes=0,
+            redis_url=url,
+        )
+
+
+def new_rows(bench: Bench) -> None:
+    """Rows that were never seen."""
+    against_fastapi(bench, "breast_cancer, every row new", bench.bodies("rows", rows(600_000)))
+
+
+class BareSession:
+    """The sentiment model's ONNX session without a server: batches of 8, sorted by length, on all cores."""
+
+    def __init__(self, home: Path) -> None:
+        stored = home / "models" / "sentiment"
+        folder = stored / (stored / "latest").read_text(encoding="utf-8").strip()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = available_cores()
+        self.session = onnxruntime.InferenceSession(folder / "model.onnx", options)
+        self.model = Sentiment(folder)
+
+    def seconds(self, texts: list[str], batch: int) -> float:
+        """Seconds for all texts, tokenized before."""
+        inputs = sorted((self.model.preprocess(text) for text in texts), key=lambda x: len(x["input_ids"]))
+        stacked = [stack(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
+        started = time.perf_counter()
+        for feed in stacked:
+            self.session.run(None, feed)
+        return time.perf_counter() - started
+
+
+def against_session(bench: Bench, home: Path, scenario: str) -> None:
+    """Texts per second with 64 connections, and the latency of one."""
+    bare = BareSession(home)
+    sample = texts(100_000)
+    bodies = bench.bodies("texts", ({"text": [text]} for text in sample))
+    bare.seconds(sample[:200], 8)
+    used = 0
+    with tiffin(home, models="sentiment") as address:
+        used += wrk(address, "/sentiment/predict", bodies, 64, 2).requests
+
+        def throughput(number: int) -> tuple[float, float]:
+            nonlocal used
+            found = wrk(address, "/sentiment/predict", bodies, 64, max(bench.seconds, 6), used)
+            part = sample[used : used + min(found.requests, 4_000)]
+            used += found.requests
+            return found.per_second, len(part) / bare.seconds(part, 8)
+
+        ratio, a, b = bench.ratio(throughput)
+        say(
+            f"{scenario}, every text new, 64 connections",
+            ratio,
+            "x bare session, batches of 8",
+            f"{a:,.0f} : {b:,.0f} texts/s",
+        )
+
+        def latency(number: int) -> tuple[float, float]:
+            nonlocal used
+            found = wrk(address, "/sentiment/predict", bodies, 1, bench.seconds, used)
+            part = sample[used : used + min(found.requests, 500)]
+            used += found.requests
+            times = [bare.seconds([text], 1) for text in part]
+            return found.p50 * 1000, statistics.median(times) * 1000
+
+        ratio, a, b = bench.ratio(latency)
+        say(
+            f"{scenario}, every text new, 1 connection",
+            (a - 1) / b,
+            "x bare session's p50, less 1 ms",
+            f"{a:.2f} : {b:.2f} ms",
+        )
+
+
+def sentiment(bench: Bench) -> None:
+    """The text classifier that Tiffin ships."""
+    against_session(bench, bench.home, "sentiment")
+
+
+def distilbert(bench: Bench) -> None:
+    """A text classifier of DistilBERT's size, with random weights."""
+    import torch
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    from training.sentiment import tokenizer
+
+    torch.manual_seed(0)
+    folder, home = bench.folder / "distilbert", bench.folder / "home"
+    DistilBertForSequenceClassification(DistilBertConfig()).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    home.mkdir(exist_ok=True)
+    subprocess.run(
+        [sys.executable, "-m", "training", "sentiment", "--from-hub", str(folder), "--quantize"],
+        cwd=ROOT,
+        env={**os.environ, "BENTOML_HOME": str(home)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    against_session(bench, home, "DistilBERT's size")
+
+
+def many_rows(bench: Bench) -> None:
+    """10 000 rows of segmentation in one request, against reading them with json and pandas."""
+    import pandas
+
+    rng = random.Random(0)  # noqa: S311
+    numbers = [name for name, value in EXAMPLE_ROW.items() if isinstance(value, float)]
+    data = [EXAMPLE_ROW | {name: rng.gauss(0, 1) for name in numbers} for _ in range(10_000)]
+    with tiffin(bench.home, models="segmentation") as address, httpx.Client(base_url=address, timeout=30) as client:
+
+        def measure(number: int) -> tuple[float, float]:
+            data[0]["x0"] = float(number)
+            body = json.dumps({"data": data}).encode()
+            headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+            started = time.perf_counter()
+            client.post("/segmentation/predict", content=body, headers=headers).raise_for_status()
+            ours = time.perf_counter() - started
+            started = time.perf_counter()
+            pandas.DataFrame(json.loads(body)["data"])
+            return ours, time.perf_counter() - started
+
+        measure(-1)
+        ratio, a, b = bench.ratio(measure)
+    say("segmentation, 10 000 rows in one request", ratio, "x json.loads and a DataFrame", f"{a:.2f} : {b:.2f} s")
+
+
+def overload(bench: Bench) -> None:
+    """Three times the capacity, in an open loop, for a minute (15 times --seconds)."""
+    sample = texts(400_000)
+    size = 8
+    requests = [json.dumps({"text": sample[i : i + size]}).encode() for i in range(0, len(sample), size)]
+    bodies = bench.folder / "batches"
+    bodies.write_bytes(b"\n".join(requests) + b"\n")
+    with tiffin(bench.home, models="sentiment", cache_max_bytes=2**20, response_cache_max_bytes=2**20) as address:
+        wrk(address, "/sentiment/predict", bodies, 16, 2)
+        capacity = wrk(address, "/sentiment/predict", bodies, 16, 10, 1_000).per_second
+        port = httpx.URL(address).port
+        server = next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port)
+        processes = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
+        before = sum(process.memory_info().rss for process in processes)
+        seen: Arrivals = asyncio.run(
+            arrivals(address, "/sentiment/predict", requests[10_000:], 3 * capacity, 15 * bench.seconds)
+        )
+        after = sum(process.memory_info().rss for process in processes)
+    accepted = np.array(seen.accepted)
+    say(
+        "overload, goodput at 3 x capacity",
+        len(accepted) / seen.seconds / capacity,
+        "x capacity",
+        f"{capacity:,.0f} requests/s",
+    )
+    say("overload, p99 of the accepted", float(np.quantile(accepted, 0.99)), "s", "deadline 10 s")
+    refused = np.array(seen.refused or [0.0]) * 1000
+    say(
+        "overload, slowest refusal",
+        float(refused.max()),
+        "ms",
+        f"p99 {np.quantile(refused, 0.99):.1f} ms, {len(seen.refused):,} refused",
+    )
+    say("overload, memory after", after / before, "x memory before", f"{after / 2**20:.0f} MiB")
+    if seen.failed:
+        raise RuntimeError(f"{len(seen.failed)} requests had another status: {seen.failed[:5]}")
+
+
+SCENARIOS: dict[str, Callable[[Bench], None]] = {
+    scenario.__name__: scenario
+    for scenario in (response_cache, memory_cache, redis_cache, new_rows, sentiment, distilbert, many_rows, overload)
+}
+
+
+def main() -> int:
+    """Run the scenarios that are asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
+    parser.add_argument("scenario", nargs="*", choices=[[], *SCENARIOS], help=", ".join(SCENARIOS))
+    parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the median counts")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
+    arguments = parser.parse_args()
+    home = Path(bentoml.models.get("sentiment").path).parents[2]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(home, Path(folder), arguments.rounds, arguments.seconds)
+        for name in arguments.scenario or SCENARIOS:
+            try:
+                SCENARIOS[name](bench)
+            except MissingToolError as error:
+                print(error, file=sys.stderr)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

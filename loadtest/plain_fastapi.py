@@ -1,0 +1,24 @@
+"""What Tiffin is measured against: FastAPI endpoints of the same schemas, without a model and without a cache."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from models.breast_cancer import Diagnosis, Measurements
+from models.sentiment import Sentiments, Texts
+
+app = FastAPI()
+DIAGNOSIS = Diagnosis(label="M", prediction=1)
+LABELS = [{"label": "POSITIVE", "score": 0.98}, {"label": "NEGATIVE", "score": 0.02}]
+
+
+@app.post("/breast_cancer/predict")
+async def diagnose(request: Measurements) -> Diagnosis:
+    """The same answer to every tumour."""
+    return DIAGNOSIS
+
+
+@app.post("/sentiment/predict")
+async def classify(request: Texts) -> Sentiments:
+    """The same answer to every text."""
+    return Sentiments.model_validate({"predictions": [LABELS] * len(request.text)})

