@@ -112,7 +112,7 @@ class Edge:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several, the first: so reads BentoML
         request = new_context(headers, self.timeout_seconds)
         answer = Answer(send, request)
         if self.guards.draining:
@@ -142,9 +142,7 @@ class Edge:
             async with asyncio.timeout(self.timeout_seconds):
                 refusal = await self.pass_on(scope, headers, receive, answer)
         except TimeoutError:
-            refusal = error_response(
-                HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {self.timeout_seconds:g} seconds"
-            )
+            refusal = too_late(answer.received, self.timeout_seconds)
         except ClientGoneError:
             # BentoML's time-out waits for an answer to begin, and so does the end of the server; this reaches nobody.
             refusal = Response(status_code=CLIENT_GONE)
@@ -175,6 +173,7 @@ class Edge:
         if not endpoint.open and (refusal := await self.admit(scope, headers, answer)) is not None:
             return refusal
         if endpoint.method != "POST":
+            answer.received = True
             await app(scope, receive, answer.send)
             return None
 
@@ -186,6 +185,7 @@ class Edge:
             return error_response(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {endpoint.max_body_bytes:,} bytes"
             )
+        answer.received = True
         answer.pure = endpoint.pure
         if endpoint.pure and await self.answer_again(path, headers, body, answer):
             return None
@@ -271,6 +271,14 @@ class Edge:
             watch.cancel()
 
 
+def too_late(received: bool, timeout_seconds: float) -> Response:
+    """The answer to a request whose time is over: our fault only when it had come as a whole."""
+    if received:
+        return error_response(HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {timeout_seconds:g} seconds")
+    error = f"the body did not come within {timeout_seconds:g} seconds"
+    return error_response(HTTPStatus.REQUEST_TIMEOUT, error, headers={"Connection": "close"})
+
+
 def new_context(headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
     """The context of a request that comes now."""
     given = headers.get(b"x-request-id", b"")
@@ -292,6 +300,8 @@ class Answer:
         self.status: int | None = None
         self.held: Message | None = None
         self.body = b""
+        # Whether the request has come as a whole, and the answer has gone as a whole.
+        self.received = False
         self.complete = False
         # Headers that the answer gets whatever it is.
         self.extra: RawHeaders = [(b"x-request-id", request.id.encode())]
@@ -338,6 +348,10 @@ class Answer:
 
     async def send_error(self, start: Message) -> None:
         """Send the error that has been held back."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # BentoML's dispatcher of batches takes a cancellation for an overload and answers 503.
+            raise asyncio.CancelledError
         response = uniform(start["status"], self.body)
         for name, value in Headers(raw=start["headers"]).items():
             if name in ("retry-after", "allow"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,10 @@ from starlette.responses import JSONResponse
 
 def is_server_fault(record: logging.LogRecord) -> bool:
     """Whether a log record tells of a fault of the server, not of a request that does not fit its schema."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], ValidationError)
+    error = record.exc_info[1] if record.exc_info else None
+    # Raised by BentoML's dispatcher of batches when a request is cancelled.
+    cancelled = error is not None and isinstance(error.__context__, asyncio.CancelledError)
+    return not cancelled and not isinstance(error, ValidationError)
 
 
 class Problem(BaseModel):

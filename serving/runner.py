@@ -39,14 +39,14 @@ class Job:
     `time.monotonic`. `known` tells that its output was found in a cache meanwhile.
     """
 
-    __slots__ = ("deadline", "future", "inputs", "item", "known", "queued", "trace", "waiters")
+    __slots__ = ("deadline", "future", "inputs", "item", "known", "queued", "settled", "trace", "waiters")
 
     def __init__(self, item: Any, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
         self.item = item
         self.deadline = deadline
         self.future: asyncio.Future[Output] = loop.create_future()
         self.waiters = 0
-        self.known = False
+        self.known = self.settled = False
         self.inputs: Inputs = {}
         self.queued = 0.0
         self.trace = tracing.here()
@@ -83,8 +83,9 @@ class Runner:
         self.queue_items = queue_items
         self.queue_seconds = queue_seconds
         self.linger_seconds = linger_seconds
-        self.pace = 0.0  # seconds of inference per item, a moving average
-        self.preparing = 0.0  # the same of preprocessing
+        # Seconds that a batch takes, by the bit length of its size: moving averages, 0 where there was none.
+        self.batch_seconds = [0.0] * (model.max_batch.bit_length() + 1)
+        self.preparing = 0.0  # seconds of preprocessing per item, the last time
         self.waiting: list[Job] = []
         self.unfinished = 0  # items in the queue and in inference
         self.changed = threading.Condition()
@@ -104,7 +105,14 @@ class Runner:
 
     def expected_wait(self) -> float:
         """Seconds that a new item will wait, as far as can be foreseen."""
-        return self.unfinished * (self.pace + self.preparing)
+        full, rest = divmod(self.unfinished, self.model.max_batch)
+        return full * self.expected_seconds(self.model.max_batch) + self.expected_seconds(rest)
+
+    def expected_seconds(self, items: int) -> float:
+        """Seconds that a batch takes, as batches of about its size did; else smaller, else larger ones."""
+        size = items.bit_length()
+        known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
+        return next((seconds for seconds in known if seconds), 0.0) if items else 0.0
 
     def check_load(self, deadline: float) -> None:
         """Raise OverloadedError when an item that comes now cannot be computed in time."""
@@ -161,8 +169,12 @@ class Runner:
                     return
                 jobs, self.waiting = self.waiting, []
             self.depth.set(0)
-            for batch in batches(self.prepared(self.wanted(jobs)), self.model.max_batch):
-                self.infer(self.wanted(batch))
+            try:
+                for batch in batches(self.prepared(self.wanted(jobs)), self.model.max_batch):
+                    self.infer(self.wanted(batch))
+            except Exception as error:  # it would end the thread, and with it the model
+                log.exception("a batch of %s failed", self.name)
+                self.deliver(jobs, [error] * len(jobs))
 
     def wanted(self, jobs: list[Job]) -> list[Job]:
         """The jobs for which somebody still waits; what has expired fails."""
@@ -188,7 +200,7 @@ class Runner:
         else:
             shares = (jobs[start : start + share] for start in range(0, len(jobs), share))
             failed = [fault for faults in self.preparation.map(self.prepare, shares) for fault in faults]
-        self.preparing += ((time.monotonic() - started) / len(jobs) - self.preparing) * (0.1 if self.preparing else 1.0)
+        self.preparing = (time.monotonic() - started) / len(jobs)
         if not failed:
             return jobs
         self.deliver([job for job, _ in failed], [error for _, error in failed])
@@ -227,7 +239,10 @@ class Runner:
         seconds = ended - started
         self.inference_seconds.observe(seconds)
         self.batch_items.observe(len(batch))
-        self.pace += (seconds / len(batch) - self.pace) * (0.1 if self.pace else 1.0)
+        seconds += self.preparing * len(batch)
+        size = len(batch).bit_length()
+        average = self.batch_seconds[size]
+        self.batch_seconds[size] = average + (seconds - average) * (0.1 if average else 1.0)
         self.deliver(batch, outputs)
 
     def deliver(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
@@ -238,9 +253,12 @@ class Runner:
 
     def settle(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
         """Hand out outputs and errors."""
-        self.unfinished -= len(jobs)
         for job, output in zip(jobs, outputs, strict=True):
+            if job.settled:
+                continue
+            job.settled = True
             job.inputs = {}
+            self.unfinished -= 1
             if job.future.done():
                 continue
             if isinstance(output, Exception) and not isinstance(output, InvalidInputError):

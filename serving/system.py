@@ -39,6 +39,7 @@ PAGE = """<!DOCTYPE html>
 ERRORS = {
     "400": "The body is not valid JSON or not a valid form.",
     "401": "A valid API key is missing, where the server asks for one.",
+    "408": "The body did not come in time.",
     "413": "The body is too large.",
     "415": "The body is of the wrong media type.",
     "422": "The body does not fit the schema; one entry per problem.",

@@ -292,7 +292,7 @@ def test_every_route_is_documented(client: httpx.Client) -> None:
     for name in models.names():
         for route in ("predict", "infer"):
             post = paths[f"/{name}/{route}"]["post"]
-            assert set(post["responses"]) == {"200", "400", "401", "413", "415", "422", "429", "503", "504"}
+            assert set(post["responses"]) == {"200", "400", "401", "408", "413", "415", "422", "429", "503", "504"}
             assert post["tags"] == [name]
         assert "get" in paths[f"/{name}/info"]
     assert {"/segmentation/uploadfile", "/health", "/livez", "/readyz", "/metrics"} <= set(paths)

@@ -368,7 +368,7 @@ class TestOverload:
     def test_a_request_for_an_overloaded_model_does_not_reach_the_app(
         self, client: TestClient, app: App, runner: Runner
     ) -> None:
-        runner.unfinished, runner.pace = 45, 0.1  # 4.5 seconds of work
+        runner.unfinished, runner.batch_seconds = 45, [0.0, 0.1, 0.3]  # 4.5 seconds of work
         response = client.post("/count", content=b"{}")
         assert response.status_code == 503
         assert response.headers["retry-after"] == "3"
@@ -377,8 +377,13 @@ class TestOverload:
 
     def test_a_known_answer_is_given_all_the_same(self, client: TestClient, runner: Runner) -> None:
         client.post("/count", content=b"{}")
-        runner.unfinished, runner.pace = 45, 0.1
+        runner.unfinished, runner.batch_seconds = 45, [0.0, 0.1, 0.3]
         assert client.post("/count", content=b"{}").status_code == 200
+
+
+async def never() -> Message:
+    """A client that sends no more, and stays."""
+    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 
 class TestLeaving:
@@ -411,6 +416,21 @@ class TestLeaving:
         half, leaving = {"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}
         asyncio.run(self.use(edge, half, leaving))
         assert app.reached == 0
+
+    def test_a_body_that_does_not_come_is_the_clients_fault(self, edge: Edge) -> None:
+        async def use() -> list[int]:
+            statuses: list[int] = []
+
+            async def send(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+                    assert (b"connection", b"close") in message["headers"]
+
+            edge.timeout_seconds = 0.05
+            await edge({"type": "http", "method": "POST", "path": "/hang", "headers": []}, never, send)
+            return statuses
+
+        assert asyncio.run(use()) == [408]
 
     def test_an_answer_begins_all_the_same(self, edge: Edge) -> None:
         # Until one does, BentoML keeps what belongs to the request, and the server does not end.

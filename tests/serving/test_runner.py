@@ -219,7 +219,7 @@ def test_items_that_would_wait_too_long_are_refused(
 
     async def use() -> None:
         await busy(runner, model)
-        runner.pace = 1.0
+        runner.batch_seconds = [0.0, 1.0, 3.0]
         runner.submit([[1], [2]], soon())
         with pytest.raises(OverloadedError):
             runner.submit([[3]], time.monotonic() + left_seconds)
@@ -232,7 +232,7 @@ def test_a_refusal_says_when_to_come_again(make_runner: Callable[..., WatchedRun
 
     async def use() -> float:
         await busy(runner, model)
-        runner.pace = 1.0
+        runner.batch_seconds = [0.0, 1.0, 3.0]
         runner.submit([[1]] * 6, soon())
         with pytest.raises(OverloadedError) as refusal:
             runner.submit([[3]], soon())
@@ -255,7 +255,7 @@ def test_items_are_refused_when_too_many_wait(make_runner: Callable[..., Watched
 
 def test_an_idle_runner_takes_many_items_at_once(make_runner: Callable[..., WatchedRunner]) -> None:
     runner = make_runner(queue_items=2, queue_seconds=1.0)
-    runner.pace = 1.0
+    runner.batch_seconds = [0.0, 1.0, 3.0]
     assert asyncio.run(runner.run([[1]] * 10)) == [1] * 10
 
 
