@@ -100,6 +100,21 @@ def run_epochs(
     return log
 
 
+def temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Temperature that minimises the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599)."""
+    log_t = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_t], lr=0.1, max_iter=100)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(logits / log_t.exp(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return float(log_t.detach().exp())
+
+
 def stalled(log: list[Epoch], patience: int) -> bool:
     """Whether the best accuracy is `patience` epochs old."""
     accuracies = [entry.accuracy for entry in log]

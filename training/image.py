@@ -33,6 +33,8 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 SETTINGS = {"labels": LABELS, "width": SIZE, "height": SIZE, "resample": "BICUBIC", "mean": MEAN, "std": STD}
 WEIGHTS = Path(__file__).parent / "weights" / "image"
+# Of the network's activations on training images, which lie beside the weights so that no images are needed.
+RANGES = WEIGHTS / "ranges.json"
 
 
 def conv(inputs: int, outputs: int) -> nn.Sequential:
@@ -141,11 +143,13 @@ def upload(picture: Image.Image) -> Upload:
     return Upload(file.getvalue(), resize=True)
 
 
-def calibration_batches(settings: dict[str, Any], data: Path | None, graph: bytes) -> list[dict[str, Array]]:
-    """The graph's inputs for 128 images, in batches: training images if `data` has some, else sample photos."""
-    uploads = sample_uploads(128)
+def calibration_batches(
+    settings: dict[str, Any], data: Path | None, graph: bytes, count: int = 128
+) -> list[dict[str, Array]]:
+    """The graph's inputs for `count` images, in batches: training images if `data` has some, else sample photos."""
+    uploads = sample_uploads(count)
     if data is not None and (found := find_images(data, "train")) is not None:
-        uploads = [Upload(found[i][1], resize=True) for i in np.random.default_rng(0).permutation(len(found))[:128]]
+        uploads = [Upload(found[i][1], resize=True) for i in np.random.default_rng(0).permutation(len(found))[:count]]
     with serve("image", graph, preprocess_file(settings)) as served:
         inputs = [served.model.preprocess(upload) for upload in uploads]
     return [{name: pad([x[name] for x in inputs[i : i + 16]]) for name in inputs[0]} for i in range(0, len(inputs), 16)]
@@ -156,10 +160,13 @@ def preprocess_file(settings: dict[str, Any]) -> dict[str, bytes]:
     return {"preprocess.json": json.dumps(settings, indent=1).encode()}
 
 
-def torch_network(model: Any, settings: dict[str, Any], prepare: Any, data: Path | None) -> Network:
+def torch_network(
+    model: Any, settings: dict[str, Any], prepare: Any, data: Path | None, ranges: Path | None = None
+) -> Network:
     """What is served of a torch model; `prepare` makes its pixel values (n, 3, h, w) of Pillow images.
 
-    Quantization finds the ranges of activations on the training images in `data`, if there are any.
+    Quantization reads the ranges of activations from the file `ranges`; without one it finds them on the
+    training images in `data`, if there are any, else on sample photos.
     """
 
     @torch.no_grad()
@@ -181,7 +188,7 @@ def torch_network(model: Any, settings: dict[str, Any], prepare: Any, data: Path
         forward=forward,
         reference=reference,
         export=export,
-        quantize=lambda graph: quantize(graph, calibration_batches(settings, data, graph)),
+        quantize=lambda graph: quantize(graph, lambda: calibration_batches(settings, data, graph), ranges),
         files=preprocess_file(settings),
         items=sample_uploads(),
     )
@@ -198,8 +205,8 @@ def train(data: Path | None, report: Report) -> Trained:
     """Load the committed weights, export and compare; with `data` evaluate on the test images of `data/cifar10`."""
     report("loading", 0.0)
     fitted = fitting.read_record(WEIGHTS)
-    ours = torch_network(load(), SETTINGS, prepare_ours, data)
-    graph, parity = make_graph(ours, False, report)
+    ours = torch_network(load(), SETTINGS, prepare_ours, data, require(RANGES, "ranges of the network's activations"))
+    graph, parity = make_graph(ours, True, report)
     report("evaluating", 0.8)
     with serve("image", graph, ours.files) as served:
         evaluation = fitting.recorded(fitted) | evaluate(served, data)
@@ -217,7 +224,8 @@ def train(data: Path | None, report: Report) -> Trained:
         summary="Tells which of ten kinds of animals and vehicles a picture shows.",
         procedure=(
             "Residual network of 1.9 million parameters, fitted by `python -m training image --fit` with "
-            "shifted, mirrored and partly blanked images; a moving average of the weights, exported to ONNX."
+            "shifted, mirrored and partly blanked images; a moving average of the weights, its scores calibrated by "
+            "temperature, exported to ONNX, convolutions in int8."
         ),
         limits=[
             "Sees 32 x 32 pixels: what fills only a part of the picture is lost.",
@@ -244,4 +252,4 @@ def evaluate(served: Served, data: Path | None) -> Evaluation:
 
 def bench() -> tuple[Network, list[Upload], str]:
     """Our network, items to measure its speed on, and the form in which it is shipped."""
-    return torch_network(load(), SETTINGS, prepare_ours, None), sample_uploads(64), "float32"
+    return torch_network(load(), SETTINGS, prepare_ours, None, RANGES), sample_uploads(64), "int8"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +17,27 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.model import Array
 from training import fitting
-from training.image import LABELS, MEAN, STD, WEIGHTS, Classifier, read_images
+from training.image import (
+    LABELS,
+    MEAN,
+    SETTINGS,
+    STD,
+    WEIGHTS,
+    Classifier,
+    calibration_batches,
+    load,
+    prepare_ours,
+    read_images,
+    torch_network,
+)
+from training.quantize import quantize
 from training.trained import Report, digest
 
 EPOCHS = 36
 PATIENCE = 10
 BATCH = 256
 VALIDATION = 2_500
+CALIBRATION = 1_024
 
 
 def decode(files: list[bytes]) -> Array:
@@ -80,6 +95,8 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCHS, held_out: int = VALIDATION) -> None:
     """Fit the network on the training images of `data/cifar10` and write its averaged weights to `weights`.
 
+    The last layer is divided by a temperature, so that scores are calibrated.
+
     Validated on training images that are kept back, never on test images; one line per epoch goes to `log.csv`.
     """
     torch.manual_seed(0)
@@ -127,9 +144,29 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
         checkpoint=weights.with_suffix(".checkpoint"),
         inputs=digest([rows.encode(), f"{epochs} {BATCH} {held_out} {model}".encode()]),
     )
+    divisor = calibrate(average.module, held_images, held_labels)
     write_weights(average.module, weights)
-    fitting.write_record(weights, log, rows=len(images), digest=rows)
+    write_ranges(weights, data)
+    fitting.write_record(weights, log, rows=len(images), digest=rows, temperature=round(divisor, 4))
     weights.with_suffix(".checkpoint").unlink()
+
+
+def calibrate(model: Any, images: Tensor, labels: Tensor) -> float:
+    """Divide the last layer by the temperature that fits these images best, and give that."""
+    divisor = fitting.temperature(logits_of(model, images).cpu(), labels.cpu())
+    last = model[-1]
+    with torch.no_grad():
+        last.weight.div_(divisor)
+        last.bias.div_(divisor)
+    return divisor
+
+
+def write_ranges(weights: Path, data: Path) -> None:
+    """Find the ranges of the network's activations on training images and write them to `ranges.json`."""
+    ranges = weights / "ranges.json"
+    ranges.unlink(missing_ok=True)
+    graph = torch_network(load(weights), SETTINGS, prepare_ours, data).export()
+    quantize(graph, lambda: calibration_batches(SETTINGS, data, graph, CALIBRATION), ranges)
 
 
 def write_weights(model: nn.Module, weights: Path) -> None:

@@ -97,7 +97,7 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
         forward=forward,
         reference=reference,
         export=lambda: graph,
-        quantize=lambda graph: quantize(graph, calibration_batches(settings, data, graph)),
+        quantize=lambda graph: quantize(graph, lambda: calibration_batches(settings, data, graph)),
         files=preprocess_file(settings),
         items=sample_uploads(),
     )

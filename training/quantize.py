@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,14 @@ def weight_sizes(graph: bytes) -> dict[str, int]:
     return found
 
 
-def quantize(graph: bytes, calibration: Sequence[dict[str, Array]]) -> bytes:
-    """The int8 form that suits the graph: static for convolutions, by row for matrix products."""
+def quantize(graph: bytes, calibration: Callable[[], Sequence[dict[str, Array]]], ranges: Path | None = None) -> bytes:
+    """The int8 form that suits the graph: static for convolutions, by row for matrix products.
+
+    `calibration` and `ranges` are those of `quantize_convolutions`.
+    """
     sizes = weight_sizes(graph)
     if sizes.get("Conv", 0) > sizes.get("MatMul", 0):
-        return quantize_convolutions(graph, calibration)
+        return quantize_convolutions(graph, calibration, ranges)
     return quantize_rows(graph)
 
 
@@ -112,8 +115,14 @@ class Batches(CalibrationDataReader):  # type: ignore[misc]  # untyped
         return next(self.batches, None)
 
 
-def quantize_convolutions(graph: bytes, calibration: Sequence[dict[str, Array]]) -> bytes:
-    """The graph with convolutions in int8: weights by channel, activations in the ranges that `calibration` shows."""
+def quantize_convolutions(
+    graph: bytes, calibration: Callable[[], Sequence[dict[str, Array]]], ranges: Path | None = None
+) -> bytes:
+    """The graph with convolutions in int8: weights by channel, activations in ranges that were seen.
+
+    These are read from the file `ranges` if there is one, else found on the batches that `calibration`
+    gives, and written to it.
+    """
     model = onnx.load_from_string(graph)
     del model.graph.value_info[:]
     with tempfile.TemporaryDirectory() as folder, silence():
@@ -121,11 +130,12 @@ def quantize_convolutions(graph: bytes, calibration: Sequence[dict[str, Array]])
         quantize_static(
             model,
             target,
-            Batches(calibration),
+            None if ranges and ranges.exists() else Batches(calibration()),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
+            calibration_cache_path=ranges,
         )
         return target.read_bytes()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
+from tokenizers import normalizers
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
@@ -31,6 +32,8 @@ WEIGHTS = Path(__file__).parent / "weights" / "sentiment"
 HARD_SENTENCES = Path(__file__).parent / "hard_sentences.tsv"
 # Inputs that a text model may have, as `models/sentiment.py` can fill them.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# How the Treebank writes what others, the encoder's training data among them, write otherwise.
+TREEBANK = {" n't": "n't", "-lrb-": "(", "-rrb-": ")", "``": '"', "''": '"', "gon na": "gonna", "wan na": "wanna"}
 
 
 class Classifier(nn.Module):
@@ -60,8 +63,12 @@ def encoder_folder() -> Path:
 
 
 def tokenizer() -> Any:
-    """The encoder's tokenizer."""
-    return AutoTokenizer.from_pretrained(encoder_folder())
+    """The encoder's tokenizer, which also reads the Treebank's spelling."""
+    tokenize = AutoTokenizer.from_pretrained(encoder_folder())
+    backend = tokenize.backend_tokenizer
+    replaced = [normalizers.Replace(old, new) for old, new in TREEBANK.items()]
+    backend.normalizer = normalizers.Sequence([*replaced, backend.normalizer])
+    return tokenize
 
 
 def untrained() -> Classifier:

@@ -1,9 +1,17 @@
-"""Fitting the sentiment classifier: a low-rank adapter on the encoder, and the head."""
+"""Fitting the sentiment classifier: a low-rank adapter on the encoder, and the head.
+
+Two adapters are fitted on the labels, by different recipes. Together they are right more often than
+either; the second goes on to learn what both say (knowledge distillation, Hinton et al. 2015,
+arXiv:1503.02531), also of texts that nobody has labelled.
+"""
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +24,24 @@ from training import fitting
 from training.sentiment import BASE, LABELS, WEIGHTS, tokenizer, untrained
 from training.trained import Report, digest, require
 
-EPOCHS = 4
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an adapter is fitted."""
+
+    epochs: int
+    learning_rate: float
+    dropout: float
+
+
+TEACHERS = (Recipe(3, 1.5e-3, 0.0), Recipe(4, 8e-4, 0.1))
+DISTILLATION = Recipe(3, 6e-4, 0.1)
+# Share of the label in what is learned of a labelled phrase; the rest is what the teachers say.
+LABEL_SHARE = 0.4
+SPANS = 60_000
 PATIENCE = 2
 BATCH = 64
 VALIDATION = 500
-LEARNING_RATE = 8e-4
 
 # Texts with their labels.
 Examples = list[tuple[str, int]]
@@ -79,92 +100,148 @@ def logits_of(model: Any, rows: list[list[int]], where: torch.device) -> Tensor:
     return out
 
 
-def temperature(logits: Tensor, labels: Tensor) -> float:
-    """Temperature that minimises the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599)."""
-    log_t = torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_t], lr=0.1, max_iter=100)
+def spans(sentences: list[str], count: int) -> list[str]:
+    """Up to `count` different parts of sentences, of 5 words or more."""
+    rng = random.Random(0)  # noqa: S311
+    split_sentences = [words for words in map(str.split, sentences) if len(words) >= 5]
+    found: dict[str, None] = {}
+    for _ in range(3 * count if split_sentences else 0):
+        chosen = rng.choice(split_sentences)
+        length = rng.randint(5, len(chosen))
+        start = rng.randint(0, len(chosen) - length)
+        found[" ".join(chosen[start : start + length])] = None
+        if len(found) == count:
+            break
+    return list(found)
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(logits / log_t.exp(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return float(log_t.detach().exp())
+@dataclass
+class Fitting:
+    """Texts to learn from, tokenized: ids, the probabilities (n, labels) to learn, and what to validate on."""
+
+    rows: list[list[int]]
+    targets: Tensor
+    held_rows: list[list[int]]
+    held_labels: Tensor
+
+    def run(
+        self, model: Any, recipe: Recipe, seed: int, checkpoint: Path, inputs: str, report: Callable[[int, float], None]
+    ) -> list[fitting.Epoch]:
+        """Fit what is trainable of `model`, which is then as it was at its best."""
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        where = fitting.device()
+        model.to(where)
+        trainable = torch.nn.ParameterList(p for p in model.parameters() if p.requires_grad)
+        lengths = [len(row) for row in self.rows]
+        steps = -(-len(self.rows) // BATCH) + 1
+        optimizer = torch.optim.AdamW(trainable, lr=recipe.learning_rate, weight_decay=0.01)
+        schedule = fitting.schedule(optimizer, recipe.epochs * steps, warm_up=0.06, decay=0.94)
+
+        def epoch(number: int) -> tuple[float, float]:
+            model.train()
+            total = 0.0
+            for step, index in enumerate(batches(lengths, generator), start=1):
+                ids, mask = pad([self.rows[i] for i in index])
+                with torch.autocast(where.type, dtype=torch.bfloat16):
+                    logits = model(ids.to(where), mask.to(where))
+                loss = functional.cross_entropy(logits.float(), self.targets[index].to(where))
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+                optimizer.step()
+                schedule.step()
+                total += loss.item()
+                report(number, step / steps)
+            hits = logits_of(model, self.held_rows, where).argmax(1) == self.held_labels
+            return total / step, float(hits.float().mean())
+
+        return fitting.run_epochs(
+            epoch,
+            epochs=recipe.epochs,
+            patience=PATIENCE,
+            model=trainable,
+            others={"optimizer": optimizer, "schedule": schedule},
+            generator=generator,
+            checkpoint=checkpoint,
+            inputs=digest([inputs.encode(), f"{recipe} {BATCH} {seed}".encode()]),
+        )
+
+    def calibrate(self, model: Any) -> float:
+        """Divide the head by the temperature that fits the validation texts best, and give that."""
+        divisor = fitting.temperature(logits_of(model, self.held_rows, fitting.device()), self.held_labels)
+        head = model.base_model.model.classifier.modules_to_save["default"]
+        with torch.no_grad():
+            head.weight.div_(divisor)
+            head.bias.div_(divisor)
+        return divisor
 
 
-def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCHS, held_out: int = VALIDATION) -> None:
+def adapted(dropout: float) -> Any:
+    """The encoder with an adapter and a head that have not been fitted."""
+    config = LoraConfig(
+        r=16,
+        lora_alpha=32,
+        lora_dropout=dropout,
+        target_modules=["query", "key", "value", "dense"],
+        modules_to_save=["classifier"],
+    )
+    return get_peft_model(untrained(), config)
+
+
+def fit(
+    data: Path,
+    report: Report,
+    weights: Path = WEIGHTS,
+    recipes: tuple[Recipe, ...] = (*TEACHERS, DISTILLATION),
+    held_out: int = VALIDATION,
+) -> None:
     """Fit adapter and head on `data/sst2` (train.tsv, train_phrases.tsv) and write them to `weights`.
 
-    Validated on sentences of train.tsv that are kept back, never on dev.tsv; one line per epoch
-    goes to `log.csv`. The head is divided by the temperature that fits these sentences best, so
-    that scores are calibrated.
+    All recipes but the last are for teachers. Validated on sentences of train.tsv that are kept back,
+    never on dev.tsv; one line per epoch goes to `log.csv`. The head is divided by the temperature that
+    fits these sentences best, so that scores are calibrated.
     """
     folder = data / "sst2"
     for file in ("train.tsv", "train_phrases.tsv"):
         require(folder / file, "training data")
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(0)
     tokenize = tokenizer()
-    phrases, held = split(folder, generator, held_out)
-    rows = tokenize([text for text, _ in phrases], truncation=True)["input_ids"]
-    labels = torch.tensor([label for _, label in phrases])
-    held_rows = tokenize([text for text, _ in held], truncation=True)["input_ids"]
+    phrases, held = split(folder, torch.Generator().manual_seed(0), held_out)
+    kept_back = {text for text, _ in held}
+    sentences = [text for text, _ in read_texts(folder / "train.tsv") if text not in kept_back]
+    unlabelled = spans(sentences, SPANS)
+    rows, more_rows, held_rows = (
+        [tokenize(text, truncation=True)["input_ids"] for text in texts]
+        for texts in ([text for text, _ in phrases], unlabelled, [text for text, _ in held])
+    )
+    labels = functional.one_hot(torch.tensor([label for _, label in phrases]), len(LABELS)).float()
     held_labels = torch.tensor([label for _, label in held])
-    lengths = [len(row) for row in rows]
-
-    config = LoraConfig(
-        r=16,
-        lora_alpha=32,
-        lora_dropout=0.1,
-        target_modules=["query", "key", "value", "dense"],
-        modules_to_save=["classifier"],
-    )
-    where = fitting.device()
-    model: Any = get_peft_model(untrained(), config).to(where)
-    trainable = torch.nn.ParameterList(p for p in model.parameters() if p.requires_grad)
-    steps = -(-len(rows) // BATCH) + 1
-    optimizer = torch.optim.AdamW(trainable, lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = fitting.schedule(optimizer, epochs * steps, warm_up=0.06, decay=0.94)
-
-    def epoch(number: int) -> tuple[float, float]:
-        model.train()
-        total = 0.0
-        for step, index in enumerate(batches(lengths, generator), start=1):
-            ids, mask = pad([rows[i] for i in index])
-            with torch.autocast(where.type, dtype=torch.bfloat16):
-                logits = model(ids.to(where), mask.to(where))
-            loss = functional.cross_entropy(logits.float(), labels[index].to(where))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
-            report(f"epoch {number + 1} of {epochs}", (number + step / steps) / epochs)
-        hits = logits_of(model, held_rows, where).argmax(1) == held_labels
-        return total / step, float(hits.float().mean())
-
     phrases_digest = digest(text.encode() + b"\t%d" % label for text, label in phrases)
-    log = fitting.run_epochs(
-        epoch,
-        epochs=epochs,
-        patience=PATIENCE,
-        model=trainable,
-        others={"optimizer": optimizer, "schedule": schedule},
-        generator=generator,
-        checkpoint=weights.with_suffix(".checkpoint"),
-        inputs=digest([phrases_digest.encode(), f"{epochs} {BATCH} {LEARNING_RATE} {config}".encode()]),
-    )
-    divisor = temperature(logits_of(model, held_rows, where), held_labels)
-    head = model.base_model.model.classifier.modules_to_save["default"]
-    with torch.no_grad():
-        head.weight.div_(divisor)
-        head.bias.div_(divisor)
+    total = sum(recipe.epochs for recipe in recipes)
+    checkpoints = [weights.with_suffix(f".checkpoint{number}") for number in range(len(recipes))]
+    log: list[fitting.Epoch] = []
+
+    def progress(number: int, epoch: int, done: float) -> None:
+        before = sum(recipe.epochs for recipe in recipes[:number]) + epoch
+        report(f"epoch {before + 1} of {total}", (before + done) / total)
+
+    said = torch.zeros(len(rows) + len(more_rows), len(LABELS))
+    *teachers, last = recipes
+    for number, recipe in enumerate(teachers):
+        torch.manual_seed(number)
+        model = adapted(recipe.dropout)
+        work = Fitting(rows, labels, held_rows, held_labels)
+        log += work.run(model, recipe, number, checkpoints[number], phrases_digest, partial(progress, number))
+        work.calibrate(model)
+        said += torch.softmax(logits_of(model, rows + more_rows, fitting.device()), 1) / len(teachers)
+    targets = torch.cat([LABEL_SHARE * labels + (1 - LABEL_SHARE) * said[: len(rows)], said[len(rows) :]])
+    work = Fitting(rows + more_rows, targets, held_rows, held_labels)
+    log += work.run(model, last, len(teachers), checkpoints[-1], phrases_digest, partial(progress, len(teachers)))
+    divisor = work.calibrate(model)
     model.peft_config["default"].base_model_name_or_path = BASE
     # Otherwise it asks the hub whether the base model's vocabulary has changed.
     model.half().save_pretrained(weights, save_embedding_layers=False)
     (weights / "README.md").unlink()  # an empty template
     fitting.write_record(weights, log, rows=len(rows), digest=phrases_digest, temperature=round(divisor, 4))
-    weights.with_suffix(".checkpoint").unlink()
+    for checkpoint in checkpoints:
+        checkpoint.unlink()

@@ -25,6 +25,7 @@ from models.breast_cancer import EXAMPLE, FEATURES
 from models.segmentation import VARIABLES, checked, features
 from tests.conftest import ROOT, newest, train
 from training import bench, fitting, segmentation, store
+from training.sentiment_fit import Recipe
 from training.served import Served
 from training.trained import TrainingError, check_labels, check_probabilities, open_graph
 
@@ -116,9 +117,10 @@ def test_a_card_tells_what_a_model_is_and_how_good(store: Path, name: str) -> No
 
 def test_the_learned_models_are_good_enough_to_be_used(store: Path) -> None:
     sentiment, image = metrics(newest(store, "sentiment")), metrics(newest(store, "image"))
-    assert sentiment["accuracy"] >= 0.88
+    assert sentiment["accuracy"] >= 0.895
     assert sentiment["calibration_error"] <= 0.04
-    assert image["accuracy"] >= 0.89
+    assert image["accuracy"] >= 0.895
+    assert image["calibration_error"] <= 0.04
 
 
 def test_weights_are_small_enough_to_be_cloned() -> None:
@@ -218,7 +220,7 @@ def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
     draw_images(tmp_path)
     weights = tmp_path / "weights"
     training.image_fit.fit(tmp_path, ignore, weights, epochs=2, held_out=40)
-    assert {path.name for path in weights.iterdir()} == {"model.safetensors", "fit.json", "log.csv"}
+    assert {path.name for path in weights.iterdir()} == {"model.safetensors", "ranges.json", "fit.json", "log.csv"}
     assert len((weights / "log.csv").read_text().splitlines()) == 3
     assert json.loads((weights / "fit.json").read_text())["rows"] == 560
     logits = training.image.load(weights)(torch.zeros(2, 3, 32, 32))
@@ -286,13 +288,14 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
 
 def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.sentiment_fit, "BATCH", 16)
-    monkeypatch.setattr(training.sentiment_fit, "PATIENCE", 6)
     (tmp_path / "sst2").mkdir()
-    lines = [f"{word} film number {i}\t{label}" for i in range(60) for word, label in (("good", 1), ("bad", 0))]
+    lines = [f"quite a {word} film number {i}\t{label}" for i in range(60) for word, label in (("good", 1), ("bad", 0))]
     for file in ("train.tsv", "train_phrases.tsv", "dev.tsv"):
         (tmp_path / "sst2" / file).write_text("\n".join(lines) + "\n")
     weights = tmp_path / "weights"
-    training.sentiment_fit.fit(tmp_path, ignore, weights, epochs=6, held_out=20)
+    recipes = (Recipe(3, 1.5e-3, 0.0), Recipe(2, 6e-4, 0.1))
+    training.sentiment_fit.fit(tmp_path, ignore, weights, recipes, held_out=20)
+    assert len((weights / "log.csv").read_text().splitlines()) == 6
     assert {path.name for path in weights.iterdir()} == {
         "adapter_model.safetensors",
         "adapter_config.json",
