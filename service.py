@@ -18,7 +18,7 @@ import models
 from models.model import Array
 from serving import logs, metrics, tracing
 from serving.access import ApiKeys, RateLimit
-from serving.api import Answers, api_methods, file_fields
+from serving.api import Answers, api_methods, file_fields, json_routes
 from serving.cache import MemoryCache, PredictionCache
 from serving.edge import Edge, Endpoint, Guards
 from serving.predictor import Predictor, stored_model
@@ -132,6 +132,7 @@ def endpoints() -> dict[str, Endpoint]:
         for route in system.routes
         if isinstance(route, Route)
     }
+    answers = json_routes(settings.models, predictors, settings.timeout_seconds)
     declared = {f"/{name}/{route.name}": route for name in settings.models for route in models.find(name).routes()}
     for api in Tiffin.apis.values():
         route = declared.get(api.route)
@@ -141,6 +142,7 @@ def endpoints() -> dict[str, Endpoint]:
             file_fields(api.input_spec),
             model=api.route.split("/")[1],
             pure=route is None or route.pure,
+            answer=answers.get(api.route),
         )
     return found
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-# Over this, the client itself would be what is measured.
-MAX_CONNECTIONS = 4_000
-
 
 @dataclass
 class Arrivals:
@@ -29,6 +26,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.answered: asyncio.Future[int] | None = None
         self.received = b""
+        self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -53,6 +51,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Nothing more will come."""
+        self.closed = True
         if self.answered is not None and not self.answered.done():
             self.answered.set_exception(ConnectionError("the connection was closed"))
 
@@ -68,6 +67,9 @@ async def arrivals(address: str, path: str, bodies: Sequence[bytes], per_second:
         head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         try:
+            # Servers close what has been idle for some seconds.
+            while idle and idle[-1].closed:
+                idle.pop()
             if idle:
                 connection = idle.pop()
             else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import bentoml
 from bentoml.exceptions import ServiceUnavailable
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
@@ -17,7 +17,7 @@ import models
 from models.model import InvalidInputError, Route
 from serving import context, tracing
 from serving.context import own_context
-from serving.errors import Problem, overloaded, unprocessable
+from serving.errors import Problem, overloaded, unprocessable, validation_response
 from serving.predictor import Predictor
 from serving.runner import OverloadedError
 
@@ -45,20 +45,49 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     """The API method of `POST /<model>/<route>`."""
 
     async def method(self: Answers, **fields: Any) -> Response:
-        predictor = self.predictors[name]
-        request = route.request.model_construct(**fields)
-        infer = partial(predictor.infer, request=context.current.get() or own_context(timeout_seconds))
-        try:
-            answer: BaseModel = await getattr(predictor.model, route.name)(request, infer)
-        except InvalidInputError as error:
-            return unprocessable([Problem(loc=list(error.location), msg=str(error), type=error.kind)])
-        except OverloadedError as error:
-            return overloaded(error.retry_after_seconds)
-        return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+        return await respond(self.predictors[name], route, route.request.model_construct(**fields), timeout_seconds)
 
     method.__name__ = f"{name}_{route.name}"
     method.__doc__ = route.summary
     return bentoml.api(method, route=f"/{name}/{route.name}", input_spec=route.request, output_spec=route.response)
+
+
+async def respond(predictor: Predictor, route: Route, request: BaseModel, timeout_seconds: float) -> Response:
+    """The answer to a validated request."""
+    infer = partial(predictor.infer, request=context.current.get() or own_context(timeout_seconds))
+    try:
+        answer: BaseModel = await getattr(predictor.model, route.name)(request, infer)
+    except InvalidInputError as error:
+        return unprocessable([Problem(loc=list(error.location), msg=str(error), type=error.kind)])
+    except OverloadedError as error:
+        return overloaded(error.retry_after_seconds)
+    return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+
+
+def json_routes(
+    names: Iterable[str], predictors: Mapping[str, Predictor], timeout_seconds: float
+) -> dict[str, Callable[[bytes], Awaitable[Response]]]:
+    """Answers to the JSON bodies of the models' routes, by path.
+
+    They give what the API methods give, without the three quarters of the time that BentoML takes for it.
+    """
+
+    def answer_to(name: str, route: Route) -> Callable[[bytes], Awaitable[Response]]:
+        async def answer(body: bytes) -> Response:
+            try:
+                request = route.request.model_validate_json(body)
+            except ValidationError as error:
+                return validation_response(error.errors(include_url=False, include_context=False, include_input=False))
+            return await respond(predictors[name], route, request, timeout_seconds)
+
+        return answer
+
+    return {
+        f"/{name}/{route.name}": answer_to(name, route)
+        for name in names
+        for route in models.find(name).routes()
+        if not file_fields(route.request)
+    }
 
 
 def infer_method(name: str, timeout_seconds: float) -> Any:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from http import HTTPStatus
@@ -44,6 +44,7 @@ class Endpoint:
     """What the edge admits at a path; without `files` a body is JSON, with them multipart.
 
     `open`: for everybody, without a key and however often. `pure`: equal bodies get equal answers.
+    `answer`: makes the answer to a body; without it BentoML does.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Endpoint:
     model: str = ""
     open: bool = False
     pure: bool = False
+    answer: Callable[[bytes], Awaitable[Response]] | None = None
 
 
 class StoredAnswer(NamedTuple):
@@ -201,7 +203,7 @@ class Edge:
         elif not body:
             # BentoML would take it for an empty object.
             return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
-        await self.call(scope, body, receive, answer)
+        await self.call(endpoint, scope, body, receive, answer)
         return None
 
     async def admit(self, scope: Scope, headers: Mapping[bytes, bytes], answer: Answer) -> Response | None:
@@ -244,8 +246,8 @@ class Edge:
             answer.keep = (self.guards.answers, key)
         return False
 
-    async def call(self, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
-        """Have BentoML answer, until the client is gone."""
+    async def call(self, endpoint: Endpoint, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
+        """Have the endpoint answer, or BentoML, until the client is gone."""
         # Cancelling what works for a client that is gone lets the runner drop its items.
         task = asyncio.current_task()
         gone = False
@@ -261,7 +263,11 @@ class Edge:
         watch = asyncio.ensure_future(receive())
         watch.add_done_callback(leave)
         try:
-            await self.app(scope, replay(body), answer.send)
+            if endpoint.answer is None:
+                await self.app(scope, replay(body), answer.send)
+            else:
+                response = await endpoint.answer(body)
+                await response(scope, receive, answer.send)
         except asyncio.CancelledError:
             if not gone or task is None:
                 raise

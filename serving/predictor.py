@@ -74,8 +74,9 @@ class Predictor:
                     awaited[key] = flight
                     continue
             missing[key] = item
-        if not request.no_cache:
+        if found:
             self.memory_hits.inc(len(found))
+        if missing and not request.no_cache:
             self.memory_misses.inc(len(missing))
         request.hits += len(found)
         request.misses += len(awaited) + len(missing)
