@@ -57,7 +57,7 @@ class Runner:
 
     While it is idle, an item goes at once. While it is busy, items wait; then all that wait are
     sorted by length, so that little is padded, and cut into batches of at most `model.max_batch`. When
-    fewer wait than fill a batch, more are awaited for `linger_seconds`.
+    fewer wait than fill a batch, more are awaited for as long as the batch takes, `linger_seconds` at most.
 
     Items are refused when those before them will take longer than `queue_seconds`, or longer than
     until their deadline, by the pace of the last batches; or when `queue_items` wait.
@@ -111,8 +111,10 @@ class Runner:
     def expected_seconds(self, items: int) -> float:
         """Seconds that a batch takes, as batches of about its size did; else smaller, else larger ones."""
         size = items.bit_length()
+        if not items:
+            return 0.0
         known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
-        return next((seconds for seconds in known if seconds), 0.0) if items else 0.0
+        return next((seconds for seconds in known if seconds), 0.0)
 
     def check_load(self, deadline: float) -> None:
         """Raise OverloadedError when an item that comes now cannot be computed in time."""
@@ -156,9 +158,9 @@ class Runner:
         """Until closed, take what waits and compute it. Runs in the runner's thread."""
         while True:
             with self.changed:
-                lingers = self.linger_seconds
+                # Not longer than the batch itself takes, nor at all when it was idle.
+                lingers = min(self.linger_seconds, self.expected_seconds(min(len(self.waiting), self.model.max_batch)))
                 if not self.waiting:
-                    lingers = 0.0  # it was idle
                     self.changed.wait_for(lambda: self.waiting or self.closed)
                 end = time.monotonic() + lingers
                 while not self.closed and len(self.waiting) < self.model.max_batch:

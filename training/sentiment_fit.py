@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,8 @@ DISTILLATION = Recipe(3, 6e-4, 0.1)
 # Share of the label in what is learned of a labelled phrase; the rest is what the teachers say.
 LABEL_SHARE = 0.4
 SPANS = 60_000
+# Share of the moving average of the weights that a step leaves.
+AVERAGE_KEEPS = 0.999
 PATIENCE = 2
 BATCH = 64
 VALIDATION = 500
@@ -115,6 +117,13 @@ def spans(sentences: list[str], count: int) -> list[str]:
     return list(found)
 
 
+@torch.no_grad()
+def copy_into(kept: Iterable[Tensor], values: Iterable[Tensor], share: float = 1.0) -> None:
+    """Move tensors toward values by a share of the way, by default all of it."""
+    for tensor, value in zip(kept, values, strict=True):
+        tensor.lerp_(value, share)
+
+
 @dataclass
 class Fitting:
     """Texts to learn from, tokenized: ids, the probabilities (n, labels) to learn, and what to validate on."""
@@ -127,12 +136,13 @@ class Fitting:
     def run(
         self, model: Any, recipe: Recipe, seed: int, checkpoint: Path, inputs: str, report: Callable[[int, float], None]
     ) -> list[fitting.Epoch]:
-        """Fit what is trainable of `model`, which is then as it was at its best."""
+        """Fit what is trainable of `model`, which is then the moving average of it at its best."""
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         where = fitting.device()
         model.to(where)
         trainable = torch.nn.ParameterList(p for p in model.parameters() if p.requires_grad)
+        average = torch.nn.ParameterList(p.detach().clone() for p in trainable)
         lengths = [len(row) for row in self.rows]
         steps = -(-len(self.rows) // BATCH) + 1
         optimizer = torch.optim.AdamW(trainable, lr=recipe.learning_rate, weight_decay=0.01)
@@ -151,21 +161,29 @@ class Fitting:
                 torch.nn.utils.clip_grad_norm_(trainable, 1.0)
                 optimizer.step()
                 schedule.step()
+                # While few steps are done, the average follows them closely.
+                done = number * steps + step
+                copy_into(average, trainable, 1 - min(AVERAGE_KEEPS, (1 + done) / (10 + done)))
                 total += loss.item()
                 report(number, step / steps)
+            fitted = [parameter.detach().clone() for parameter in trainable]
+            copy_into(trainable, average)
             hits = logits_of(model, self.held_rows, where).argmax(1) == self.held_labels
+            copy_into(trainable, fitted)
             return total / step, float(hits.float().mean())
 
-        return fitting.run_epochs(
+        log = fitting.run_epochs(
             epoch,
             epochs=recipe.epochs,
             patience=PATIENCE,
-            model=trainable,
-            others={"optimizer": optimizer, "schedule": schedule},
+            model=average,
+            others={"model": trainable, "optimizer": optimizer, "schedule": schedule},
             generator=generator,
             checkpoint=checkpoint,
             inputs=digest([inputs.encode(), f"{recipe} {BATCH} {seed}".encode()]),
         )
+        copy_into(trainable, average)
+        return log
 
     def calibrate(self, model: Any) -> float:
         """Divide the head by the temperature that fits the validation texts best, and give that."""
