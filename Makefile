@@ -39,7 +39,7 @@ fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the Open
 soak: $(VENV)/.development ## Send mixed load for MINUTES (10) and watch memory
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
-lint: $(VENV)/.development ## Check style and types
+lint: $(VENV)/.loadtest ## Check style and types
 	$(BIN)/pre-commit run --all-files
 
 bento: models ## Build the Bento tiffin:latest
