@@ -163,7 +163,7 @@ def test_a_batch_that_is_not_full_awaits_more_items(make_runner: Callable[..., W
 
     async def use() -> None:
         before = await busy(runner, model)
-        runner.batch_seconds = [0.0, LIMIT_SECONDS, LIMIT_SECONDS]
+        runner.batch_seconds = [0.0, 1.0, 1.0]
         jobs = runner.submit([[1], [2]], soon())
         model.gate.set()
         await before
