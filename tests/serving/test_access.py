@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from limits import parse
 
+from loadtest.processes import free_port
 from serving.access import ApiKeys, RateLimit
 from serving.redis_cache import RedisCache
 from serving.redis_client import RedisClient
-from tests.conftest import free_port
 from tests.serving.conftest import RedisServer, eventually, wait_until
 from tests.serving.test_redis_cache import OUTPUT, TIMEOUT_SECONDS, kept
 

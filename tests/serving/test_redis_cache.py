@@ -19,13 +19,14 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
+from loadtest.processes import free_port
 from models.model import Array
 from serving.cache import MemoryCache, PredictionCache
 from serving.context import own_context
 from serving.predictor import Predictor
 from serving.redis_cache import DTYPES, HEADER, MAX_DIMENSIONS, VERSION, WRITE_BATCH, RedisCache, decode, encode
 from serving.redis_client import RedisClient, connect
-from tests.conftest import free_port, newest
+from tests.conftest import newest
 from tests.serving.conftest import (
     RedisServer,
     eventually,
@@ -251,7 +252,8 @@ async def test_two_versions_of_a_model_live_side_by_side(store: Path, cache: Red
         predictor, request = serve(tag), own_context(timeout_seconds=60)
         item = next(iter(predictor.model.example_items()))
         await predictor.infer([item], request)
-        await predictor.close()
+        predictor.close()
+        await cache.close()
         return request.hits
 
     assert [await hits(tag) for tag in ("model:1", "model:2", "model:1", "model:2")] == [0, 0, 1, 1]
