@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.model import Array, InvalidInputError, Model
-from serving.runner import Job, OverloadedError, Runner, batches, stack
+from serving.runner import ROUND_BATCHES, Job, OverloadedError, Runner, batches, stack
 
 LIMIT_SECONDS = 10.0
 TABLE = 10
@@ -52,10 +54,12 @@ class WatchedRunner(Runner):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.computed: list[list[list[int]]] = []
+        self.sessions: set[Any] = set()
 
-    def infer(self, batch: list[Job]) -> None:
+    def infer(self, batch: list[Job], parallel: int = 1) -> None:
         self.computed.append([job.item for job in batch])
-        super().infer(batch)
+        self.sessions.add(self.session if parallel == 1 else self.single)
+        super().infer(batch, parallel)
 
 
 def save_sum(folder: Path) -> Path:
@@ -156,6 +160,42 @@ def test_items_that_come_while_it_is_busy_go_together(runner: WatchedRunner, mod
 
     asyncio.run(use())
     assert [len(batch) for batch in runner.computed] == [1, 3, 2]
+
+
+def test_a_long_item_does_not_wait_for_all_that_come_after_it(runner: WatchedRunner, model: Sum) -> None:
+    fills_a_round = ROUND_BATCHES * model.max_batch
+
+    async def use() -> None:
+        before = await busy(runner, model)
+        jobs = runner.submit([[1, 1], *[[n % 5] for n in range(2 * fills_a_round)]], soon())
+        model.gate.set()
+        await asyncio.gather(before, *(job.future for job in jobs))
+
+    asyncio.run(use())
+    assert [1, 1] in [item for batch in runner.computed for item in batch][: 1 + fills_a_round]
+
+
+def test_long_batches_run_side_by_side(make_runner: Callable[..., WatchedRunner]) -> None:
+    runner = make_runner(threads=2)
+    runner.batch_seconds = [1.0, 1.0, 1.0]
+    assert asyncio.run(runner.run([[1] * n for n in range(1, 9)])) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sorted(len(batch) for batch in runner.computed) == [2, 2, 2, 2]
+    assert runner.sessions == {runner.single}
+
+
+def test_short_batches_run_one_after_the_other(make_runner: Callable[..., WatchedRunner]) -> None:
+    runner = make_runner(threads=2)
+    runner.batch_seconds = [1e-6, 1e-6, 1e-6]
+    assert asyncio.run(runner.run([[1] * n for n in range(1, 9)])) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [len(batch) for batch in runner.computed] == [3, 3, 2]
+    assert runner.sessions == {runner.session}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
+def test_inference_runs_behind_what_answers_requests(runner: WatchedRunner) -> None:
+    asyncio.run(runner.run([[1]]))
+    assert runner.thread.native_id is not None
+    assert os.getpriority(os.PRIO_PROCESS, runner.thread.native_id) > os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_a_batch_that_is_not_full_awaits_more_items(make_runner: Callable[..., WatchedRunner], model: Sum) -> None:
