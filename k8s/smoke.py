@@ -1,0 +1,76 @@
+"""Ask every route of a server its own example: `python3 k8s/smoke.py ADDRESS`; exit code 1 when an answer is not 200.
+
+Needs nothing but Python, since it runs where something is deployed. `API_KEY` is sent when it is set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "ship.jpg"
+TIMEOUT_SECONDS = 30
+
+
+def ask(url: str, body: bytes | None = None, media_type: str = "application/json") -> tuple[int, bytes]:
+    """Status and body of the answer: to a GET, or to a POST when there is a body."""
+    headers = {"Content-Type": media_type, "Cache-Control": "no-cache"}
+    if key := os.environ.get("API_KEY"):
+        headers["X-API-Key"] = key
+    request = urllib.request.Request(url, body, headers)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def form(field: str, file: bytes) -> tuple[bytes, str]:
+    """Body and media type of a form with one file."""
+    boundary = uuid.uuid4().hex
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{field}"\r\n\r\n'
+    return b"".join(
+        [head.encode(), file, f"\r\n--{boundary}--\r\n".encode()]
+    ), f"multipart/form-data; boundary={boundary}"
+
+
+def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]]:
+    """Path, body and media type for each route of an OpenAPI document; forms get a picture, or rows as JSON."""
+    bodies = {
+        path: entry["post"]["requestBody"]["content"] for path, entry in document["paths"].items() if "post" in entry
+    }
+    for path in document["paths"]:
+        if path not in bodies:
+            yield path, None, "application/json"
+        elif (content := bodies[path].get("application/json")) is not None:
+            yield path, json.dumps(content["schema"]["example"]).encode(), "application/json"
+        else:
+            (field,) = bodies[path]["multipart/form-data"]["schema"]["required"]
+            rows = bodies[f"/{path.split('/')[1]}/predict"].get("application/json")
+            yield path, *form(field, json.dumps(rows["schema"]["example"]).encode() if rows else PICTURE.read_bytes())
+
+
+def main(address: str) -> int:
+    """Ask every route, say what it answers."""
+    failed = 0
+    try:
+        _, document = ask(f"{address}/docs.json")
+        for path, body, media_type in requests(json.loads(document)):
+            status, answer = ask(address + path, body, media_type)
+            print(f"{status} {path}" + ("" if status == 200 else f" {answer.decode(errors='replace')[:500]}"))
+            failed += status != 200
+    except OSError as error:
+        print(f"{address} does not answer: {error}", file=sys.stderr)
+        return 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1].rstrip("/")))

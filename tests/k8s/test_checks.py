@@ -1,0 +1,217 @@
+"""Every render passes the schemas of Kubernetes, those of custom resources and the policy lint; what is wrong fails."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.k8s.manifests import RENDERS, Manifest, kustomize, manifests, rendered
+
+FOLDER = Path(__file__).resolve().parent
+BIN = Path(sys.executable).parent
+KUBERNETES_VERSIONS = ["1.29", "1.33", "1.37"]
+# What custom-resources.mjs knows; all else must be known to Kubernetes.
+CUSTOM_GROUPS = {"gateway.networking.k8s.io", "keda.sh", "monitoring.coreos.com", "networking.istio.io"}
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def is_custom(manifest: Manifest) -> bool:
+    return manifest["apiVersion"].partition("/")[0] in CUSTOM_GROUPS
+
+
+def write(folder: Path, name: str, found: list[Manifest]) -> Path:
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump_all(found))
+    return file
+
+
+def check_core(version: str, *files: Path) -> subprocess.CompletedProcess[str]:
+    """Run kubernetes-validate, which is silent when it finds nothing wrong."""
+    return run(BIN / "kubernetes-validate", "--strict", "--quiet", "--kubernetes-version", version, *files)
+
+
+def check_custom(*files: Path) -> subprocess.CompletedProcess[str]:
+    return run("node", FOLDER / "custom-resources.mjs", *files)
+
+
+def violations(folder: Path) -> dict[str, set[str]]:
+    """The policies that files of a folder violate, by name of the file without suffix."""
+    done = run(BIN / "checkov", "--config-file", FOLDER / "checkov.yaml", "--directory", folder)
+    found = defaultdict(set)
+    report = json.loads(done.stdout)
+    assert report["summary"]["passed"] > 0
+    assert report["summary"]["parsing_errors"] == 0
+    for failed in report["results"]["failed_checks"]:
+        found[Path(failed["file_path"]).stem].add(f"{failed['check_id']} {failed['resource']}")
+    return dict(found)
+
+
+def changed(manifest: Manifest, change: Callable[[Any], object]) -> Manifest:
+    """A copy with a change."""
+    copied = copy.deepcopy(manifest)
+    change(copied)
+    return copied
+
+
+def only(name: str, kind: str) -> Manifest:
+    (found,) = manifests(name, kind)
+    return found
+
+
+def pod(manifest: Manifest) -> Any:
+    return manifest["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("name", RENDERS)
+def test_it_renders(name: str) -> None:
+    assert len(manifests(name)) >= 4
+
+
+def test_what_refers_to_a_missing_file_does_not_render(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [deploymnet.yaml]")
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        kustomize(tmp_path)
+    assert "deploymnet.yaml" in caught.value.stderr
+
+
+def test_what_has_a_misspelt_key_does_not_render(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("ressources: []")
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        kustomize(tmp_path)
+    assert "ressources" in caught.value.stderr
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+def test_kubernetes_knows_what_is_rendered(version: str, tmp_path: Path) -> None:
+    files = [write(tmp_path, name, [found for found in manifests(name) if not is_custom(found)]) for name in RENDERS]
+    done = check_core(version, *files)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+BROKEN_DEPLOYMENTS: dict[str, Callable[[Any], object]] = {
+    "misspelt key": lambda found: pod(found).update(terminationGracePeriod=30),
+    "wrong type": lambda found: found["spec"].update(replicas="two"),
+    "misspelt kind": lambda found: found.update(kind="Deploymnet"),
+    "version that is gone": lambda found: found.update(apiVersion="extensions/v1beta1"),
+}
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("change", BROKEN_DEPLOYMENTS.values(), ids=BROKEN_DEPLOYMENTS)
+def test_kubernetes_does_not_know_a(version: str, change: Callable[[Any], object], tmp_path: Path) -> None:
+    file = write(tmp_path, "broken", [changed(only("local", "Deployment"), change)])
+    done = check_core(version, file)
+    assert done.stdout != ""
+
+
+def test_custom_resources_are_as_defined(tmp_path: Path) -> None:
+    found = {name: [found for found in manifests(name) if is_custom(found)] for name in RENDERS}
+    assert {resource["kind"] for resources in found.values() for resource in resources} == {
+        "DestinationRule",
+        "HTTPRoute",
+        "PrometheusRule",
+        "ScaledObject",
+        "ServiceMonitor",
+        "VirtualService",
+    }
+    done = check_custom(*(write(tmp_path, name, resources) for name, resources in found.items() if resources))
+    assert done.returncode == 0, done.stderr
+
+
+BROKEN_RESOURCES: dict[str, tuple[str, str, Callable[[Any], object]]] = {
+    "DestinationRule": (
+        "base+istio",
+        "baseEjectTime",
+        lambda found: found["spec"]["trafficPolicy"]["outlierDetection"].update(baseEjectTime="30s"),
+    ),
+    "VirtualService": ("base+istio", "retrys", lambda found: found["spec"]["http"][0].update(retrys={})),
+    "HTTPRoute": ("base+gateway-api", "timeout", lambda found: found["spec"]["rules"][0].update(timeout={})),
+    "ScaledObject": ("base+autoscaling-keda", "minReplicas", lambda found: found["spec"].update(minReplicas=2)),
+    "ServiceMonitor": ("base+monitoring", "endpoint", lambda found: found["spec"].update(endpoint=[])),
+    "PrometheusRule": ("base+monitoring", "alerts", lambda found: found["spec"]["groups"][0].update(alerts=[])),
+}
+
+
+@pytest.fixture(scope="module")
+def complaints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What is said of resources with a key that their definitions do not have, or of an unknown kind or group."""
+    folder = tmp_path_factory.mktemp("broken")
+    broken = [changed(only(name, kind), change) for kind, (name, _, change) in BROKEN_RESOURCES.items()]
+    scaled = only("base+autoscaling-keda", "ScaledObject")
+    broken += [scaled | {"kind": "ScaleObject"}, scaled | {"apiVersion": "keda.example.com/v1alpha1"}]
+    broken += [changed(scaled, lambda found: found["spec"].pop("triggers"))]
+    done = check_custom(write(folder, "broken", broken))
+    assert done.returncode == 1
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("kind", BROKEN_RESOURCES)
+def test_a_misspelt_key_is_found_in_a(kind: str, complaints: list[str]) -> None:
+    key = BROKEN_RESOURCES[kind][1]
+    assert [line for line in complaints if line.startswith(f"broken.yaml: {kind}/tiffin: ") and f'"{key}"' in line]
+
+
+def test_a_missing_key_is_found_in_a_custom_resource(complaints: list[str]) -> None:
+    assert [line for line in complaints if "ScaledObject" in line and "triggers" in line]
+
+
+def test_a_misspelt_kind_of_a_custom_resource_is_found(complaints: list[str]) -> None:
+    assert [line for line in complaints if "ScaleObject" in line and "no such kind" in line]
+
+
+def test_a_custom_resource_of_a_group_that_nobody_checks_is_found(complaints: list[str]) -> None:
+    assert [line for line in complaints if "keda.example.com" in line]
+
+
+def test_no_policy_is_violated(tmp_path: Path) -> None:
+    for name in RENDERS:
+        (tmp_path / f"{name}.yaml").write_text(rendered(name))
+    assert violations(tmp_path) == {}
+
+
+# A policy and how to violate it.
+VIOLATIONS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "privileged": ("CKV_K8S_16", lambda found: pod(found)["containers"][0]["securityContext"].update(privileged=True)),
+    "root": ("CKV_K8S_23", lambda found: pod(found)["securityContext"].update(runAsNonRoot=False, runAsUser=0)),
+    "escalation": (
+        "CKV_K8S_20",
+        lambda found: pod(found)["containers"][0]["securityContext"].update(allowPrivilegeEscalation=True),
+    ),
+    "writable-root": (
+        "CKV_K8S_22",
+        lambda found: pod(found)["containers"][0]["securityContext"].update(readOnlyRootFilesystem=False),
+    ),
+    "capabilities": ("CKV_K8S_37", lambda found: pod(found)["containers"][0]["securityContext"].pop("capabilities")),
+    "no-seccomp": ("CKV_K8S_31", lambda found: pod(found)["securityContext"].pop("seccompProfile")),
+    "no-memory-limit": ("CKV_K8S_13", lambda found: pod(found)["containers"][0]["resources"]["limits"].pop("memory")),
+    "token": ("CKV_K8S_38", lambda found: pod(found).update(automountServiceAccountToken=True)),
+    "host-network": ("CKV_K8S_19", lambda found: pod(found).update(hostNetwork=True)),
+    "no-liveness-probe": ("CKV_K8S_8", lambda found: pod(found)["containers"][0].pop("livenessProbe")),
+}
+
+
+@pytest.fixture(scope="module")
+def broken_policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    folder = tmp_path_factory.mktemp("broken")
+    deployment = only("local", "Deployment")
+    for name, (_, change) in VIOLATIONS.items():
+        write(folder, name, [changed(deployment, change)])
+    return violations(folder)
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_the_policy_lint_finds(name: str, broken_policies: dict[str, set[str]]) -> None:
+    policy, _ = VIOLATIONS[name]
+    assert f"{policy} Deployment.default.tiffin" in broken_policies[name]

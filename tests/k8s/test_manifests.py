@@ -1,0 +1,307 @@
+"""What is rendered fits together: names, labels, ports, times, models."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pkgutil import iter_modules
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.k8s.manifests import RENDERS, ROOT, Manifest, manifests
+
+# What models.names() tells, which would need what the models need.
+MODELS = [module.name for module in iter_modules([str(ROOT / "models")]) if module.name != "model"]
+# Overlays for clusters that others use too.
+SHARED = ["canary", "production"]
+# Made by hand, as components/api-keys says.
+SECRETS = {"tiffin-api-keys"}
+# BentoML gives up a request so long after TIMEOUT_SECONDS (service.py).
+LAST_RESORT_SECONDS = 5
+# Volumes that the restricted Pod Security Standard knows.
+VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+
+renders = pytest.mark.parametrize("name", RENDERS)
+
+
+def pod(deployment: Manifest) -> Any:
+    return deployment["spec"]["template"]["spec"]
+
+
+def containers(deployment: Manifest) -> list[Any]:
+    return [*pod(deployment).get("initContainers", []), *pod(deployment)["containers"]]
+
+
+def labels(deployment: Manifest) -> dict[str, str]:
+    return deployment["spec"]["template"]["metadata"]["labels"]  # type: ignore[no-any-return]
+
+
+def selects(selector: dict[str, str], found: dict[str, str]) -> bool:
+    return bool(selector) and selector.items() <= found.items()
+
+
+def named(name: str, kind: str) -> dict[str, Manifest]:
+    return {found["metadata"]["name"]: found for found in manifests(name, kind)}
+
+
+def servers(name: str) -> list[Manifest]:
+    return [found for found in manifests(name, "Deployment") if pod(found)["containers"][0]["name"] == "tiffin"]
+
+
+def settings(name: str, deployment: Manifest) -> dict[str, str]:
+    """The environment of a server."""
+    (source,) = pod(deployment)["containers"][0]["envFrom"]
+    return named(name, "ConfigMap")[source["configMapRef"]["name"]]["data"]  # type: ignore[no-any-return]
+
+
+def scaled(name: str) -> Iterator[tuple[Manifest, str]]:
+    """Autoscalers and the names of the Deployments that they scale."""
+    for autoscaler in manifests(name, "HorizontalPodAutoscaler", "ScaledObject"):
+        yield autoscaler, autoscaler["spec"]["scaleTargetRef"]["name"]
+
+
+def destinations(name: str) -> Iterator[tuple[str, int]]:
+    """Names and ports of the Services that routes lead to."""
+    for route in manifests(name, "HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            yield from ((backend["name"], backend["port"]) for backend in rule["backendRefs"])
+    for route in manifests(name, "VirtualService"):
+        for rule in route["spec"]["http"]:
+            for part in rule["route"]:
+                yield part["destination"]["host"], part["destination"]["port"]["number"]
+
+
+@renders
+def test_a_deployment_selects_its_own_pods_and_no_others(name: str) -> None:
+    deployments = manifests(name, "Deployment")
+    for deployment in deployments:
+        selector = deployment["spec"]["selector"]["matchLabels"]
+        assert [found for found in deployments if selects(selector, labels(found))] == [deployment]
+
+
+@renders
+def test_a_service_leads_to_a_port_of_one_deployment(name: str) -> None:
+    for service in manifests(name, "Service"):
+        selector = service["spec"]["selector"]
+        (deployment,) = [found for found in manifests(name, "Deployment") if selects(selector, labels(found))]
+        ports = {port["name"] for container in containers(deployment) for port in container.get("ports", [])}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+@renders
+def test_a_disruption_budget_is_that_of_one_deployment(name: str) -> None:
+    for budget in manifests(name, "PodDisruptionBudget"):
+        selector = budget["spec"]["selector"]["matchLabels"]
+        assert len([found for found in manifests(name, "Deployment") if selects(selector, labels(found))]) == 1
+
+
+@renders
+def test_a_deployment_spreads_its_own_pods(name: str) -> None:
+    for deployment in servers(name):
+        spread = pod(deployment)["topologySpreadConstraints"]
+        assert [constraint["topologyKey"] for constraint in spread] == [
+            "topology.kubernetes.io/zone",
+            "kubernetes.io/hostname",
+        ]
+        for constraint in spread:
+            assert constraint["labelSelector"] == deployment["spec"]["selector"]
+
+
+@renders
+def test_a_network_policy_is_for_pods_that_there_are(name: str) -> None:
+    for policy in manifests(name, "NetworkPolicy"):
+        selector = policy["spec"]["podSelector"]["matchLabels"]
+        assert any(selects(selector, labels(found)) for found in manifests(name, "Deployment"))
+
+
+@renders
+def test_an_autoscaler_scales_a_container_that_there_is(name: str) -> None:
+    deployments = named(name, "Deployment")
+    for autoscaler, target in scaled(name):
+        known = {container["name"] for container in containers(deployments[target])}
+        for metric in autoscaler["spec"].get("metrics", []):
+            assert metric["containerResource"]["container"] in known
+
+
+@renders
+def test_replicas_stand_only_where_no_autoscaler_sets_them(name: str) -> None:
+    for _, target in scaled(name):
+        assert "replicas" not in named(name, "Deployment")[target]["spec"]
+
+
+@renders
+def test_what_a_pod_refers_to_is_there(name: str) -> None:
+    for deployment in manifests(name, "Deployment"):
+        spec = pod(deployment)
+        volumes = spec.get("volumes", [])
+        sources = [source for container in containers(deployment) for source in container.get("envFrom", [])]
+        assert {source["configMapRef"]["name"] for source in sources} <= named(name, "ConfigMap").keys()
+        assert {volume["secret"]["secretName"] for volume in volumes if "secret" in volume} <= SECRETS
+        mounts = {mount["name"] for container in containers(deployment) for mount in container.get("volumeMounts", [])}
+        assert mounts == {volume["name"] for volume in volumes}
+        assert spec.get("serviceAccountName", "default") in {"default", *named(name, "ServiceAccount")}
+
+
+@renders
+def test_no_secret_is_in_the_manifests(name: str) -> None:
+    assert manifests(name, "Secret") == []
+
+
+@renders
+def test_settings_are_settings_of_the_server(name: str) -> None:
+    tree = ast.parse((ROOT / "serving" / "settings.py").read_text(encoding="utf-8"))
+    (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings"]
+    fields = [node.target for node in found.body if isinstance(node, ast.AnnAssign)]
+    known = {field.id.upper() for field in fields if isinstance(field, ast.Name)}
+    for deployment in servers(name):
+        assert settings(name, deployment).keys() <= known
+
+
+@renders
+def test_redis_is_where_the_server_looks_for_it(name: str) -> None:
+    for deployment in servers(name):
+        host = urlsplit(settings(name, deployment)["REDIS_URL"]).hostname
+        beside = "redis" in {container["name"] for container in containers(deployment)}
+        assert beside if host == "localhost" else host in named(name, "Service") and not beside
+
+
+@renders
+def test_a_file_of_keys_is_mounted(name: str) -> None:
+    for deployment in servers(name):
+        file = settings(name, deployment).get("API_KEYS_FILE")
+        if file:
+            mounts = {mount["mountPath"]: mount["name"] for mount in pod(deployment)["containers"][0]["volumeMounts"]}
+            (volume,) = [
+                found for found in pod(deployment)["volumes"] if found["name"] == mounts[file.rpartition("/")[0]]
+            ]
+            assert volume["secret"]["secretName"] in SECRETS
+
+
+@renders
+def test_a_route_leads_to_a_port_of_a_service(name: str) -> None:
+    services = named(name, "Service")
+    for host, number in destinations(name):
+        assert number in {port["port"] for port in services[host]["spec"]["ports"]}
+
+
+@renders
+def test_a_destination_rule_is_for_a_service(name: str) -> None:
+    assert {rule["spec"]["host"] for rule in manifests(name, "DestinationRule")} <= named(name, "Service").keys()
+
+
+@renders
+def test_every_server_is_scraped_once_where_there_is_a_monitor(name: str) -> None:
+    for monitor in manifests(name, "ServiceMonitor"):
+        selector = monitor["spec"]["selector"]["matchLabels"]
+        ports = {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}
+        scraped = [
+            service
+            for service in manifests(name, "Service")
+            if selects(selector, service["metadata"]["labels"])
+            and ports & {port["name"] for port in service["spec"]["ports"]}
+        ]
+        assert len(scraped) == len(servers(name))
+
+
+@renders
+def test_every_container_satisfies_the_restricted_pod_security_standard(name: str) -> None:
+    for deployment in manifests(name, "Deployment"):
+        spec = pod(deployment)
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        for volume in spec.get("volumes", []):
+            assert set(volume) - {"name"} <= VOLUMES
+        for container in containers(deployment):
+            context = spec["securityContext"] | container["securityContext"]
+            assert context["runAsNonRoot"] is True
+            assert context["runAsUser"] > 0
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert not context.get("privileged")
+            assert context["readOnlyRootFilesystem"] is True
+
+
+@renders
+def test_only_podman_takes_ports_of_the_host(name: str) -> None:
+    for deployment in manifests(name, "Deployment"):
+        for container in containers(deployment):
+            taken = [port["hostPort"] for port in container.get("ports", []) if "hostPort" in port]
+            assert taken == ([3000] if name == "podman" and container["name"] == "tiffin" else [])
+
+
+@renders
+def test_a_server_that_ends_has_the_time_for_it(name: str) -> None:
+    for deployment in servers(name):
+        found = settings(name, deployment)
+        grace, timeout = float(found["SHUTDOWN_GRACE_SECONDS"]), float(found["TIMEOUT_SECONDS"])
+        waits = {
+            container["name"]: float(container["lifecycle"]["preStop"]["exec"]["command"][1])
+            for container in pod(deployment)["containers"]
+        }
+        needed = waits["tiffin"] + grace + timeout + LAST_RESORT_SECONDS
+        assert pod(deployment)["terminationGracePeriodSeconds"] >= needed
+        assert waits.get("redis", waits["tiffin"] + grace) == waits["tiffin"] + grace
+
+
+@renders
+def test_a_server_has_every_probe_but_with_podman(name: str) -> None:
+    for deployment in servers(name):
+        probes = {key: probe for key, probe in pod(deployment)["containers"][0].items() if key.endswith("Probe")}
+        asked = {key: probe.get("httpGet", {}).get("path") for key, probe in probes.items()}
+        if name == "podman":
+            assert asked == {"livenessProbe": None}
+        else:
+            assert asked == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+
+
+@renders
+def test_every_image_has_a_tag(name: str) -> None:
+    for deployment in manifests(name, "Deployment"):
+        for container in containers(deployment):
+            assert container["image"].rpartition("/")[2].partition(":")[2]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_shared_cluster_gets_versions(name: str) -> None:
+    for deployment in manifests(name, "Deployment"):
+        assert [container for container in containers(deployment) if container["image"].endswith(":latest")] == []
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_shared_cluster_gets_a_namespace_that_admits_restricted_pods_only(name: str) -> None:
+    (namespace,) = manifests(name, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    others = [found for found in manifests(name) if found != namespace]
+    assert {found["metadata"].get("namespace") for found in others} == {namespace["metadata"]["name"]}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_in_production_a_model_has_a_deployment_of_its_own(model: str) -> None:
+    (deployment,) = [found for found in servers("production") if settings("production", found)["MODELS"] == model]
+    target = deployment["metadata"]["name"]
+    assert target == f"tiffin-{model.replace('_', '-')}"
+    assert [name for _, name in scaled("production")].count(target) == 1
+    budgets = manifests("production", "PodDisruptionBudget")
+    assert [selects(found["spec"]["selector"]["matchLabels"], labels(deployment)) for found in budgets].count(True) == 1
+    routes = [rule for route in manifests("production", "HTTPRoute") for rule in route["spec"]["rules"]]
+    (rule,) = [rule for rule in routes if rule["matches"] == [{"path": {"type": "PathPrefix", "value": f"/{model}"}}]]
+    (backend,) = rule["backendRefs"]
+    assert selects(named("production", "Service")[backend["name"]]["spec"]["selector"], labels(deployment))
+
+
+def test_production_has_models_and_one_redis_and_nothing_else() -> None:
+    names = {f"tiffin-{model.replace('_', '-')}" for model in MODELS}
+    assert named("production", "Deployment").keys() == names | {"tiffin-redis"}
+
+
+def test_the_canary_gets_few_requests_and_runs_another_version() -> None:
+    (route,) = manifests("canary", "VirtualService")
+    (rule,) = route["spec"]["http"]
+    weights = {part["destination"]["host"]: part["weight"] for part in rule["route"]}
+    assert sum(weights.values()) == 100
+    assert weights["tiffin-canary"] < weights["tiffin-stable"]
+    images = {found["metadata"]["name"]: pod(found)["containers"][0]["image"] for found in servers("canary")}
+    assert len(set(images.values())) == 2
+    assert images.keys() == weights.keys()

@@ -1,0 +1,186 @@
+"""The pipelines hold no logic of their own, and a deployment that fails is rolled back.
+
+Since a cluster is no part of what tests may need, `kubectl` is a stand-in that notes what it is asked and forwards
+ports to a real server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+GITHUB = ROOT / ".github" / "workflows" / "delivery.yaml"
+GITLAB = ROOT / ".gitlab-ci.yml"
+TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+RENDERED = """\
+kind: Deployment
+    image: tiffin:latest
+"""
+KUBECTL = """\
+#!{python}
+import os, select, socket, sys
+from pathlib import Path
+arguments = sys.argv[1:]
+folder = Path({folder!r})
+with (folder / "asked").open("a") as asked:
+    print(*arguments, file=asked)
+if arguments[:2] == ["--namespace", "tests"]:
+    arguments = arguments[2:]
+match arguments:
+    case ["kustomize", overlay]:
+        print({rendered!r})
+    case ["apply", "--filename", "-"]:
+        (folder / "applied").write_text(sys.stdin.read())
+    case ["get", "deployments", *_, "name"]:
+        print("deployment.apps/tiffin-a", "deployment.apps/tiffin-b", sep="\\n")
+    case ["get", "deployments", *_]:
+        print("tiffin-a", 4 if (folder / "applied").exists() else 3)
+        print("tiffin-b", 7)
+    case ["get", "services", *_]:
+        print("service/tiffin-a")
+    case ["rollout", "status", deployment, *_]:
+        sys.exit({stuck!r} in deployment if not (folder / "undone").exists() else 0)
+    case ["rollout", "undo", *_]:
+        (folder / "undone").touch()
+    case ["port-forward", _, ports]:
+        listener = socket.create_server(("127.0.0.1", int(ports.split(":")[0])))
+        pairs = {{}}
+        while True:
+            for ready in select.select([listener, *pairs], [], [])[0]:
+                if ready is listener:
+                    client = listener.accept()[0]
+                    server = socket.create_connection(("127.0.0.1", {port}))
+                    pairs |= {{client: server, server: client}}
+                elif ready in pairs:
+                    if data := ready.recv(65536):
+                        pairs[ready].sendall(data)
+                    else:
+                        other = pairs.pop(ready)
+                        pairs.pop(other).close()
+                        other.close()
+    case _:
+        sys.exit(f"unexpected: {{arguments}}")
+"""
+
+
+def steps() -> Iterator[tuple[str, str]]:
+    """Every line of shell in the pipelines."""
+    for job in yaml.safe_load(GITHUB.read_text(encoding="utf-8"))["jobs"].values():
+        for step in job["steps"]:
+            yield from (("github", line) for line in step.get("run", "").splitlines())
+    for job in yaml.safe_load(GITLAB.read_text(encoding="utf-8")).values():
+        if isinstance(job, dict):
+            yield from (("gitlab", line) for part in ("before_script", "script") for line in job.get(part, []))
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [
+        (["vendor.github-workflows"], GITHUB),
+        (["vendor.gitlab-ci", "--data-transform", "gitlab-ci"], GITLAB),
+    ],
+    ids=["github", "gitlab"],
+)
+class TestSchema:
+    """A pipeline fits its schema, and the check tells when one does not."""
+
+    @staticmethod
+    def check(schema: list[str], file: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", *schema, str(file)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def test_it_fits(self, schema: list[str], file: Path) -> None:
+        done = self.check(schema, file)
+        assert done.returncode == 0, done.stdout
+
+    def test_a_misspelt_key_does_not_fit(self, schema: list[str], file: Path, tmp_path: Path) -> None:
+        broken = tmp_path / file.name
+        text = file.read_text(encoding="utf-8")
+        broken.write_text(text.replace("timeout-minutes: ", "timeout-minute: ").replace("script:", "scripts:"))
+        assert self.check(schema, broken).returncode != 0
+
+
+@pytest.mark.parametrize(("pipeline", "line"), list(steps()))
+def test_a_step_is_a_target_of_the_makefile(pipeline: str, line: str) -> None:
+    assert line.startswith("make ")
+    assert line.removeprefix("make ") in TARGETS
+
+
+@pytest.mark.parametrize("name", ["github", "gitlab"])
+def test_a_pipeline_goes_from_lint_to_deployment(name: str) -> None:
+    lines = [line.removeprefix("make ") for pipeline, line in steps() if pipeline == name]
+    wanted = ["lint", "test", "image", "audit", "push", "cluster", "deploy"]
+    assert [line for line in lines if line in wanted] == wanted
+
+
+def test_pipelines_hold_secrets_by_name_only() -> None:
+    workflow = GITHUB.read_text(encoding="utf-8")
+    named = re.findall(r"^\s+\w*(?:PASSWORD|KEY|TOKEN|SECRET)\w*: (.*)$", workflow, re.MULTILINE)
+    assert named
+    assert all(re.fullmatch(r"\$\{\{ secrets\.\w+ \}\}", value) for value in named)
+    assert all(
+        value.startswith("$")
+        for value in re.findall(r"^\s+\w*(?:PASSWORD|KEY|SECRET)\w*: (.*)$", GITLAB.read_text(), re.MULTILINE)
+    )
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, server: str) -> Any:
+    """Deploy to a cluster in which a Deployment may get stuck and the Service leads to a port; what came of it."""
+
+    def run(stuck: str = "none", port: str = server.rpartition(":")[2]) -> subprocess.CompletedProcess[str]:
+        kubectl = tmp_path / "kubectl"
+        kubectl.write_text(
+            KUBECTL.format(python=sys.executable, folder=str(tmp_path), rendered=RENDERED, stuck=stuck, port=port)
+        )
+        kubectl.chmod(kubectl.stat().st_mode | stat.S_IXUSR)
+        return subprocess.run(
+            ["make", "deploy", "OVERLAY=local", "IMAGE=registry.example/tiffin:1", "NAMESPACE=tests"],
+            cwd=ROOT,
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def asked(folder: Path) -> list[str]:
+    """What kubectl was asked to do, in order."""
+    return (folder / "asked").read_text().splitlines()
+
+
+def test_a_deployment_that_answers_stays(deploy: Any, tmp_path: Path) -> None:
+    done = deploy()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "image: registry.example/tiffin:1" in (tmp_path / "applied").read_text()
+    assert not any("undo" in line for line in asked(tmp_path))
+    assert "200 /sentiment/predict" in done.stdout
+    assert "200 /image/predict" in done.stdout
+    assert "200 /segmentation/uploadfile" in done.stdout
+
+
+def test_a_rollout_that_gets_stuck_is_rolled_back(deploy: Any, tmp_path: Path) -> None:
+    assert deploy(stuck="tiffin-a").returncode != 0
+    undone = [line for line in asked(tmp_path) if "undo" in line]
+    assert undone == ["--namespace tests rollout undo deployment/tiffin-a --to-revision 3"]
+
+
+def test_a_server_that_answers_wrong_is_rolled_back(deploy: Any, tmp_path: Path) -> None:
+    done = deploy(port="1")
+    assert done.returncode != 0
+    assert any("undo deployment/tiffin-a --to-revision 3" in line for line in asked(tmp_path))
+    assert "does not answer" in done.stderr
