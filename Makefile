@@ -6,14 +6,36 @@ REQUESTS ?= 100000
 MINUTES ?= 10
 ROUNDS ?= 5
 SECONDS_EACH ?= 4
+BACKEND ?= docker
+IMAGE ?= tiffin:latest
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# Without the password that an address may hold.
+SOURCE ?= $(shell git config --get remote.origin.url | sed 's|//[^/@]*@|//|')
+OVERLAY ?= production
+NAMESPACE ?= tiffin
+LOGIN_gke = gcloud iam workload-identity-pools create-cred-config $(GOOGLE_IDENTITY_PROVIDER) \
+  --service-account $(GOOGLE_SERVICE_ACCOUNT) --credential-source-file $(TOKEN) --output-file $(TOKEN).json && \
+  gcloud auth login --cred-file $(TOKEN).json
+LOGIN_eks = aws sts get-caller-identity
+LOGIN_aks = az login --service-principal --username $(AZURE_CLIENT_ID) --tenant $(AZURE_TENANT_ID) \
+  --federated-token "$$IDENTITY_TOKEN"
+CLUSTER_gke = gcloud container clusters get-credentials $(CLUSTER) --location $(LOCATION)
+CLUSTER_eks = aws eks update-kubeconfig --name $(CLUSTER) --region $(LOCATION)
+CLUSTER_aks = az aks get-credentials --name $(CLUSTER) --resource-group $(RESOURCE_GROUP)
 VENV := .venv
 BIN := $(VENV)/bin
 export BENTOML_DO_NOT_TRACK := True
+# GitLab hands its identity token over in a variable; clouds read it from a file.
+ifdef IDENTITY_TOKEN
+TOKEN := $(CURDIR)/.cache/identity-token
+export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
+$(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
+endif
 
-.PHONY: help serve test models evaluate bench fuzz soak bento lint clean
+.PHONY: help serve test models evaluate bench fuzz soak bento engine image sbom audit e2e push cluster deploy smoke lint manifests rules clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
 
 serve: models ## Set up, make the models and serve them on PORT (3000)
 	$(BIN)/bentoml serve service:Tiffin --port $(PORT)
@@ -45,8 +67,65 @@ lint: $(VENV)/.loadtest ## Check style and types
 bento: models ## Build the Bento tiffin:latest
 	$(BIN)/bentoml build
 
+engine:
+	@$(BACKEND) info >/dev/null 2>&1 || { echo 'this needs $(BACKEND), which does not answer; there are BACKEND=docker and BACKEND=podman' >&2; exit 2; }
+
+image: engine bento $(VENV)/.image ## Build the container image IMAGE (tiffin:latest) by BACKEND (docker or podman)
+	$(BIN)/bentoml containerize tiffin:latest --backend $(BACKEND) --image-tag tiffin-bento:latest
+	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(IMAGE) \
+	  --label org.opencontainers.image.version=$(VERSION) \
+	  --label org.opencontainers.image.revision=$$(git describe --always --abbrev=40 --exclude '*' --dirty) \
+	  $(if $(SOURCE),--label org.opencontainers.image.source=$(SOURCE)) - < container/Dockerfile
+	$(MAKE) sbom
+
+sbom: engine $(VENV)/.image ## Write what is in IMAGE to reports/sbom.cdx.json
+	$(BIN)/python -m container.sbom $(BACKEND) $(IMAGE) reports/sbom.cdx.json
+
+audit: $(VENV)/.image ## Look for known vulnerabilities in what the image installs
+	$(BIN)/python -m container.audit requirements/serving.txt
+
+# The pod is one of podman; with BACKEND=docker the image alone is tested.
+e2e: BACKEND = podman
+e2e: image ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
+	@test $(BACKEND) = docker || command -v kubectl >/dev/null || { echo 'make e2e needs kubectl' >&2; exit 2; }
+	BACKEND=$(BACKEND) IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/e2e $(if $(filter docker,$(BACKEND)),-m 'not pod')
+
+push: ## Push IMAGE; REGISTRY_USER and REGISTRY_PASSWORD log in before when they are set
+	@case "$(IMAGE)" in */*) ;; *) echo 'make push needs the name of your registry: IMAGE=REGISTRY/NAME:TAG' >&2; exit 2;; esac
+	@test -z "$$REGISTRY_PASSWORD" || printenv REGISTRY_PASSWORD | \
+	  $(BACKEND) login --username "$$REGISTRY_USER" --password-stdin $(firstword $(subst /, ,$(IMAGE)))
+	$(BACKEND) push $(IMAGE)
+
+cluster: ## Have kubectl speak to CLUSTER at LOCATION in CLOUD (gke, eks or aks with RESOURCE_GROUP)
+	@test -n "$(CLUSTER)" || { echo 'make cluster needs CLOUD, CLUSTER and LOCATION, see docs/deploy.md' >&2; exit 2; }
+	$(if $(IDENTITY_TOKEN),$(LOGIN_$(CLOUD)))
+	$(CLUSTER_$(CLOUD))
+
+deploy: ## Deploy IMAGE by OVERLAY to NAMESPACE, wait, ask every route; roll back on failure
+	@command -v kubectl >/dev/null || { echo 'make deploy needs kubectl' >&2; exit 2; }
+	k8s/deploy.sh $(OVERLAY) $(IMAGE) $(NAMESPACE)
+
+smoke: ## Ask every route of the server at ADDRESS
+	@test -n "$(ADDRESS)" || { echo 'make smoke needs the address of a server: ADDRESS=http://HOST:PORT' >&2; exit 2; }
+	$(PYTHON) k8s/smoke.py $(ADDRESS)
+
+manifests: ## Render and check the Kubernetes manifests
+	@command -v kubectl >/dev/null && command -v node >/dev/null && command -v npm >/dev/null || \
+	  { echo 'make manifests needs kubectl (1.27 or newer), node (20.11 or newer) and npm' >&2; exit 2; }
+	$(MAKE) $(VENV)/kubernetes/.checks tests/k8s/node_modules
+	$(VENV)/kubernetes/bin/python -m pytest --confcutdir tests/k8s tests/k8s
+
+rules: ## Check and test the alert rules
+	@command -v promtool >/dev/null || \
+	  { echo 'make rules needs promtool: apt-get install --no-install-recommends prometheus, or brew install prometheus' >&2; exit 2; }
+	mkdir -p .cache
+	sed '1,/^spec:$$/d; s/^  //' k8s/components/monitoring/prometheus-rule.yaml > .cache/rules.yaml
+	promtool check rules .cache/rules.yaml
+	promtool check config --syntax-only monitoring/prometheus.yml
+	promtool test rules tests/monitoring/*.yaml
+
 clean: ## Remove the virtual environment and what tests left
-	rm -rf $(VENV) .cache
+	rm -rf $(VENV) .cache tests/k8s/node_modules
 
 # torch comes first: what needs it would else bring a newer one.
 $(VENV)/.training: requirements/serving.txt requirements/training.txt requirements/no-deps.txt
@@ -61,6 +140,20 @@ $(VENV)/.loadtest: $(VENV)/.development requirements/loadtest.txt
 	$(BIN)/python -m pip install --quiet -r requirements/loadtest.txt
 	touch $@
 
+$(VENV)/.image: $(VENV)/.development requirements/image.txt
+	$(BIN)/python -m pip install --quiet -r requirements/image.txt
+	touch $@
+
 $(VENV)/.development: $(VENV)/.training requirements/development.txt
 	$(BIN)/python -m pip install --quiet -r requirements/development.txt
+	touch $@
+
+# Of its own, since checkov's pins are not ours.
+$(VENV)/kubernetes/.checks: requirements/kubernetes.txt
+	$(PYTHON) -m venv $(VENV)/kubernetes
+	$(VENV)/kubernetes/bin/python -m pip install --quiet -r requirements/kubernetes.txt
+	touch $@
+
+tests/k8s/node_modules: tests/k8s/package-lock.json
+	npm ci --silent --prefix tests/k8s
 	touch $@

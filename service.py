@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-# glibc reads these when the workers start. By default threads fill heaps of their own, and large blocks, such as uploads,
-# leave holes in them: memory then grows by a few per cent for hours.
+# glibc reads these when the workers start. By default threads fill heaps of their own, and large blocks, such as
+# uploads, leave holes in them: memory then grows by a few per cent for hours.
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**20))
 

@@ -6,13 +6,17 @@ metrics add up.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -56,6 +60,8 @@ redis_errors = Counter(
     "Faults of Redis: timeout, connection, protocol, refused commands, corrupt values, queue_full (not written).",
     ["reason"],
 )
+for reason in ("timeout", "connection", "protocol", "refused", "corrupt", "queue_full"):
+    redis_errors.labels(reason)  # from 0 on: of a counter that begins at 1, Prometheus does not see the first fault
 redis_breaker_open = Gauge(
     "tiffin_redis_breaker_open", "1 while Redis is passed over because it did not answer.", multiprocess_mode="livemax"
 )
@@ -80,12 +86,37 @@ def count_request(route: str, status: int, cache: str, seconds: float) -> None:
     timed[route].observe(seconds)
 
 
+def worker_ids(files: str = "*.db") -> set[int]:
+    """Process ids of the workers that have such files in the common folder, also of those that ended."""
+    folder = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "/nonexistent"))
+    return {int(file.stem.rpartition("_")[2]) for file in folder.glob(files)}
+
+
 def forget_ended_workers() -> None:
     """Drop the gauges of workers that ended without doing so themselves."""
-    for file in Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "/nonexistent")).glob("gauge_live*_*.db"):
-        pid = int(file.stem.rpartition("_")[2])
+    for pid in worker_ids("gauge_live*_*.db"):
         if not psutil.pid_exists(pid):
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+class WorkerProcesses(Collector):
+    """What prometheus_client tells of a single process, summed over the workers."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Memory of the workers that live; CPU time also of those that ended, since a counter must not fall."""
+        parent = psutil.Process(os.getppid())
+        ended = parent.cpu_times()
+        memory_bytes, cpu_seconds = 0, ended.children_user + ended.children_system
+        for pid in worker_ids():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if process.ppid() == parent.pid:  # else the id of a worker that ended was given to another process
+                    memory_bytes += process.memory_info().rss
+                    cpu_seconds += sum(process.cpu_times()[:2])
+        yield GaugeMetricFamily(
+            "process_resident_memory_bytes", "Resident memory of all workers in bytes.", value=memory_bytes
+        )
+        yield CounterMetricFamily("process_cpu_seconds_total", "CPU time of all workers in seconds.", value=cpu_seconds)
 
 
 def exposition() -> bytes:
@@ -94,4 +125,5 @@ def exposition() -> bytes:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(WorkerProcesses())
     return generate_latest(registry)

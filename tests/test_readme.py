@@ -117,5 +117,5 @@ def test_the_map_names_every_folder() -> None:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
     ).stdout.splitlines()
     folders = {path.partition("/")[0] for path in tracked if "/" in path and not path.startswith(".")}
-    named = set(re.findall(r"^\| `([a-z]+)/` \|", README, re.MULTILINE))
+    named = set(re.findall(r"^\| `([a-z0-9]+)/` \|", README, re.MULTILINE))
     assert folders == named

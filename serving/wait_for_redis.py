@@ -1,0 +1,53 @@
+"""Wait until Redis answers: `python -m serving.wait_for_redis [seconds]`, before the server starts.
+
+Says what happened, and ends with 0 even when Redis does not answer: without this cache the server is slower, no worse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+from serving.redis_client import connect
+
+WAIT_SECONDS = 30.0
+ATTEMPT_SECONDS = 2.0
+PAUSE_SECONDS = 0.25
+
+
+async def wait_for_redis(url: str, seconds: float) -> str:
+    """Return once a Redis at `url` has answered or so many seconds are over; what happened, without the password."""
+    if not url:
+        return "REDIS_URL is not set: there is no Redis to wait for"
+    try:
+        client = connect(url, ATTEMPT_SECONDS)
+    except ValueError as error:
+        return f"REDIS_URL is not valid: {error}"
+    started = time.monotonic()
+    fault = "no reply"
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    if await client.ping():
+                        return f"Redis answers after {time.monotonic() - started:.1f} s"
+                except Exception as error:  # what is no Redis makes redis-py fail in many ways
+                    fault = f"{type(error).__name__}: {error}"[:200]
+                await asyncio.sleep(PAUSE_SECONDS)
+    except TimeoutError:
+        return f"Redis does not answer after {seconds:g} s, going on without it: {fault}"
+
+
+async def main() -> None:
+    """Wait, say what happened and end."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else WAIT_SECONDS
+    # Not by Settings: a fault in another setting is the server's to report.
+    print(await wait_for_redis(os.environ.get("REDIS_URL", ""), seconds), flush=True)
+    # Python would wait for a thread in which the look-up of the host's name hangs.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

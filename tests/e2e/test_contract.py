@@ -1,0 +1,9 @@
+"""The contract that clients depend on, kept by the image: the same tests, asked of a hardened container.
+
+They use the fixtures `client` and `server`, and those of this folder lead to the container.
+"""
+
+from tests.test_contract import *  # noqa: F403
+
+# It starts a server of its own.
+del test_metrics_add_up_over_workers  # noqa: F821

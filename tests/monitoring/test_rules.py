@@ -1,0 +1,55 @@
+"""What the alert rules and the dashboard refer to exists, and every alert is tested by `make rules`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from serving import metrics
+from tests.conftest import ROOT
+
+COMPONENT = ROOT / "k8s" / "components" / "monitoring"
+GROUPS = yaml.safe_load((COMPONENT / "prometheus-rule.yaml").read_text(encoding="utf-8"))["spec"]["groups"]
+DASHBOARD = json.loads((COMPONENT / "dashboard.json").read_text(encoding="utf-8"))
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+# Of Prometheus itself, and of kube-state-metrics.
+OTHERS = {"up", "kube_pod_container_status_restarts_total"}
+
+
+def cases() -> Iterator[tuple[str, bool]]:
+    """Alerts by name, and whether they fire in that case."""
+    for file in (ROOT / "tests" / "monitoring").glob("*.yaml"):
+        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
+            for case in group["promql_expr_test"]:
+                for name in re.findall(r'^ALERTS{alertname="(\w+)"', case["expr"]):
+                    yield name, bool(case.get("exp_samples"))
+
+
+@pytest.mark.parametrize("alert", [alert["alert"] for alert in ALERTS])
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent(alert: str) -> None:
+    assert {fires for name, fires in cases() if name == alert} == {True, False}
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_every_alert_says_how_bad_it_is_what_happened_and_where_to_look(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in ("critical", "warning")
+    assert alert["annotations"].keys() == {"summary", "description", "runbook"}
+
+
+def test_every_metric_that_is_read_exists() -> None:
+    expressions = [rule["expr"] for rule in RULES]
+    expressions += [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+    read = {name for expression in expressions for name in re.findall(r"([a-z_0-9:]+)(?=[{\[])", expression)}
+    families = [*REGISTRY.collect(), *metrics.WorkerProcesses().collect()]
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
+    exist = {family.name + suffix for family in families for suffix in suffixes.get(family.type, [""])}
+    exist |= {rule["record"] for rule in RULES if "record" in rule}
+    assert {"tiffin_requests_total", "process_cpu_seconds_total"} <= read
+    assert read - exist == OTHERS

@@ -1,0 +1,59 @@
+"""The metrics of a server with several workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import START_SECONDS, Server, started_server
+from tests.serving.conftest import wait_until
+
+ENVIRONMENT = {"MODELS": "breast_cancer", "WORKERS": "2", "SHUTDOWN_GRACE_SECONDS": "0"}
+
+
+@pytest.fixture
+def two_workers(store: Path) -> Iterator[Server]:
+    """A server with two workers that are ready."""
+    with started_server(store, ENVIRONMENT) as server:
+        wait_until(lambda: len(workers(server)) == 2, START_SECONDS)
+        yield server
+
+
+def metric(server: Server, name: str) -> float:
+    families = text_string_to_metric_families(httpx.get(f"{server.address}/metrics", timeout=10).text)
+    return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """The workers that live and have metrics."""
+    children = psutil.Process(server.process.pid).children()
+    return [child for child in children if any(server.log.parent.glob(f"**/*_{child.pid}.db"))]
+
+
+def resident_bytes(server: Server) -> int:
+    return sum(worker.memory_info().rss for worker in workers(server))
+
+
+def cpu_seconds(*processes: psutil.Process) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def test_memory_is_that_of_all_workers(two_workers: Server) -> None:
+    before = resident_bytes(two_workers)
+    told = metric(two_workers, "process_resident_memory_bytes")
+    assert before * 0.95 <= told <= resident_bytes(two_workers) * 1.05
+
+
+def test_cpu_time_is_that_of_all_workers_also_of_one_that_ended(two_workers: Server) -> None:
+    first = workers(two_workers)[0]
+    ended = cpu_seconds(first)
+    first.kill()
+    wait_until(lambda: not first.is_running() and len(workers(two_workers)) == 2, START_SECONDS)
+    before = ended + cpu_seconds(*workers(two_workers))
+    told = metric(two_workers, "process_cpu_seconds_total")
+    assert before <= told <= ended + cpu_seconds(*workers(two_workers)) + 0.5
