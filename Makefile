@@ -76,7 +76,7 @@ image: engine bento $(VENV)/.image ## Build the container image IMAGE (tiffin:la
 	  --label org.opencontainers.image.version=$(VERSION) \
 	  --label org.opencontainers.image.revision=$$(git describe --always --abbrev=40 --exclude '*' --dirty) \
 	  $(if $(SOURCE),--label org.opencontainers.image.source=$(SOURCE)) - < container/Dockerfile
-	$(MAKE) sbom
+	$(MAKE) sbom BACKEND=$(BACKEND) IMAGE=$(IMAGE)
 
 sbom: engine $(VENV)/.image ## Write what is in IMAGE to reports/sbom.cdx.json
 	$(BIN)/python -m container.sbom $(BACKEND) $(IMAGE) reports/sbom.cdx.json
