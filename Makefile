@@ -32,7 +32,7 @@ export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
 $(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
 endif
 
-.PHONY: help serve test models evaluate bench fuzz soak bento engine image sbom audit e2e push cluster deploy smoke lint manifests rules clean
+.PHONY: help serve test models evaluate bench fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -61,7 +61,7 @@ fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the Open
 soak: $(VENV)/.development ## Send mixed load for MINUTES (10) and watch memory
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
-lint: $(VENV)/.loadtest ## Check style and types
+lint: $(VENV)/.loadtest $(VENV)/.image ## Check style and types
 	$(BIN)/pre-commit run --all-files
 
 bento: models ## Build the Bento tiffin:latest
@@ -84,10 +84,12 @@ sbom: engine $(VENV)/.image ## Write what is in IMAGE to reports/sbom.cdx.json
 audit: $(VENV)/.image ## Look for known vulnerabilities in what the image installs
 	$(BIN)/python -m container.audit requirements/serving.txt
 
+kubectl:
+	@test $(BACKEND) = docker || command -v kubectl >/dev/null || { echo 'make e2e needs kubectl, or BACKEND=docker' >&2; exit 2; }
+
 # The pod is one of podman; with BACKEND=docker the image alone is tested.
 e2e: BACKEND = podman
-e2e: image ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
-	@test $(BACKEND) = docker || command -v kubectl >/dev/null || { echo 'make e2e needs kubectl' >&2; exit 2; }
+e2e: kubectl image ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
 	BACKEND=$(BACKEND) IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/e2e $(if $(filter docker,$(BACKEND)),-m 'not pod')
 
 push: ## Push IMAGE; REGISTRY_USER and REGISTRY_PASSWORD log in before when they are set
