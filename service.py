@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # glibc reads these when the workers start. By default threads fill heaps of their own, and large blocks, such as
 # uploads, leave holes in them: memory then grows by a few per cent for hours.
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")

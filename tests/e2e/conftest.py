@@ -87,7 +87,7 @@ class Container:
 
 @contextlib.contextmanager
 def hardened(
-    image: str, *options: str, command: Sequence[str] = (), cpus: str = "2", memory: str = "1g"
+    image: str, *options: str, command: Sequence[str] = (), cpus: str = "2", memory: str = "2g"
 ) -> Iterator[Container]:
     """A container of the image that may do as little as a pod of the manifests; its server may not be ready yet."""
     port = free_port()
