@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
@@ -23,11 +22,6 @@ IMAGE = os.environ.get("IMAGE", "tiffin:latest")
 COMMAND_SECONDS = 60
 READY_SECONDS = 60
 OVERLAY = ROOT / "k8s" / "overlays" / "podman"
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """`make test` needs no container engine: these tests run when their folder is named."""
-    return None if any("e2e" in argument for argument in config.args) else True
 
 
 def pytest_configure(config: pytest.Config) -> None:
