@@ -9,7 +9,6 @@ import argparse
 import gc
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -30,17 +29,15 @@ import onnxruntime
 import psutil
 import uvloop
 
+from loadtest import inputs
 from loadtest.open_loop import Arrivals, arrivals
 from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, tiffin, wrk
-from models.breast_cancer import EXAMPLE
-from models.segmentation import COLUMNS, EXAMPLE_ROW
 from models.sentiment import Sentiment
 from serving.runner import stack
 from serving.settings import available_cores
 
 # So few that they are all asked for while the server warms up, so many that few are asked for at the same time.
 KNOWN_ROWS = 2_000
-WORDS = (ROOT / "training" / "hard_sentences.tsv").read_text(encoding="utf-8").split()
 
 
 @dataclass
@@ -71,17 +68,13 @@ def say(scenario: str, figure: float, meaning: str, detail: str) -> None:
 
 
 def texts(count: int) -> list[str]:
-    """Different texts whose lengths are like those of SST-2's sentences: 19 words, with a deviation of 9."""
-    rng = random.Random(0)  # noqa: S311
-    lengths = (max(3, min(50, round(rng.gauss(19, 9)))) for _ in range(count))
-    return [" ".join([str(i), *rng.choices(WORDS, k=length)]) for i, length in enumerate(lengths)]
+    """Different texts."""
+    return [inputs.text(number) for number in range(count)]
 
 
 def rows(count: int) -> Iterator[dict[str, float]]:
     """Different measurements."""
-    rng = random.Random(0)  # noqa: S311
-    for _ in range(count):
-        yield {name: round(value * rng.uniform(0.5, 1.5), 6) for name, value in EXAMPLE.items()}
+    return map(inputs.tumour, range(count))
 
 
 def against_fastapi(bench: Bench, scenario: str, bodies: Path, per_round: int = 0, **settings: object) -> None:
@@ -107,7 +100,7 @@ def against_fastapi(bench: Bench, scenario: str, bodies: Path, per_round: int = 
 
 def response_cache(bench: Bench) -> None:
     """The same request again and again."""
-    against_fastapi(bench, "response cache", bench.bodies("one", [EXAMPLE]))
+    against_fastapi(bench, "response cache", bench.bodies("one", [inputs.TUMOUR]))
 
 
 def memory_cache(bench: Bench) -> None:
@@ -147,8 +140,8 @@ class BareSession:
 
     def seconds(self, texts: list[str], batch: int) -> float:
         """Seconds for all texts, tokenized before."""
-        inputs = sorted((self.model.preprocess(text) for text in texts), key=lambda x: len(x["input_ids"]))
-        stacked = [stack(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
+        encoded = sorted((self.model.preprocess(text) for text in texts), key=lambda x: len(x["input_ids"]))
+        stacked = [stack(encoded[i : i + batch]) for i in range(0, len(encoded), batch)]
         started = time.perf_counter()
         for feed in stacked:
             self.session.run(None, feed)
@@ -228,14 +221,11 @@ def many_rows(bench: Bench) -> None:
     """10 000 rows of segmentation in one request, against reading them with json and pandas."""
     import pandas
 
-    rng = random.Random(0)  # noqa: S311
-    texts = {name: value for name, value in EXAMPLE_ROW.items() if isinstance(value, str)}
-    numbers = [name for name in COLUMNS if name not in texts]
-    data = [texts | {name: round(rng.gauss(0, 1), 6) for name in numbers} for _ in range(10_000)]
+    data = [inputs.customer(number) for number in range(10_000)]
     with tiffin(bench.home, models="segmentation") as address, httpx.Client(base_url=address, timeout=30) as client:
 
         def measure(number: int) -> tuple[float, float]:
-            data[0]["x0"] = float(number)
+            data[0]["x0"] = number + 0.5
             body = json.dumps({"data": data}).encode()
             headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
             started = time.perf_counter()
