@@ -98,6 +98,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
                 queue_items=settings.queue_items,
                 queue_seconds=settings.queue_seconds,
                 linger_seconds=settings.linger_seconds,
+                max_batch=settings.max_batch,
             )
             await predictor.warm_up()
             predictors[name] = predictor

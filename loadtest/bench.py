@@ -77,7 +77,7 @@ def rows(count: int) -> Iterator[dict[str, float]]:
     return map(inputs.tumour, range(count))
 
 
-def against_fastapi(bench: Bench, scenario: str, bodies: Path, per_round: int = 0, **settings: object) -> None:
+def against_fastapi(bench: Bench, scenario: str, bodies: Path, per_round: int = 0, **settings: Any) -> None:
     """Requests per second to breast_cancer, with 10 and with 64 connections."""
     path = "/breast_cancer/predict"
     with tiffin(bench.home, models="breast_cancer", **settings) as ours, plain_fastapi() as theirs:

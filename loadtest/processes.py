@@ -91,8 +91,11 @@ def running(
 
 
 @contextlib.contextmanager
-def tiffin(home: Path, **settings: object) -> Iterator[str]:
-    """Address of a Tiffin server with one worker and these settings, on the models of the BentoML home `home`."""
+def tiffin(home: Path, cores: Sequence[int] = (), **settings: object) -> Iterator[str]:
+    """Address of a Tiffin server with one worker and these settings, on the models of the BentoML home `home`.
+
+    It is bound to `cores` when some are named.
+    """
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder)
         (own / "models").symlink_to(home / "models")
@@ -100,7 +103,9 @@ def tiffin(home: Path, **settings: object) -> Iterator[str]:
         address = f"http://127.0.0.1:{port}"
         env = {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True", "WORKERS": "1", "SHUTDOWN_GRACE_SECONDS": "0"}
         env |= {name.upper(): str(value) for name, value in settings.items()}
+        bound = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
         command = [
+            *bound,
             sys.executable,
             "-m",
             "bentoml",

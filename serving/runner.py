@@ -65,8 +65,8 @@ class Runner:
 
     While it is idle, an item goes at once. While it is busy, items wait; then those that wait longest, up to
     `ROUND_BATCHES` batches of them, are sorted by length, so that little is padded, and cut into batches of at most
-    `model.max_batch`, which run side by side where they take long enough. When fewer wait than fill a batch, more are
-    awaited for as long as the batch takes, `linger_seconds` at most.
+    `max_batch`, the model's own by default, which run side by side where they take long enough. When fewer wait than
+    fill a batch, more are awaited for as long as the batch takes, `linger_seconds` at most.
 
     Items are refused when those before them will take longer than `queue_seconds`, or longer than
     until their deadline, by the pace of the last batches; or when `queue_items` wait.
@@ -82,9 +82,11 @@ class Runner:
         queue_items: int = 20_000,
         queue_seconds: float = 2.0,
         linger_seconds: float = 0.002,
+        max_batch: int | None = None,
     ) -> None:
         self.model = model
         self.name = name
+        self.max_batch = max_batch or model.max_batch
         # Preprocessing, where it takes long, and inference run outside the interpreter lock.
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads, f"infer-{name}", initializer=yield_cores)
@@ -95,7 +97,7 @@ class Runner:
         self.queue_seconds = queue_seconds
         self.linger_seconds = linger_seconds
         # Seconds that a batch adds to the wait, by the bit length of its size: moving averages, 0 where there was none.
-        self.batch_seconds = [0.0] * (model.max_batch.bit_length() + 1)
+        self.batch_seconds = [0.0] * (self.max_batch.bit_length() + 1)
         self.preparing = 0.0  # seconds of preprocessing per item, the last time
         self.waiting: list[Job] = []
         self.unfinished = 0  # items in the queue and in inference
@@ -113,8 +115,8 @@ class Runner:
 
     def expected_wait(self) -> float:
         """Seconds that a new item will wait, as far as can be foreseen."""
-        full, rest = divmod(self.unfinished, self.model.max_batch)
-        return full * self.expected_seconds(self.model.max_batch) + self.expected_seconds(rest)
+        full, rest = divmod(self.unfinished, self.max_batch)
+        return full * self.expected_seconds(self.max_batch) + self.expected_seconds(rest)
 
     def expected_seconds(self, items: int) -> float:
         """Seconds that a batch takes, as batches of about its size did; else smaller, else larger ones."""
@@ -168,17 +170,17 @@ class Runner:
         while True:
             with self.changed:
                 # Not longer than the batch itself takes, nor at all when it was idle.
-                lingers = min(self.linger_seconds, self.expected_seconds(min(len(self.waiting), self.model.max_batch)))
+                lingers = min(self.linger_seconds, self.expected_seconds(min(len(self.waiting), self.max_batch)))
                 if not self.waiting:
                     self.changed.wait_for(lambda: self.waiting or self.closed)
                 end = time.monotonic() + lingers
-                while not self.closed and len(self.waiting) < self.model.max_batch:
+                while not self.closed and len(self.waiting) < self.max_batch:
                     left = end - time.monotonic()
                     if left <= 0 or not self.changed.wait(left):
                         break
                 if self.closed:
                     return
-                most = ROUND_BATCHES * self.model.max_batch
+                most = ROUND_BATCHES * self.max_batch
                 jobs, self.waiting = self.waiting[:most], self.waiting[most:]
                 self.depth.set(len(self.waiting))
             try:
@@ -232,7 +234,7 @@ class Runner:
         """Compute jobs in batches, one after the other on all threads, or one on each when that pays."""
         if not jobs:
             return
-        parts = math.ceil(len(jobs) / self.model.max_batch)
+        parts = math.ceil(len(jobs) / self.max_batch)
         size = math.ceil(len(jobs) / parts)
         if self.threads == 1 or len(jobs) == 1 or self.expected_seconds(size) < PARALLEL_SECONDS:
             for batch in batches(jobs, size):

@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     linger_seconds: float = Field(
         default=0.002, ge=0, le=1, description="How long a busy model waits for more items while its batch is not full."
     )
+    max_batch: int | None = Field(
+        default=None, ge=1, description="Most items in one run of a model; by default what each model's file says."
+    )
     shutdown_grace_seconds: float = Field(
         default=5.0, ge=0, description="Seconds after SIGTERM in which requests are taken but /readyz says no."
     )

@@ -191,6 +191,12 @@ def test_short_batches_run_one_after_the_other(make_runner: Callable[..., Watche
     assert runner.sessions == {runner.session}
 
 
+def test_batches_can_be_limited_otherwise_than_the_model_says(make_runner: Callable[..., WatchedRunner]) -> None:
+    runner = make_runner(max_batch=2)
+    assert asyncio.run(runner.run([[1] * n for n in range(1, 6)])) == [1, 2, 3, 4, 5]
+    assert max(len(batch) for batch in runner.computed) == 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
 def test_inference_runs_behind_what_answers_requests(runner: WatchedRunner) -> None:
     asyncio.run(runner.run([[1]]))
