@@ -17,86 +17,33 @@ from PIL import Image
 JSON = "application/json"
 BOUNDARY = "tiffin-load-test"
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def phrases(listed: str) -> list[str]:
+    """What stands between bars."""
+    return listed.split("|")
+
+
 # What sentences are made of; they are as long as those of SST-2: 19 words, with a deviation of 9.
-OPENINGS = [
-    "after a slow start",
-    "at its best",
-    "for all its charm",
-    "despite a fine cast",
-    "to be fair",
-    "like most sequels",
-]
-SUBJECTS = [
-    "the film",
-    "the screenplay",
-    "its director",
-    "the second half",
-    "this remake",
-    "the leading lady",
-    "an unknown cast",
-    "the score",
-    "every scene at sea",
-    "the dialogue",
-    "a subplot about money",
-    "the young hero",
-    "the camera",
-    "nobody here",
-]
-VERBS = [
-    "never finds",
-    "slowly earns",
-    "hardly needs",
-    "throws away",
-    "quietly delivers",
-    "cannot hide",
-    "almost redeems",
-    "repeats",
-    "keeps",
-    "loses",
-    "makes the most of",
-    "settles for",
-    "wins us over with",
-    "drowns in",
-]
-QUALITIES = [
-    "tender",
-    "clumsy",
-    "brilliant",
-    "predictable",
-    "warm",
-    "tedious",
-    "sharp",
-    "lifeless",
-    "inventive",
-    "muddled",
-    "graceful",
-    "loud",
-    "unforgettable",
-    "ordinary",
-    "honest",
-    "overlong",
-    "moving",
-    "shallow",
-]
-THINGS = [
-    "humour",
-    "pace",
-    "ending",
-    "story",
-    "performances",
-    "jokes",
-    "images",
-    "characters",
-    "sentiment",
-    "twists",
-    "silences",
-    "ambition",
-    "romance",
-    "melodrama",
-    "observations",
-    "action",
-]
-LINKS = [", and", ", but", ", though", "; still", ", while", ", because"]
+OPENINGS = phrases("after a slow start|at its best|for all its charm|despite a fine cast|to be fair|like most sequels")
+SUBJECTS = phrases(
+    "the film|the screenplay|its director|the second half|this remake|the leading lady|an unknown cast|"
+    "the score|every scene at sea|the dialogue|a subplot about money|the young hero|the camera|"
+    "nobody here"
+)
+VERBS = phrases(
+    "never finds|slowly earns|hardly needs|throws away|quietly delivers|cannot hide|almost redeems|"
+    "repeats|keeps|loses|makes the most of|settles for|wins us over with|drowns in"
+)
+QUALITIES = phrases(
+    "tender|clumsy|brilliant|predictable|warm|tedious|sharp|lifeless|inventive|muddled|graceful|loud|"
+    "unforgettable|ordinary|honest|overlong|moving|shallow"
+)
+THINGS = phrases(
+    "humour|pace|ending|story|performances|jokes|images|characters|sentiment|twists|silences|ambition|"
+    "romance|melodrama|observations|action"
+)
+LINKS = phrases(", and|, but|, though|; still|, while|, because")
 # The reference row of breast_cancer, a malignant tumour in the units of the Wisconsin diagnostic data.
 TUMOUR = {
     "concavity_mean": 0.3001,
