@@ -6,8 +6,13 @@ REQUESTS ?= 100000
 MINUTES ?= 10
 ROUNDS ?= 5
 SECONDS_EACH ?= 4
+PROFILE ?= smoke
+PROFILES ?= smoke sentiment image segmentation
+HOST ?= http://localhost:3000
+CACHE_RATE ?= 0.95
 BACKEND ?= docker
 IMAGE ?= tiffin:latest
+LOADTEST_IMAGE ?= tiffin-loadtest:latest
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Without the password that an address may hold.
 SOURCE ?= $(shell git config --get remote.origin.url | sed 's|//[^/@]*@|//|')
@@ -32,7 +37,7 @@ export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
 $(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
 endif
 
-.PHONY: help serve test models evaluate bench fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules clean
+.PHONY: help serve test models evaluate bench loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -54,6 +59,16 @@ test: $(VENV)/.development ## Run every test
 bench: $(VENV)/.loadtest models ## Measure speed as ratios to FastAPI and the bare session (about 20 minutes)
 	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m loadtest.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH)
+
+loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); UI=1: from a browser
+	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \
+	  $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
+
+objectives: $(VENV)/.loadtest models ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
+	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF))
+
+loadtestimage: engine ## Build the image of the load generator, LOADTEST_IMAGE (tiffin-loadtest:latest)
+	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(LOADTEST_IMAGE) --file loadtest/Dockerfile .
 
 fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document
 	$(BIN)/python -m tests.fuzz --requests $(REQUESTS)

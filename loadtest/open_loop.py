@@ -1,23 +1,47 @@
-"""An open loop: requests are sent when their time has come, whether or not those before were answered."""
+"""An open loop: requests are sent when their time has come, whether or not those before were answered.
+
+python -m loadtest.open_loop --model sentiment --rate 100 --seconds 30 [--arrivals poisson|gamma|even] [--cv 3]
+
+Prints how long answers took from when their request was due. Ends with 1 when a request failed, not for a refusal.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import gc
+import random
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
+
+import numpy as np
+import uvloop
+
+from loadtest import inputs
+from loadtest.inputs import Request
+from loadtest.profiles import CACHE_RATE, POOL
+
+ANSWER_SECONDS = 30.0
+REFUSALS = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 @dataclass
 class Arrivals:
-    """What became of the requests: seconds until each was answered, by outcome."""
+    """What became of the requests: seconds from when each was due until it was answered, by outcome.
+
+    `late` are the seconds from when each was due until it was sent, which tell whether the client kept up.
+    """
 
     seconds: float = 0.0
     accepted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
 
 
 class Connection(asyncio.Protocol):
@@ -56,51 +80,127 @@ class Connection(asyncio.Protocol):
             self.answered.set_exception(ConnectionError("the connection was closed"))
 
 
-async def arrivals(address: str, path: str, bodies: Sequence[bytes], per_second: float, seconds: float) -> Arrivals:
-    """Send `per_second` POST requests with JSON bodies for `seconds`, and wait for all answers."""
+def due_times(per_second: float, seconds: float, cv: float, seed: int | None = None) -> list[float]:
+    """When requests are due, in seconds from the start.
+
+    Intervals are independent and gamma-distributed with mean 1 / `per_second` and the coefficient of variation `cv`
+    (shape 1 / cv^2): 0 is even spacing, 1 a Poisson process, more comes in bursts.
+    """
+    count = round(per_second * seconds)
+    if cv == 0:
+        return [number / per_second for number in range(count)]
+    shape = cv**-2
+    intervals = np.random.default_rng(seed).gamma(shape, 1 / (per_second * shape), count)
+    times: list[float] = np.cumsum(intervals).tolist()
+    return times
+
+
+async def arrivals(address: str, requests: Sequence[Request], due: Sequence[float], headers: str = "") -> Arrivals:
+    """Send a POST request at each of the times in `due`, in turn from `requests`, and wait for all answers.
+
+    `headers` are more lines of the head, each with its line end.
+    """
     parts = urlsplit(address)
     loop = asyncio.get_running_loop()
     seen = Arrivals()
     idle: list[Connection] = []
 
-    async def one(body: bytes, due: float) -> None:
-        head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    async def answer(head_and_body: bytes, due: float) -> int:
+        # Servers close what has been idle for some seconds.
+        while idle and idle[-1].closed:
+            idle.pop()
+        if idle:
+            connection = idle.pop()
+        else:
+            host, port = parts.hostname or "127.0.0.1", parts.port or 80
+            _, connection = await loop.create_connection(Connection, host, port)
+        seen.late.append(time.perf_counter() - due)
+        status = await connection.ask(head_and_body)
+        idle.append(connection)
+        return status
+
+    async def one(request: Request, due: float) -> None:
+        head = (
+            f"POST {request.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {request.content_type}\r\n{headers}"
+        )
+        whole = f"{head}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body
         try:
-            # Servers close what has been idle for some seconds.
-            while idle and idle[-1].closed:
-                idle.pop()
-            if idle:
-                connection = idle.pop()
-            else:
-                host, port = parts.hostname or "127.0.0.1", parts.port or 80
-                _, connection = await loop.create_connection(Connection, host, port)
-            sent = time.perf_counter()
-            status = await asyncio.wait_for(connection.ask(request), 30)
+            status = await asyncio.wait_for(answer(whole, due), ANSWER_SECONDS)
         except (OSError, TimeoutError) as error:
             seen.failed.append(repr(error))
             return
-        # From when it was due: a client that cannot keep up must not hide it.
-        took = time.perf_counter() - min(sent, due + 0.01)
-        idle.append(connection)
+        took = time.perf_counter() - due
         if status == HTTPStatus.OK:
             seen.accepted.append(took)
-        elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        elif status in REFUSALS:
             seen.refused.append(took)
         else:
             seen.failed.append(str(status))
 
     started = time.perf_counter()
     tasks = set()
-    count = int(per_second * seconds)
-    for number in range(count):
-        due = started + number / per_second
-        if (wait := due - time.perf_counter()) > 0:
+    for number, seconds in enumerate(due):
+        if (wait := started + seconds - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
-        task = loop.create_task(one(bodies[number % len(bodies)], due))
+        task = loop.create_task(one(requests[number % len(requests)], started + seconds))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     while tasks:
         await asyncio.wait(set(tasks))
     seen.seconds = time.perf_counter() - started
     return seen
+
+
+def drawn(model: str, count: int, cache_rate: float) -> list[Request]:
+    """Requests of which a share of `cache_rate` repeat one of a few, the others were never sent before."""
+    draw = random.SystemRandom()
+    fresh = draw.getrandbits(48)
+    made = inputs.REQUESTS[model]
+    pool = [made(number) for number in range(POOL)]
+    return [draw.choice(pool) if draw.random() < cache_rate else made(fresh + number) for number in range(count)]
+
+
+def report(seen: Arrivals, due: Sequence[float]) -> list[str]:
+    """The lines that are printed."""
+    count = len(due)
+    offered = count / (due[-1] or 1.0)
+    took = np.array(seen.accepted or [np.nan]) * 1000
+    p50, p95, p99 = np.quantile(took, (0.5, 0.95, 0.99))
+    late = np.array(seen.late or [np.nan]) * 1000
+    return [
+        f"rate        {offered:.1f} requests/s offered, {len(seen.accepted) / seen.seconds:.1f} answered",
+        f"latency     p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, max {took.max():.1f} ms, from when due",
+        f"refused     {len(seen.refused) / count:.2%}",
+        f"failed      {len(seen.failed) / count:.2%} {', '.join(sorted(set(seen.failed))[:5])}".rstrip(),
+        f"sent late   p99 {np.quantile(late, 0.99):.1f} ms: by so much this client did not keep up",
+    ]
+
+
+def main() -> int:
+    """Offer a load and print what became of it."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.open_loop", description="Offer load in an open loop.")
+    parser.add_argument("--host", default="http://localhost:3000")
+    parser.add_argument("--model", choices=inputs.REQUESTS, default="sentiment")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests per second")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--arrivals", choices=("even", "poisson", "gamma"), default="poisson")
+    parser.add_argument("--cv", type=float, default=3.0, help="of gamma: coefficient of variation of the intervals")
+    parser.add_argument("--cache-rate", type=float, default=CACHE_RATE, help="share of repeated inputs")
+    parser.add_argument("--api-key", default="")
+    given = parser.parse_args()
+    cv = {"even": 0.0, "poisson": 1.0, "gamma": given.cv}[given.arrivals]
+    due = due_times(given.rate, given.seconds, cv)
+    if not due:
+        parser.error("no request is due in so little time")
+    requests = drawn(given.model, len(due), given.cache_rate)
+    # Collecting what was made would hold up the client.
+    gc.collect()
+    gc.freeze()
+    headers = f"X-API-Key: {given.api_key}\r\n" if given.api_key else ""
+    seen: Any = uvloop.run(arrivals(given.host, requests, due, headers))
+    print(*report(seen, due), sep="\n")
+    return int(bool(seen.failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,6 +20,7 @@ OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 # What is rendered, by name: the folder of an overlay, or the components that are added to the base.
 RENDERS: dict[str, Path | list[str]] = {name: K8S / "overlays" / name for name in OVERLAYS}
+RENDERS["loadtest"] = K8S / "loadtest"
 RENDERS |= {f"base+{name}": [name] for name in COMPONENTS}
 RENDERS["base+all"] = [name for name in COMPONENTS if name not in ("autoscaling-keda", "istio")]
 RENDERS["base+all, their alternatives"] = [name for name in COMPONENTS if name not in ("autoscaling", "gateway-api")]

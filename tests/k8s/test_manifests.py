@@ -113,7 +113,17 @@ def test_a_deployment_spreads_its_own_pods(name: str) -> None:
 def test_a_network_policy_is_for_pods_that_there_are(name: str) -> None:
     for policy in manifests(name, "NetworkPolicy"):
         selector = policy["spec"]["podSelector"]["matchLabels"]
-        assert any(selects(selector, labels(found)) for found in manifests(name, "Deployment"))
+        assert any(selects(selector, labels(found)) for found in manifests(name, "Deployment", "Job"))
+
+
+def test_the_load_test_reaches_the_servers_and_is_none_of_them() -> None:
+    (job,) = manifests("loadtest", "Job")
+    (policy,) = manifests("base+network-policy", "NetworkPolicy")
+    peers = [
+        peer["podSelector"] for rule in policy["spec"]["ingress"] for peer in rule["from"] if "podSelector" in peer
+    ]
+    assert [peer for peer in peers if selects(peer["matchLabels"], labels(job))]
+    assert not selects(policy["spec"]["podSelector"]["matchLabels"], labels(job))
 
 
 @renders
@@ -207,7 +217,7 @@ def test_every_server_is_scraped_once_where_there_is_a_monitor(name: str) -> Non
 
 @renders
 def test_every_container_satisfies_the_restricted_pod_security_standard(name: str) -> None:
-    for deployment in manifests(name, "Deployment"):
+    for deployment in manifests(name, "Deployment", "Job"):
         spec = pod(deployment)
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
         for volume in spec.get("volumes", []):
@@ -258,7 +268,7 @@ def test_a_server_has_every_probe_but_with_podman(name: str) -> None:
 
 @renders
 def test_every_image_has_a_tag(name: str) -> None:
-    for deployment in manifests(name, "Deployment"):
+    for deployment in manifests(name, "Deployment", "Job"):
         for container in containers(deployment):
             assert container["image"].rpartition("/")[2].partition(":")[2]
 

@@ -1,0 +1,96 @@
+"""What is wrong with an answer, in few words that are the same for the same fault."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# Longest part of a server's own words in the name of a fault.
+MESSAGE_CHARACTERS = 100
+
+
+class WrongAnswerError(Exception):
+    """An answer that is not what the contract says."""
+
+
+def require(condition: bool, fault: str) -> None:
+    """Raise WrongAnswerError with the fault unless the condition holds."""
+    if not condition:
+        raise WrongAnswerError(fault)
+
+
+def refusal(status: int, body: bytes) -> str:
+    """What a status other than 200 is called, with the server's own error."""
+    try:
+        message = str(json.loads(body)["error"])
+    except (ValueError, TypeError, KeyError):
+        message = body.decode(errors="replace")
+    return f"status {status}: {message[:MESSAGE_CHARACTERS]}".rstrip(" :")
+
+
+def fault(model: str, body: bytes, labels: Sequence[str], rows: int = 1) -> str | None:
+    """What is wrong with the body of a 200 that answers so many rows or texts; None when nothing is."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return "not JSON"
+    try:
+        require(isinstance(answer, dict), "not a JSON object")
+        CHECKS.get(model, other)(answer, labels, rows)
+    except WrongAnswerError as wrong:
+        return str(wrong)
+    except (KeyError, TypeError, IndexError) as error:
+        return f"not the form of the contract: {error!r}"
+    return None
+
+
+def sentiment(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
+    """Per text all labels, the highest score first."""
+    predictions = answer["predictions"]
+    require(len(predictions) == rows, f"{len(predictions)} predictions for {rows} texts")
+    for ranked in predictions:
+        found = sorted(entry["label"] for entry in ranked)
+        require(found == sorted(labels), f"labels {found}, not {sorted(labels)}")
+        scores = [entry["score"] for entry in ranked]
+        require(math.isclose(sum(scores), 1, abs_tol=1e-3), f"scores sum to {sum(scores):.2g}")
+        require(scores == sorted(scores, reverse=True), "the highest score is not first")
+
+
+def breast_cancer(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
+    """M and 1, or B and 0."""
+    pair = answer["label"], answer["prediction"]
+    require(pair in (("M", 1), ("B", 0)), f"label {pair[0]} with prediction {pair[1]}")
+
+
+def segmentation(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
+    """A probability and a class per row."""
+    probabilities, classes = answer["class_probability"], answer["predicted_class"]
+    require(len(probabilities) == len(classes), "more or fewer classes than probabilities")
+    require(len(classes) == rows, f"{len(classes)} classes for {rows} rows")
+    require(all(0 <= probability <= 1 for probability in probabilities), "a probability is not between 0 and 1")
+    require(set(classes) <= {0, 1}, "a class is neither 0 nor 1")
+    require(len(answer["input_variables"]) > 0, "no input variables")
+
+
+def image(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
+    """The best label, and the best five in order."""
+    predictions = answer["predictions"]
+    scores = [entry["score"] for entry in predictions]
+    require(len(predictions) == min(5, len(labels)), f"{len(predictions)} predictions")
+    require(scores == sorted(scores, reverse=True), "the highest score is not first")
+    require(0 <= sum(scores) <= 1.001, f"scores sum to {sum(scores):.2g}")
+    unknown = {entry["label"] for entry in predictions} - set(labels)
+    require(not unknown, f"unknown labels {sorted(unknown)}")
+    require(predictions[0] == {"label": answer["Label"], "score": answer["Score"]}, "Label is not the best label")
+
+
+def other(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
+    """Of a model that is not known here, an answer must say something."""
+    require(len(answer) > 0, "an empty answer")
+
+
+CHECKS: dict[str, Callable[[dict[str, Any], Sequence[str], int], None]] = {
+    check.__name__: check for check in (sentiment, breast_cancer, segmentation, image)
+}

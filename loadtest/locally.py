@@ -1,0 +1,42 @@
+"""Run profiles one after another on a server of this checkout with one worker.
+
+python -m loadtest.locally smoke sentiment --minutes 2
+
+Ends with 1 when a profile missed an objective.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import bentoml
+
+from loadtest.processes import ROOT, tiffin
+from loadtest.profiles import PROFILES
+
+
+def main() -> int:
+    """Start the server, run all profiles whatever those before found, and name those that missed an objective."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.locally", description="Run profiles on an own server.")
+    parser.add_argument("profile", nargs="+", choices=PROFILES)
+    parser.add_argument("--minutes", type=float, help="length of each but smoke, instead of its own")
+    given = parser.parse_args()
+    home = Path(bentoml.models.get("sentiment").path).parents[2]
+    missed = []
+    with tiffin(home) as address:
+        for profile in given.profile:
+            command = [sys.executable, "-m", "locust", "--locustfile", "loadtest/locustfile.py"]
+            command += ["--headless", "--only-summary", "--profile", profile, "--host", address]
+            if given.minutes and profile != "smoke":
+                command += ["--minutes", str(given.minutes)]
+            if subprocess.run(command, cwd=ROOT, check=False).returncode:
+                missed.append(profile)
+    print(f"missed: {', '.join(missed)}" if missed else f"met: {', '.join(given.profile)}")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What Locust runs: `locust --locustfile loadtest/locustfile.py --profile smoke --headless`, see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from locust import events, stats
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.runners import MasterRunner, Runner, WorkerRunner
+
+from loadtest.openapi import ServerError, look_at
+from loadtest.profiles import CACHE_RATE, PROFILES, Objectives
+from loadtest.report import Report
+from loadtest.shape import ProfileShape
+from loadtest.users import (
+    BreastCancerUser,
+    FileUser,
+    ImageUser,
+    MixedUser,
+    ModelUser,
+    SegmentationUser,
+    SentimentUser,
+    make_file,
+)
+
+__all__ = [
+    "BreastCancerUser",
+    "FileUser",
+    "ImageUser",
+    "MixedUser",
+    "ProfileShape",
+    "SegmentationUser",
+    "SentimentUser",
+]
+
+stats.PERCENTILES_TO_CHART = [0.5, 0.95, 0.99]
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def options(parser: LocustArgumentParser) -> None:
+    """Add our own; Locust's `--profile` names one of ours."""
+
+    def add(name: str, text: str, **more: Any) -> None:
+        parser.add_argument(name, help=text, include_in_web_ui=False, **more)
+
+    # What is asked when users are to end is still awaited and counted.
+    parser.set_defaults(host="http://localhost:3000", profile="smoke", stop_timeout=15)
+    add("--minutes", "the profile's length instead of its own", type=float)
+    add("--cache-rate", "share of repeated inputs", type=share, default=CACHE_RATE)
+    add("--model", "the only model that mixed users ask, whatever the server has")
+    add("--api-key", "key for the server", env_var="LOADTEST_API_KEY", is_secret=True, default="")
+    add("--deployment", "Kubernetes Deployment whose growth ends the profile stress")
+    add("--namespace", "its namespace")
+    add("--reports", "folder of the reports", type=str, default="reports")
+    for field in fields(Objectives):
+        text = "at least" if field.name in ("hit_rate", "rate") else "at most"
+        add(f"--{field.name.replace('_', '-')}", f"objective: {field.name}, {text}", type=float)
+
+
+def prepare(environment: Environment, runner: Runner, **_: object) -> None:
+    """Fit Locust out with the profile; ends with 2 when the server cannot be tested."""
+    given = environment.parsed_options
+    assert given is not None  # noqa: S101  the command line was parsed
+    if given.profile not in PROFILES:
+        refuse(f"there is no profile {given.profile}, there are {', '.join(PROFILES)}")
+    profile = PROFILES[given.profile].scaled(given.minutes)
+    overrides = {field.name: getattr(given, field.name) for field in fields(Objectives)}
+    objectives = profile.objectives.overridden(overrides, given.cache_rate)
+    report = Report(environment, profile, objectives, Path(given.reports) / given.profile)
+    environment.events.test_start.add_listener(make_file)
+    if isinstance(runner, WorkerRunner):
+        environment.events.request.add_listener(report.count)
+        environment.events.report_to_master.add_listener(report.tell)
+        return
+    if isinstance(runner, MasterRunner):
+        environment.events.worker_report.add_listener(report.hear)
+    else:
+        environment.events.request.add_listener(report.count)
+    environment.events.test_start.add_listener(report.start)
+    environment.events.test_stop.add_listener(report.stop)
+    assert environment.available_user_classes is not None  # noqa: S101  Locust found them in this file
+    environment.user_classes[:] = [environment.available_user_classes[name] for name in profile.users]  # type: ignore[misc]
+    shape = environment.shape_class
+    assert isinstance(shape, ProfileShape)  # noqa: S101  the only one in this file
+    shape.report = report
+    try:
+        check(environment, given)
+        if given.deployment:
+            shape.watch(given.deployment, given.namespace)
+    except ServerError as error:
+        refuse(str(error))
+    if given.cache_rate != CACHE_RATE:
+        print(f"objectives but for errors are for a cache rate of {CACHE_RATE}: only those given are judged")
+
+
+def check(environment: Environment, given: Namespace) -> None:
+    """Raise ServerError unless the server is ready and has the models that the users ask."""
+    served = look_at((environment.host or "").rstrip("/"), given.api_key).requests
+    classes = [user for user in environment.user_classes if issubclass(user, ModelUser)]
+    needed = {user.model or given.model for user in classes} - {None}
+    for model in sorted(needed - served.keys()):
+        raise ServerError(f"{environment.host} has no model {model}, it has {', '.join(served) or 'none'}")
+    if not served:
+        raise ServerError(f"{environment.host} has no model that can be asked")
+
+
+def refuse(reason: str) -> None:
+    """End with a line that says why."""
+    print(reason, file=sys.stderr)
+    sys.exit(2)
+
+
+events.init_command_line_parser.add_listener(options)
+events.init.add_listener(prepare)

@@ -1,0 +1,159 @@
+"""Locust's users: one class per model, one for files, one for everything. Each checks what it is answered."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from locust import FastHttpUser, between, constant_throughput, task
+from locust.env import Environment
+
+from loadtest import answers, inputs
+from loadtest.inputs import Request
+from loadtest.openapi import Server, look_at
+from loadtest.profiles import POOL, PROFILES
+
+# How often MixedUser asks which model; others as often as images.
+WEIGHTS = {"sentiment": 4, "breast_cancer": 3, "segmentation": 2, "image": 1}
+FILE_ROWS = 10_000
+
+
+@functools.cache
+def fresh() -> itertools.count[int]:
+    """Numbers that no other process and no earlier run uses, to all likelihood; made after Locust has forked."""
+    return itertools.count(random.SystemRandom().getrandbits(48))
+
+
+@functools.cache
+def known(made: Callable[[int], Request], number: int) -> Request:
+    """A request that is made once."""
+    return made(number)
+
+
+@functools.cache
+def file_of_rows() -> Request:
+    """The file."""
+    return inputs.segmentation_file(next(fresh()), FILE_ROWS)
+
+
+def make_file(environment: Environment, **_: object) -> None:
+    """Make the file, which takes a second or two, before there are users whose requests would wait for it."""
+    if environment.parsed_options is not None and "FileUser" in PROFILES[environment.parsed_options.profile].users:
+        gevent.get_hub().threadpool.apply(file_of_rows)
+
+
+class ModelUser(FastHttpUser):
+    """Asks one model; inputs are repeated in a share of `--cache-rate` of its requests."""
+
+    abstract = True
+    model = ""
+    network_timeout = 30.0
+    connection_timeout = 10.0
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        options = environment.parsed_options
+        assert options is not None  # noqa: S101  a server of Locust's command line has them
+        profile = PROFILES[options.profile]
+        self.per_user = profile.per_user
+        self.pause = constant_throughput(profile.per_user) if profile.per_user else between(*profile.pause)
+        self.cache_rate: float = options.cache_rate
+        self.only: str | None = options.model
+        self.api_key: str = options.api_key
+        self.server: Server
+
+    def wait_time(self) -> float:
+        """Seconds until the next request, as the profile has it."""
+        return float(self.pause(self))
+
+    def on_start(self) -> None:
+        """Learn what the server has, and do not ask in step with the others."""
+        assert self.host is not None  # noqa: S101  it has a default
+        self.server = look_at(self.host.rstrip("/"), self.api_key)
+        for made in self.server.requests.values():
+            known(made, 0)  # the first picture takes as long as hundreds
+        if self.per_user:
+            gevent.sleep(random.random() / self.per_user)  # noqa: S311
+
+    def ask(self, model: str, request: Request, rows: int = 1, **headers: str) -> None:
+        """Send a request, and name what is wrong with the answer."""
+        headers = {"Content-Type": request.content_type, **headers}
+        if self.api_key:
+            headers["X-API-Key"] = self.api_key
+        body: Any = request.body  # bytes are taken, though not declared
+        with self.client.post(request.path, data=body, headers=headers, catch_response=True) as response:
+            found = response.content or b""
+            if response.status_code == 0:
+                response.failure(f"no answer: {type(response.error).__name__}")
+            elif response.status_code != 200:
+                response.failure(answers.refusal(response.status_code, found))
+            elif problem := answers.fault(model, found, self.server.labels[model], rows):
+                response.failure(problem)
+
+    def choose(self) -> str:
+        """The model to ask."""
+        return self.model
+
+    @task
+    def predict(self) -> None:
+        """One request with an input that is known or new."""
+        model = self.choose()
+        made = self.server.requests[model]
+        repeated = random.random() < self.cache_rate  # noqa: S311
+        self.ask(model, known(made, random.randrange(POOL)) if repeated else made(next(fresh())))  # noqa: S311
+
+
+class SentimentUser(ModelUser):
+    """Asks about texts."""
+
+    model = "sentiment"
+
+
+class BreastCancerUser(ModelUser):
+    """Asks about tumours."""
+
+    model = "breast_cancer"
+
+
+class SegmentationUser(ModelUser):
+    """Asks about customers, one at a time."""
+
+    model = "segmentation"
+
+
+class ImageUser(ModelUser):
+    """Asks about pictures."""
+
+    model = "image"
+
+
+class MixedUser(ModelUser):
+    """Asks all models that the server has, those that are not known here by the example in its documentation.
+
+    With `--model` only that one.
+    """
+
+    def choose(self) -> str:
+        """The model to ask: small requests more often."""
+        models = [self.only] if self.only else list(self.server.requests)
+        return random.choices(models, [WEIGHTS.get(model, 1) for model in models])[0]  # noqa: S311
+
+
+class FileUser(ModelUser):
+    """A single user that uploads a file of 10 000 rows again and again. It is computed anew each time."""
+
+    model = "segmentation"
+    fixed_count = 1
+
+    def wait_time(self) -> float:
+        """Seconds until the next file."""
+        return random.uniform(1, 3)  # noqa: S311
+
+    @task
+    def predict(self) -> None:
+        """One file."""
+        self.ask(self.model, file_of_rows(), FILE_ROWS, **{"Cache-Control": "no-store"})

@@ -1,0 +1,58 @@
+"""A server that answers as it is told: ready, with the model sentiment, and whatever body, after a stall."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from loadtest.processes import free_port
+
+CONTENT: dict[str, Any] = {"content": {"application/json": {"example": {"text": ["dull"]}}}}
+OPEN = {
+    "/readyz": {"status": "ready"},
+    "/docs.json": {"paths": {"/sentiment/predict": {"post": {"requestBody": CONTENT}}}},
+    "/sentiment/info": {"labels": ["NEGATIVE", "POSITIVE"]},
+}
+
+
+@contextlib.contextmanager
+def stub(answer: object, status: int = 200, stall_seconds: float = 0.0) -> Iterator[str]:
+    """Address of the server; it stalls for its first prediction, and meanwhile answers no other."""
+    lock = threading.Lock()
+    stalls = iter([stall_seconds])
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def say(self, status: int, content: object) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.say(200, OPEN[self.path])
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            with lock:
+                time.sleep(next(stalls, 0.0))
+            self.say(status, answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

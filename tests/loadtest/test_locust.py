@@ -1,0 +1,185 @@
+"""Locust as it is run, in processes of its own: importing it here would exchange Python's sockets and threads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.processes import free_port
+from tests.conftest import ROOT, serving
+from tests.loadtest.stub import stub
+
+Done = subprocess.CompletedProcess[str]
+COMMAND = [sys.executable, "-m", "locust", "--locustfile", "loadtest/locustfile.py", "--headless", "--only-summary"]
+SCORES = [{"label": "POSITIVE", "score": 0.4}, {"label": "NEGATIVE", "score": 0.3}]
+KUBECTL = """\
+#!{python}
+import sys
+from pathlib import Path
+assert sys.argv[1:4] == ["get", "deployment", "tiffin"], sys.argv
+asked = Path({asked!r})
+asked.touch()
+asked.write_text(asked.read_text() + "x")
+print(1 if len(asked.read_text()) < 3 else 2, end="")
+"""
+
+
+@pytest.fixture
+def locust(tmp_path: Path) -> Callable[..., Done]:
+    """Runs a profile; its report goes to `tmp_path`."""
+
+    def run(*arguments: str, **env: str) -> Done:
+        command = [*COMMAND, "--reports", str(tmp_path), *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=180, check=False
+        )
+
+    return run
+
+
+def summary(folder: Path) -> Any:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def failures(folder: Path) -> list[str]:
+    with (folder / "failures.csv").open(newline="") as file:
+        return [row["Error"] for row in csv.DictReader(file)]
+
+
+def test_a_profile_is_run_judged_and_written_down(locust: Callable[..., Done], server: str, tmp_path: Path) -> None:
+    done = locust("--host", server, "--profile", "smoke", "--minutes", "0.1", "--p99", "30")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "p99: wanted at most 30, found" in done.stdout
+    folder = tmp_path / "smoke"
+    files = {"report.html", "requests.csv", "failures.csv", "history.csv", "summary.json", "chart.png"}
+    assert {path.name for path in folder.iterdir()} == files
+    assert (folder / "chart.png").read_bytes().startswith(b"\x89PNG")
+    found = summary(folder)
+    assert found["measured"]["errors"] == 0
+    paths = {f"/{model}/predict" for model in ("breast_cancer", "image", "segmentation", "sentiment")}
+    assert found["cache"].keys() <= paths
+    with (folder / "requests.csv").open(newline="") as file:
+        assert list(csv.DictReader(file))[-1]["Request Count"] == str(found["measured"]["requests"])
+
+
+def test_a_missed_objective_decides_the_exit_code(locust: Callable[..., Done], server: str) -> None:
+    done = locust("--host", server, "--profile", "smoke", "--minutes", "0.05", "--p99", "30", "--rate", "1e9")
+    assert done.returncode == 1
+    assert "rate: wanted at least 1e+09" in done.stdout
+    assert "MISSED" in done.stdout
+
+
+def test_rows_and_files_are_sent_together(locust: Callable[..., Done], server: str, tmp_path: Path) -> None:
+    easy = ("--p99", "60", "--rate", "0", "--hit-rate", "0")
+    done = locust("--host", server, "--profile", "segmentation", "--minutes", "0.15", *easy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with (tmp_path / "segmentation" / "requests.csv").open(newline="") as file:
+        rows = {row["Name"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {"/segmentation/predict", "/segmentation/uploadfile", "Aggregated"}
+
+
+def test_the_share_of_repeated_inputs_is_seen_in_the_hit_rate(
+    locust: Callable[..., Done], server: str, tmp_path: Path
+) -> None:
+    profile = ("--host", server, "--profile", "stress", "--model", "breast_cancer", "--minutes", "0.08")
+    rates = []
+    for cache_rate in ("1", "0"):
+        assert locust(*profile, "--cache-rate", cache_rate).returncode == 0
+        rates.append(summary(tmp_path / "stress")["measured"]["hit_rate"])
+    assert rates[1] == 0
+    assert rates[0] > 0.5
+
+
+def test_a_wrong_answer_fails_the_run_and_is_named(locust: Callable[..., Done], tmp_path: Path) -> None:
+    with stub({"predictions": [SCORES]}) as address:
+        done = locust("--host", address, "--profile", "smoke", "--minutes", "0.05")
+    assert done.returncode == 1
+    assert failures(tmp_path / "smoke") == ["CatchResponseError('scores sum to 0.7')"]
+
+
+def test_a_refusal_is_named(locust: Callable[..., Done], tmp_path: Path) -> None:
+    with stub({"error": "overloaded", "detail": []}, 503) as address:
+        assert locust("--host", address, "--profile", "smoke", "--minutes", "0.05").returncode == 1
+    assert failures(tmp_path / "smoke") == ["CatchResponseError('status 503: overloaded')"]
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line(locust: Callable[..., Done]) -> None:
+    done = locust("--host", f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if "INFO" not in line] == [
+        line
+        for line in done.stderr.splitlines()
+        if line.endswith("/readyz does not answer: [Errno 111] Connection refused")
+    ]
+
+
+def test_a_model_that_is_not_served_is_told(locust: Callable[..., Done], server: str) -> None:
+    done = locust("--host", server, "--model", "iris")
+    assert done.returncode == 2
+    assert "has no model iris, it has breast_cancer, image, segmentation, sentiment" in done.stderr
+
+
+def test_the_key_is_sent(locust: Callable[..., Done], store: Path) -> None:
+    with serving(store, {"API_KEYS": "secret", "MODELS": "breast_cancer"}) as address:
+        profile = ("--host", address, "--profile", "smoke", "--minutes", "0.05", "--p99", "30")
+        assert locust(*profile, LOADTEST_API_KEY="secret").returncode == 0
+        done = locust(*profile)
+    assert done.returncode == 2
+    assert "/breast_cancer/info answers 401" in done.stderr
+
+
+def test_workers_tell_the_master_their_hits(locust: Callable[..., Done], server: str, tmp_path: Path) -> None:
+    port = str(free_port())
+    command = [*COMMAND[:5], "--worker", "--master-port", port]
+    workers = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)
+    ]
+    try:
+        master = ("--master", "--master-bind-port", port, "--expect-workers", "2")
+        done = locust(*master, "--host", server, "--profile", "smoke", "--minutes", "0.1", "--p99", "30")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [worker.wait(30) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    found = summary(tmp_path / "smoke")
+    assert found["measured"]["requests"] > 0
+    assert sum(sum(outcomes.values()) for outcomes in found["cache"].values()) == found["measured"]["requests"]
+
+
+def test_steps_tell_the_last_good_rate(locust: Callable[..., Done], server: str, tmp_path: Path) -> None:
+    done = locust("--host", server, "--profile", "steps", "--minutes", "1.1", "--p99", "0.05", "--model", "sentiment")
+    assert done.returncode in (0, 1), done.stderr
+    (note,) = summary(tmp_path / "steps")["notes"]
+    assert note in done.stdout
+    assert note.startswith("last good rate: " if done.returncode == 0 else "no good rate: ")
+    assert "MISSED" in note
+
+
+def test_steps_end_at_once_where_nothing_is_good(locust: Callable[..., Done], tmp_path: Path) -> None:
+    with stub({"error": "broken", "detail": []}, 500) as address:
+        done = locust("--host", address, "--profile", "steps", "--minutes", "0.55")
+    assert done.returncode == 1
+    (note,) = summary(tmp_path / "steps")["notes"]
+    assert note == "no good rate: with 1 users errors: wanted at most 0, found 1: MISSED"
+
+
+def test_stress_ends_when_the_autoscaler_acts(locust: Callable[..., Done], server: str, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "kubectl"
+    program.parent.mkdir()
+    program.write_text(KUBECTL.format(python=sys.executable, asked=str(tmp_path / "asked")))
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    done = locust("--host", server, "--profile", "stress", "--deployment", "tiffin", "--minutes", "2", PATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (note,) = summary(tmp_path / "stress")["notes"]
+    assert note.startswith("tiffin went from 1 to 2 ready replicas after 1")
