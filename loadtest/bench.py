@@ -31,7 +31,7 @@ import uvloop
 
 from loadtest import inputs
 from loadtest.open_loop import Arrivals, arrivals
-from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, tiffin, wrk
+from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, tiffin, write_bodies, wrk
 from models.sentiment import Sentiment
 from serving.runner import stack
 from serving.settings import available_cores
@@ -56,10 +56,8 @@ class Bench:
         return statistics.median(a / b for a, b in pairs), ours, theirs
 
     def bodies(self, name: str, contents: Iterable[Any]) -> Path:
-        """A file with a JSON body on each line."""
-        path = self.folder / name
-        path.write_text("".join(json.dumps(content) + "\n" for content in contents), encoding="utf-8")
-        return path
+        """A file of JSON bodies."""
+        return write_bodies(self.folder / name, (json.dumps(content).encode() for content in contents))
 
 
 def say(scenario: str, figure: float, meaning: str, detail: str) -> None:
@@ -245,8 +243,7 @@ def overload(bench: Bench) -> None:
     sample = texts(400_000)
     size = 8
     requests = [json.dumps({"text": sample[i : i + size]}).encode() for i in range(0, len(sample), size)]
-    bodies = bench.folder / "batches"
-    bodies.write_bytes(b"\n".join(requests) + b"\n")
+    bodies = write_bodies(bench.folder / "batches", requests)
     with tiffin(bench.home, models="sentiment", cache_max_bytes=2**20, response_cache_max_bytes=2**20) as address:
         wrk(address, "/sentiment/predict", bodies, 16, 2)
         before = wrk(address, "/sentiment/predict", bodies, 16, 10, 1_000).per_second
