@@ -6,6 +6,8 @@ REQUESTS ?= 100000
 MINUTES ?= 10
 ROUNDS ?= 5
 SECONDS_EACH ?= 4
+# Of `make compare`: --quick, --repetitions, --seconds, --all-models, names of cases.
+COMPARE ?=
 BACKEND ?= docker
 IMAGE ?= tiffin:latest
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -32,7 +34,7 @@ export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
 $(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
 endif
 
-.PHONY: help serve test models evaluate bench fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules clean
+.PHONY: help serve test models evaluate bench compare fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -54,6 +56,10 @@ test: $(VENV)/.development ## Run every test
 bench: $(VENV)/.loadtest models ## Measure speed as ratios to FastAPI and the bare session (about 20 minutes)
 	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m loadtest.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH)
+
+compare: $(VENV)/.loadtest models ## Measure against FastAPI, LitServe, BentoML and MLServer (COMPARE=--quick: once)
+	@command -v wrk >/dev/null || { echo 'make compare needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
+	$(BIN)/python -m loadtest.compare $(COMPARE)
 
 fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document
 	$(BIN)/python -m tests.fuzz --requests $(REQUESTS)

@@ -48,6 +48,10 @@ class MissingToolError(RuntimeError):
     """A program that a measurement needs is not installed."""
 
 
+class NoAnswerError(RuntimeError):
+    """A measurement ended before the first answer."""
+
+
 @dataclass(frozen=True)
 class Load:
     """What a load generator saw: requests answered per second, median and 99th percentile of seconds.
@@ -172,7 +176,7 @@ def wrk(
 ) -> Load:
     """Load in a closed loop with the bodies of a file, see `write_bodies`, from number `first` on.
 
-    Raises RuntimeError when a request was not answered with success.
+    Raises RuntimeError when a request was not answered with success, NoAnswerError when none was answered.
     """
     program = shutil.which("wrk")
     if program is None:
@@ -198,7 +202,9 @@ def wrk(
     if match is None:
         raise RuntimeError(f"wrk said: {done.stdout}{done.stderr}")
     found = json.loads(match[0])
-    if found["failed"] or not found["requests"]:
+    if found["failed"]:
         raise RuntimeError(f"{found['failed']} of {found['requests']} requests to {path} failed:\n{done.stdout}")
+    if not found["requests"]:
+        raise NoAnswerError(f"no request to {path} was answered within {seconds:g} s")
     cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Load(found["requests"], found["requests"] / found["seconds"], found["p50"], found["p99"], cpu_seconds)

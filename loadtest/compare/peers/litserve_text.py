@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import litserve
 from engine import MAX_BATCH, WAIT_SECONDS, Ranking, load
@@ -16,8 +15,8 @@ class TextClassifier(litserve.LitAPI):
         """Load the model in a worker."""
         self.classify = load()
 
-    def decode_request(self, request: dict[str, Any]) -> str:
-        """The text of a request."""
+    def decode_request(self, request):
+        """The text of a request; an annotation, which LitServe reads, could not stand here as a string."""
         return request["text"]
 
     def batch(self, inputs: list[str]) -> list[str]:
@@ -32,7 +31,7 @@ class TextClassifier(litserve.LitAPI):
         """One output per request."""
         return output
 
-    def encode_response(self, output: Ranking) -> dict[str, Ranking]:
+    def encode_response(self, output):
         """The body of an answer."""
         return {"predictions": output}
 

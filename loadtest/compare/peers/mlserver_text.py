@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import List  # noqa: UP035  # MLServer knows no list[str]
 
 from engine import load
 from mlserver import MLModel
@@ -18,6 +19,6 @@ class TextClassifier(MLModel):
         return True
 
     @decode_args
-    async def predict(self, text: list[str]) -> list[str]:
+    async def predict(self, text: List[str]) -> List[str]:  # noqa: UP006
         """Classify a batch; a JSON text per text, as MLServer's own runtime for Hugging Face answers."""
         return [json.dumps(ranking) for ranking in self.classify(text)]
