@@ -88,6 +88,9 @@ def compare(case: Case, plan: Plan, home: Path, artefacts: Artefacts) -> list[Me
             form = case.form if name == TIFFIN else FORMS.get(name, case.form)
             measured = Measured(name, case.engine if name != TIFFIN else "")
             found.append(measured)
+            if case.kind == "load":
+                for phase in range(len(case.connections) * (plan.repetitions + 1)):
+                    bodies.of(form, phase)
             measured.busy = wait_until_idle(plan.idle_seconds)
             example = form.request(SAMPLE)
             running: AbstractContextManager[Server]
