@@ -104,7 +104,7 @@ CASES: dict[str, Case] = {
         tolerance=0.25,
     ),
     "text_onnx": Case(
-        title="the same, all on Tiffin's ONNX file",
+        title="sentiment, DistilBERT's shape, every text new, all on Tiffin's ONNX file",
         model="sentiment",
         models=distilbert,
         form=TEXT,
@@ -125,7 +125,7 @@ CASES: dict[str, Case] = {
         optional=True,
     ),
     "default_onnx": Case(
-        title="the same, all on Tiffin's ONNX file",
+        title="sentiment, Tiffin's own model, every text new, all on its ONNX file",
         model="sentiment",
         models=default,
         form=TEXT,
