@@ -10,6 +10,8 @@ PROFILE ?= smoke
 PROFILES ?= smoke sentiment image segmentation
 HOST ?= http://localhost:3000
 CACHE_RATE ?= 0.95
+# Of `make compare`: --quick, --repetitions, --seconds, --all-models, names of cases.
+COMPARE ?=
 BACKEND ?= docker
 IMAGE ?= tiffin:latest
 LOADTEST_IMAGE ?= tiffin-loadtest:latest
@@ -37,7 +39,7 @@ export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
 $(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
 endif
 
-.PHONY: help serve test models evaluate bench loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules clean
+.PHONY: help serve test models evaluate bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -59,6 +61,10 @@ test: $(VENV)/.development ## Run every test
 bench: $(VENV)/.loadtest models ## Measure speed as ratios to FastAPI and the bare session (about 20 minutes)
 	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m loadtest.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH)
+
+compare: $(VENV)/.loadtest models ## Measure against FastAPI, LitServe, BentoML and MLServer (COMPARE=--quick: once)
+	@command -v wrk >/dev/null || { echo 'make compare needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
+	$(BIN)/python -m loadtest.compare $(COMPARE)
 
 loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); UI=1: from a browser
 	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \

@@ -32,7 +32,7 @@ import uvloop
 from loadtest import inputs
 from loadtest.inputs import JSON, Request
 from loadtest.open_loop import Arrivals, arrivals, due_times
-from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, tiffin, wrk
+from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, tiffin, write_bodies, wrk
 from models.sentiment import Sentiment
 from serving.runner import stack
 from serving.settings import available_cores
@@ -57,10 +57,8 @@ class Bench:
         return statistics.median(a / b for a, b in pairs), ours, theirs
 
     def bodies(self, name: str, contents: Iterable[Any]) -> Path:
-        """A file with a JSON body on each line."""
-        path = self.folder / name
-        path.write_text("".join(json.dumps(content) + "\n" for content in contents), encoding="utf-8")
-        return path
+        """A file of JSON bodies."""
+        return write_bodies(self.folder / name, (json.dumps(content).encode() for content in contents))
 
 
 def say(scenario: str, figure: float, meaning: str, detail: str) -> None:

@@ -7,13 +7,14 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,11 @@ STOP_SECONDS = 30
 # wrk's own numbers lack the errors by status; each of these makes a measurement void.
 WRK_SCRIPT = """
 local bodies = {}
-for line in io.lines("%(bodies)s") do bodies[#bodies + 1] = line end
+local file = io.open("%(bodies)s", "rb")
+for length in file:lines() do bodies[#bodies + 1] = file:read(tonumber(length)) end
 local at = %(first)d
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Content-Type"] = "%(content_type)s"
 request = function()
   at = at + 1
   return wrk.format(nil, "%(path)s", nil, bodies[(at - 1) %% #bodies + 1])
@@ -46,14 +48,22 @@ class MissingToolError(RuntimeError):
     """A program that a measurement needs is not installed."""
 
 
+class NoAnswerError(RuntimeError):
+    """A measurement ended before the first answer."""
+
+
 @dataclass(frozen=True)
 class Load:
-    """What a load generator saw: requests answered per second, median and 99th percentile of seconds."""
+    """What a load generator saw: requests answered per second, median and 99th percentile of seconds.
+
+    `cpu_seconds` is what it took of the machine itself.
+    """
 
     requests: int
     per_second: float
     p50: float
     p99: float
+    cpu_seconds: float
 
 
 def free_port() -> int:
@@ -97,27 +107,23 @@ def tiffin(home: Path, cores: Sequence[int] = (), **settings: object) -> Iterato
     It is bound to `cores` when some are named.
     """
     with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder)
-        (own / "models").symlink_to(home / "models")
         port = free_port()
         address = f"http://127.0.0.1:{port}"
-        env = {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True", "WORKERS": "1", "SHUTDOWN_GRACE_SECONDS": "0"}
-        env |= {name.upper(): str(value) for name, value in settings.items()}
-        bound = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
-        command = [
-            *bound,
-            sys.executable,
-            "-m",
-            "bentoml",
-            "serve",
-            "service:Tiffin",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-        ]
+        command, env = tiffin_command(home, Path(folder), port, cores, **settings)
         with running(command, address, "/readyz", env, ROOT):
             yield address
+
+
+def tiffin_command(
+    home: Path, own: Path, port: int, cores: Sequence[int] = (), **settings: object
+) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of a Tiffin server on the models of `home`, with `own` as its BentoML home."""
+    (own / "models").symlink_to(home / "models")
+    env = {"BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True", "WORKERS": "1", "SHUTDOWN_GRACE_SECONDS": "0"}
+    env |= {name.upper(): str(value) for name, value in settings.items()}
+    bound = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
+    serve = [*bound, sys.executable, "-m", "bentoml", "serve", "service:Tiffin"]
+    return [*serve, "--host", "127.0.0.1", "--port", str(port)], env
 
 
 @contextlib.contextmanager
@@ -157,16 +163,32 @@ def redis() -> Iterator[str]:
         process.wait(STOP_SECONDS)
 
 
-def wrk(address: str, path: str, bodies: Path, connections: int, seconds: float, first: int = 0) -> Load:
-    """Load in a closed loop with the JSON bodies of a file, a line each, from number `first` on.
+def write_bodies(path: Path, bodies: Iterable[bytes]) -> Path:
+    """Write a file of bodies for `wrk`: before each its length, on a line; whatever bytes they have."""
+    with path.open("wb") as file:
+        for body in bodies:
+            file.write(b"%d\n%b" % (len(body), body))
+    return path
 
-    Raises RuntimeError when a request was not answered with success.
+
+def wrk(
+    address: str,
+    path: str,
+    bodies: Path,
+    connections: int,
+    seconds: float,
+    first: int = 0,
+    content_type: str = "application/json",
+) -> Load:
+    """Load in a closed loop with the bodies of a file, see `write_bodies`, from number `first` on.
+
+    Raises RuntimeError when a request was not answered with success, NoAnswerError when none was answered.
     """
     program = shutil.which("wrk")
     if program is None:
         raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(WRK_SCRIPT % {"bodies": bodies, "first": first, "path": path})
+        script.write(WRK_SCRIPT % {"bodies": bodies, "first": first, "path": path, "content_type": content_type})
         script.flush()
         command = [
             program,
@@ -179,11 +201,16 @@ def wrk(address: str, path: str, bodies: Path, connections: int, seconds: float,
             script.name,
             address,
         ]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
     match = re.search(r"^\{.*\}$", done.stdout, re.MULTILINE)
     if match is None:
         raise RuntimeError(f"wrk said: {done.stdout}{done.stderr}")
     found = json.loads(match[0])
-    if found["failed"] or not found["requests"]:
+    if found["failed"]:
         raise RuntimeError(f"{found['failed']} of {found['requests']} requests to {path} failed:\n{done.stdout}")
-    return Load(found["requests"], found["requests"] / found["seconds"], found["p50"], found["p99"])
+    if not found["requests"]:
+        raise NoAnswerError(f"no request to {path} was answered within {seconds:g} s")
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Load(found["requests"], found["requests"] / found["seconds"], found["p50"], found["p99"], cpu_seconds)

@@ -22,7 +22,7 @@ import bentoml
 import matplotlib.pyplot as plt
 
 from loadtest import inputs
-from loadtest.processes import ROOT, Load, MissingToolError, tiffin, wrk
+from loadtest.processes import ROOT, Load, MissingToolError, tiffin, write_bodies, wrk
 
 CONNECTIONS = 64
 # More threads than cores, or fewer, are both measured; twice as many only take turns.
@@ -164,8 +164,7 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         bodies = Path(folder) / "bodies"
-        with bodies.open("wb") as file:
-            file.writelines(inputs.REQUESTS[arguments.model](n).body + b"\n" for n in range(arguments.requests))
+        write_bodies(bodies, (inputs.REQUESTS[arguments.model](number).body for number in range(arguments.requests)))
         sweep = Sweep(home, arguments.model, bodies, arguments.seconds)
         try:
             for cores in arguments.cores:

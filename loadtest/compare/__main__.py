@@ -1,0 +1,101 @@
+"""Compare Tiffin with what users would deploy instead.
+
+Builds each peer in a virtual environment of its own, starts one server at a time, sends each the same requests by wrk,
+prints medians and ratios, and writes reports/compare.json and reports/compare.png. A ratio that falls short is
+told; an error or a wrong answer makes a server's figures void and the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+import bentoml
+
+from loadtest.compare import environments
+from loadtest.compare.artefacts import FOLDER, Artefacts
+from loadtest.compare.cases import CASES
+from loadtest.compare.measure import Measured, Plan, compare, ratios
+from loadtest.compare.report import draw, facts, table, write_json
+from loadtest.processes import ROOT, MissingToolError, redis_program
+
+REPORTS = ROOT / "reports"
+QUICK = Plan(repetitions=1, seconds=4, warm_up_seconds=3, idle_seconds=0)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.compare", description=__doc__)
+    parser.add_argument("case", nargs="*", choices=[[], *CASES], help=", ".join(CASES))
+    parser.add_argument("--all-models", action="store_true", help="our own text model with every text new, too")
+    parser.add_argument("--quick", action="store_true", help="once, 4 seconds each, on a machine that may be busy")
+    parser.add_argument("--repetitions", type=int, default=3, help="measurements, of which the median counts")
+    parser.add_argument("--seconds", type=int, default=8, help="length of one measurement")
+    parser.add_argument("--idle-seconds", type=float, default=300, help="how long to wait for an idle machine")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the cases that are asked for, all but the optional by default."""
+    options = arguments()
+    # So that the server that runs is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    plan = Plan(options.repetitions, options.seconds, max(2, options.seconds // 2), options.idle_seconds)
+    if options.quick:
+        plan = QUICK
+    names = options.case or [name for name, case in CASES.items() if options.all_models or not case.optional]
+    try:
+        if shutil.which("wrk") is None:
+            raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
+        redis_program()
+        prepare(names)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    home = Path(bentoml.models.get("sentiment").path).parents[2]
+    about = facts(plan)
+    print(f"{about['cores']} cores of {about['cpu']}, medians of {plan.repetitions} x {plan.seconds} s")
+    found: dict[str, list[Measured]] = {}
+    results: dict[str, Any] = {}
+    for name in names:
+        started = time.monotonic()
+        found[name] = compare(CASES[name], plan, home, Artefacts(FOLDER))
+        asked = list(ratios(CASES[name], found[name]))
+        print("\n".join(table(name, found[name], asked)), flush=True)
+        took_seconds = time.monotonic() - started
+        print(f"  took {took_seconds:.0f} s", flush=True)
+        results[name] = {
+            "title": CASES[name].title,
+            "servers": [asdict(measured) for measured in found[name]],
+            "asked": asked,
+            "took_seconds": took_seconds,
+        }
+        write_json(REPORTS / "compare.json", about, results)
+    draw(REPORTS / "compare.png", about, found)
+    return int(any(measured.void for case in found.values() for measured in case))
+
+
+def prepare(names: list[str]) -> None:
+    """Build what the cases need, before anything is measured; the GLM in the environment that serves it."""
+    artefacts = Artefacts(FOLDER)
+    for peer in dict.fromkeys(peer for name in names for peer in CASES[name].peers):
+        python = environments.python(peer)
+        if peer == "fastapi_tabular":
+            folder = artefacts.of("tabular")
+            if not (folder / "segmentation.joblib").exists():
+                environments.run([str(python), "fastapi_tabular.py"], peer, {"MODEL": str(folder)})
+    for name in names:
+        CASES[name].models(Path(bentoml.models.get("sentiment").path).parents[2], artefacts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

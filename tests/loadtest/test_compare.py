@@ -1,0 +1,164 @@
+"""The comparison's own arithmetic, and what it sends; the peers themselves run in `make compare`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from loadtest import inputs
+from loadtest.compare import environments
+from loadtest.compare.cases import CASES, Ask
+from loadtest.compare.loads import FORMS, NEW_EVERY, POOL, Form, differences, mostly_known
+from loadtest.compare.measure import TIFFIN, Bodies, Measured, Plan, ratios
+from loadtest.compare.report import draw, panels, table
+from loadtest.compare.servers import PEERS
+from loadtest.processes import write_bodies, wrk
+
+PLAN = Plan(repetitions=1, seconds=1, warm_up_seconds=1, idle_seconds=0)
+
+
+def measured(server: str, **figures: float) -> Measured:
+    """A server with these figures."""
+    engine = "" if server == TIFFIN else "torch"
+    return Measured(server, engine, {"cold_start_seconds": 1, "memory_bytes": 2**20, "redis_bytes": 0, **figures})
+
+
+def level(per_second: float, p99: float) -> dict[str, float]:
+    """Figures with 10 connections."""
+    return {
+        "per_second_10": per_second, "p50_10": p99, "p99_10": p99, "cpu_per_1000_10": 1, "wrk_share_10": 0,
+    }  # fmt: skip
+
+
+def test_medians_are_kept_beside_the_repetitions() -> None:
+    found = measured(TIFFIN)
+    found.add("p50_10", [3.0, 1.0, 2.0])
+    assert found.figures["p50_10"] == 2
+    assert found.repetitions["p50_10"] == [3, 1, 2]
+
+
+def test_ratios_are_held_against_what_is_asked() -> None:
+    case = CASES["text_known"]
+    found = [measured(TIFFIN, **level(1_000, 0.02)), measured("fastapi_text", **level(200, 0.2))]
+    assert [(row["found"], row["reached"]) for row in ratios(case, found)] == [(5, False), (pytest.approx(0.1), True)]
+
+
+def test_a_void_server_reaches_nothing() -> None:
+    found = [measured(TIFFIN, **level(1_000, 0.02)), measured("fastapi_text")]
+    found[1].void = "3 of 10 requests failed:\nand more"
+    rows = list(ratios(CASES["text_known"], found))
+    assert [(row["found"], row["reached"]) for row in rows] == [(None, False)] * 2
+    lines = "\n".join(table("text_known", found, rows))
+    assert "void: 3 of 10 requests failed:\n" in lines
+    assert lines.count("found void") == 2
+
+
+@pytest.mark.parametrize(("ratio", "reached"), [(1.2, True), (0.8, False)])
+def test_speed_is_at_least_and_time_at_most(ratio: float, reached: bool) -> None:
+    assert Ask("p", "per_second_10", 1).reached(ratio) is reached
+    assert Ask("p", "p99_10", 1).reached(ratio) is not reached
+
+
+def test_every_ask_is_of_a_peer_and_a_figure_of_its_case() -> None:
+    for case in CASES.values():
+        for ask in case.asks:
+            assert ask.peer in case.peers
+            connections = ask.figure.rpartition("_")[2]
+            assert not connections.isdigit() or int(connections) in case.connections
+
+
+def test_95_percent_are_known() -> None:
+    numbers = [mostly_known(position) for position in range(10_000)]
+    assert numbers == [mostly_known(position) for position in range(10_000)]
+    new = [number for number in numbers if number >= POOL]
+    assert len(new) == len(set(new)) == len(numbers) // NEW_EVERY
+    assert set(numbers) - set(new) == set(range(POOL))
+
+
+def test_no_phase_has_a_number_of_another(tmp_path: Path) -> None:
+    def counted(number: int) -> inputs.Request:
+        return inputs.Request("/", inputs.JSON, b"n%d!" % number)
+
+    bodies = Bodies(tmp_path, CASES["image"], PLAN)
+    files = [bodies.of(Form(counted, list), phase).read_bytes() for phase in range(3)]
+    numbers = [int(number) for file in files for number in re.findall(rb"n(\d+)!", file)]
+    assert numbers == list(range(3 * bodies.count))
+
+
+@pytest.mark.parametrize("peer", FORMS)
+def test_a_peer_is_asked_what_tiffin_is_asked(peer: str) -> None:
+    body = FORMS[peer].request(7).body
+    asked = inputs.image(7).body if peer == "fastapi_image" else json.dumps(inputs.text(7)).encode()
+    assert asked in body
+
+
+def test_answers_are_compared_by_label_and_score() -> None:
+    ours = [{"A": 0.9, "B": 0.1}, {"A": 0.51, "B": 0.49}]
+    assert not list(differences(ours, [{"A": 0.88, "B": 0.12}, {"A": 0.49, "B": 0.51}], 0.05))
+    assert len(list(differences(ours, [{"A": 0.7, "B": 0.3}, {"A": 0.2, "B": 0.8}], 0.05))) == 2
+    with pytest.raises(ValueError, match="shorter"):
+        list(differences(ours, ours[:1], 0.05))
+
+
+@pytest.fixture
+def echo() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Address of a server, and the content types and bodies that it was sent."""
+    seen: list[tuple[str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            seen.append((self.headers["Content-Type"], self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is missing")
+def test_wrk_sends_bodies_of_whatever_bytes_in_their_order(
+    echo: tuple[str, list[tuple[str, bytes]]], tmp_path: Path
+) -> None:
+    address, seen = echo
+    bodies = [b"first\r\nsecond\n", bytes(range(256)), b"", b"12\n34"]
+    load = wrk(address, "/", write_bodies(tmp_path / "bodies", bodies), 1, 1, content_type=inputs.MULTIPART)
+    sent = [body for _, body in seen]
+    start = bodies.index(sent[0])
+    assert sent == [bodies[(start + i) % len(bodies)] for i in range(len(sent))]
+    assert {content_type for content_type, _ in seen} == {inputs.MULTIPART}
+    assert load.requests > len(bodies)
+    assert load.cpu_seconds > 0
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_all_that_a_peer_needs_is_pinned(peer: str) -> None:
+    lines = (environments.PEERS / f"{peer}.txt").read_text().splitlines()
+    needed = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in needed), needed
+    assert environments.versions(peer)
+
+
+def test_the_picture_shows_each_load_with_tiffin_as_one(tmp_path: Path) -> None:
+    found = {"text_known": [measured(TIFFIN, **level(1_000, 0.02)), measured("fastapi_text", **level(200, 0.2))]}
+    ((title, bars),) = panels(found)
+    assert title.endswith("10 connections")
+    assert [(share, figure) for _, share, figure in bars] == [(1, "1,000/s"), (0.2, "200/s")]
+    draw(tmp_path / "compare.png", {"cores": 2, "cpu": "some", "repetitions": 3}, found)
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
