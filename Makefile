@@ -110,8 +110,8 @@ kubectl:
 
 # The pod is one of podman; with BACKEND=docker the image alone is tested.
 e2e: BACKEND = podman
-e2e: kubectl image ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
-	BACKEND=$(BACKEND) IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/e2e $(if $(filter docker,$(BACKEND)),-m 'not pod')
+e2e: kubectl image loadtestimage ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
+	BACKEND=$(BACKEND) IMAGE=$(IMAGE) LOADTEST_IMAGE=$(LOADTEST_IMAGE) $(BIN)/python -m pytest tests/e2e $(if $(filter docker,$(BACKEND)),-m 'not pod')
 
 push: ## Push IMAGE; REGISTRY_USER and REGISTRY_PASSWORD log in before when they are set
 	@case "$(IMAGE)" in */*) ;; *) echo 'make push needs the name of your registry: IMAGE=REGISTRY/NAME:TAG' >&2; exit 2;; esac

@@ -1,0 +1,40 @@
+"""The image of the load generator, run as its Job has it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import yaml
+
+from tests.conftest import ROOT
+from tests.e2e.conftest import Container, engine
+
+LOADTEST_IMAGE = os.environ.get("LOADTEST_IMAGE", "tiffin-loadtest:latest")
+
+
+def run_job(host: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """The Job's container, as hardened as it says, asking another host."""
+    manifest = yaml.safe_load((ROOT / "k8s" / "loadtest" / "job.yaml").read_text(encoding="utf-8"))
+    (job,) = manifest["spec"]["template"]["spec"]["containers"]
+    security = job["securityContext"]
+    assert security["readOnlyRootFilesystem"]
+    assert security["capabilities"]["drop"] == ["ALL"]
+    values = {entry["name"]: entry["value"] for entry in job["env"]} | {"HOST": host}
+    arguments = job["args"]
+    for name, value in values.items():
+        arguments = [argument.replace(f"$({name})", value) for argument in arguments]
+    fetters = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
+    return engine("run", "--rm", "--network", "host", *fetters, LOADTEST_IMAGE, *arguments, *more, check=False)
+
+
+def test_a_job_that_meets_its_objectives_ends_with_success(container: Container) -> None:
+    done = run_job(container.address, "--minutes", "0.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "errors: wanted at most 0, found 0: met" in done.stdout
+
+
+def test_a_job_that_misses_an_objective_fails(container: Container) -> None:
+    done = run_job(container.address, "--minutes", "0.1", "--rate", "1000000")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "rate: wanted at least 1e+06" in done.stdout
