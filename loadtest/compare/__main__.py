@@ -29,7 +29,7 @@ from loadtest.compare.report import draw, facts, table, write_json
 from loadtest.processes import ROOT, MissingToolError, redis_program
 
 REPORTS = ROOT / "reports"
-QUICK = Plan(repetitions=1, seconds=4, warm_up_seconds=3, idle_seconds=0)
+QUICK = Plan(repetitions=1, seconds=6, warm_up_seconds=3, idle_seconds=0)
 
 
 def arguments() -> argparse.Namespace:
@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.compare", description=__doc__)
     parser.add_argument("case", nargs="*", choices=[[], *CASES], help=", ".join(CASES))
     parser.add_argument("--all-models", action="store_true", help="our own text model with every text new, too")
-    parser.add_argument("--quick", action="store_true", help="once, 4 seconds each, on a machine that may be busy")
+    parser.add_argument("--quick", action="store_true", help="once, 6 seconds each, on a machine that may be busy")
     parser.add_argument("--repetitions", type=int, default=3, help="measurements, of which the median counts")
     parser.add_argument("--seconds", type=int, default=8, help="length of one measurement")
     parser.add_argument("--idle-seconds", type=float, default=300, help="how long to wait for an idle machine")
