@@ -65,8 +65,9 @@ class Runner:
 
     While it is idle, an item goes at once. While it is busy, items wait; then those that wait longest, up to
     `ROUND_BATCHES` batches of them, are sorted by length, so that little is padded, and cut into batches of at most
-    `max_batch`, the model's own by default, which run side by side where they take long enough. When fewer wait than
-    fill a batch, more are awaited for as long as the batch takes, `linger_seconds` at most.
+    `max_batch`, the model's own by default. Where these take long enough they run side by side, and what waits goes on
+    as soon as one thread is free. When fewer wait than fill a batch, more are awaited for as long as the batch takes,
+    `linger_seconds` at most.
 
     Items are refused when those before them will take longer than `queue_seconds`, or longer than
     until their deadline, by the pace of the last batches; or when `queue_items` wait.
@@ -101,6 +102,7 @@ class Runner:
         self.preparing = 0.0  # seconds of preprocessing per item, the last time
         self.waiting: list[Job] = []
         self.unfinished = 0  # items in the queue and in inference
+        self.busy = 0  # threads with a batch of their own
         self.changed = threading.Condition()
         self.closed = False
         self.thread = threading.Thread(target=self.work, name=f"runner-{name}", daemon=True)
@@ -165,29 +167,33 @@ class Runner:
         return [await job.future for job in jobs]
 
     def work(self) -> None:
-        """Until closed, take what waits and compute it. Runs in the runner's thread."""
+        """Until closed, take what waits and have it computed. Runs in the runner's thread."""
         yield_cores()
-        while True:
-            with self.changed:
-                # Not longer than the batch itself takes, nor at all when it was idle.
-                lingers = min(self.linger_seconds, self.expected_seconds(min(len(self.waiting), self.max_batch)))
-                if not self.waiting:
-                    self.changed.wait_for(lambda: self.waiting or self.closed)
-                end = time.monotonic() + lingers
-                while not self.closed and len(self.waiting) < self.max_batch:
-                    left = end - time.monotonic()
-                    if left <= 0 or not self.changed.wait(left):
-                        break
-                if self.closed:
-                    return
-                most = ROUND_BATCHES * self.max_batch
-                jobs, self.waiting = self.waiting[:most], self.waiting[most:]
-                self.depth.set(len(self.waiting))
+        while jobs := self.take():
             try:
                 self.compute(self.prepared(self.wanted(jobs)))
             except Exception as error:  # it would end the thread, and with it the model
                 log.exception("a batch of %s failed", self.name)
                 self.deliver(jobs, [error] * len(jobs))
+
+    def take(self) -> list[Job]:
+        """What waits longest, once a thread is free for it; nothing when closed."""
+        with self.changed:
+            idle = not self.waiting and not self.busy
+            self.changed.wait_for(lambda: self.closed or (self.waiting and self.busy < self.threads))
+            # Not longer than the batch itself takes, nor at all when it was idle.
+            lingers = min(self.linger_seconds, self.expected_seconds(min(len(self.waiting), self.max_batch)))
+            end = time.monotonic() + (0.0 if idle else lingers)
+            while not self.closed and len(self.waiting) < self.max_batch:
+                left = end - time.monotonic()
+                if left <= 0 or not self.changed.wait(left):
+                    break
+            if self.closed:
+                return []
+            most = ROUND_BATCHES * self.max_batch
+            jobs, self.waiting = self.waiting[:most], self.waiting[most:]
+            self.depth.set(len(self.waiting))
+            return jobs
 
     def wanted(self, jobs: list[Job]) -> list[Job]:
         """The jobs for which somebody still waits; what has expired fails."""
@@ -207,12 +213,9 @@ class Runner:
         if not jobs:
             return []
         started = time.monotonic()
-        share = math.ceil(len(jobs) / self.threads)
-        if len(jobs) == 1 or self.threads == 1:
-            failed = self.prepare(jobs)
-        else:
-            shares = (jobs[start : start + share] for start in range(0, len(jobs), share))
-            failed = [fault for faults in self.pool.map(self.prepare, shares) for fault in faults]
+        share = math.ceil(len(jobs) / (self.threads - self.busy))
+        others = [self.pool.submit(self.prepare, jobs[at : at + share]) for at in range(share, len(jobs), share)]
+        failed = [*self.prepare(jobs[:share]), *(fault for other in others for fault in other.result())]
         self.preparing = (time.monotonic() - started) / len(jobs)
         if not failed:
             return jobs
@@ -231,19 +234,35 @@ class Runner:
         return failed
 
     def compute(self, jobs: list[Job]) -> None:
-        """Compute jobs in batches, one after the other on all threads, or one on each when that pays."""
+        """Compute jobs in batches, one after the other on all threads, or one on each thread when that pays."""
         if not jobs:
             return
         parts = math.ceil(len(jobs) / self.max_batch)
         size = math.ceil(len(jobs) / parts)
-        if self.threads == 1 or len(jobs) == 1 or self.expected_seconds(size) < PARALLEL_SECONDS:
+        alone = len(jobs) == 1 and not self.busy
+        if self.threads == 1 or alone or self.expected_seconds(size) < PARALLEL_SECONDS:
             for batch in batches(jobs, size):
                 self.infer(self.wanted(batch))
             return
-        parts = self.threads * math.ceil(parts / self.threads)
-        longest_first = reversed(list(batches(jobs, math.ceil(len(jobs) / parts))))
-        for _ in self.pool.map(lambda batch: self.infer(self.wanted(batch), self.threads), longest_first):
-            pass  # raises what a batch raised
+        free = self.threads - self.busy
+        parts = free * math.ceil(parts / free)
+        for batch in batches(jobs, math.ceil(len(jobs) / parts)):
+            with self.changed:
+                self.changed.wait_for(lambda: self.busy < self.threads)
+                self.busy += 1
+            self.pool.submit(self.infer_beside, batch)
+
+    def infer_beside(self, batch: list[Job]) -> None:
+        """Compute a batch while others are computed, then be free for the next one."""
+        try:
+            self.infer(self.wanted(batch), self.threads)
+        except Exception as error:  # nobody looks at what becomes of this call
+            log.exception("a batch of %s failed", self.name)
+            self.deliver(batch, [error] * len(batch))
+        finally:
+            with self.changed:
+                self.busy -= 1
+                self.changed.notify()
 
     def infer(self, batch: list[Job], parallel: int = 1) -> None:
         """Compute a batch, one of `parallel`; when it fails, each of its items alone, so that a bad one fails alone."""
