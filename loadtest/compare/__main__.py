@@ -1,8 +1,8 @@
 """Compare Tiffin with what users would deploy instead.
 
 Builds each peer in a virtual environment of its own, starts one server at a time, sends each the same requests by wrk,
-prints medians and ratios, and writes reports/compare.json and reports/compare.png. A ratio that falls short is
-told; an error or a wrong answer makes a server's figures void and the exit code 1.
+prints medians and ratios, and writes reports/compare.json and reports/compare.png, where cases that were run before
+stay. A ratio that falls short is told; an error or a wrong answer makes a server's figures void and the exit code 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
@@ -24,8 +23,8 @@ import bentoml
 from loadtest.compare import environments
 from loadtest.compare.artefacts import FOLDER, Artefacts
 from loadtest.compare.cases import CASES
-from loadtest.compare.measure import Measured, Plan, compare, ratios
-from loadtest.compare.report import draw, facts, table, write_json
+from loadtest.compare.measure import Plan, compare, ratios
+from loadtest.compare.report import add_result, draw, facts, table
 from loadtest.processes import ROOT, MissingToolError, redis_program
 
 REPORTS = ROOT / "reports"
@@ -64,24 +63,24 @@ def main() -> int:
     home = Path(bentoml.models.get("sentiment").path).parents[2]
     about = facts(plan)
     print(f"{about['cores']} cores of {about['cpu']}, medians of {plan.repetitions} x {plan.seconds} s")
-    found: dict[str, list[Measured]] = {}
-    results: dict[str, Any] = {}
+    void = False
     for name in names:
         started = time.monotonic()
-        found[name] = compare(CASES[name], plan, home, Artefacts(FOLDER))
-        asked = list(ratios(CASES[name], found[name]))
-        print("\n".join(table(name, found[name], asked)), flush=True)
+        found = compare(CASES[name], plan, home, Artefacts(FOLDER))
+        void |= any(measured.void for measured in found)
+        asked = list(ratios(CASES[name], found))
+        print("\n".join(table(name, found, asked)), flush=True)
         took_seconds = time.monotonic() - started
         print(f"  took {took_seconds:.0f} s", flush=True)
-        results[name] = {
+        result = {
             "title": CASES[name].title,
-            "servers": [asdict(measured) for measured in found[name]],
+            "about": about,
+            "servers": [asdict(measured) for measured in found],
             "asked": asked,
             "took_seconds": took_seconds,
         }
-        write_json(REPORTS / "compare.json", about, results)
-    draw(REPORTS / "compare.png", about, found)
-    return int(any(measured.void for case in found.values() for measured in case))
+        draw(REPORTS / "compare.png", add_result(REPORTS / "compare.json", name, result))
+    return int(void)
 
 
 def prepare(names: list[str]) -> None:

@@ -111,15 +111,21 @@ def facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, about: dict[str, Any], results: dict[str, Any]) -> None:
-    """Everything that was found."""
+def add_result(path: Path, name: str, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Put a case's result into the file, beside those of other cases that are there; all of them."""
+    results: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        results = json.loads(path.read_text(encoding="utf-8"))
+    results[name] = result
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"about": about, "cases": results}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return results
 
 
-def panels(results: dict[str, list[Measured]]) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
+def panels(results: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
     """Title and bars (name, share of Tiffin's speed, figure) of each case and number of connections."""
-    for name, found in results.items():
+    for name in filter(results.__contains__, CASES):
+        found = [Measured(**server) for server in results[name]["servers"]]
         ours = next(measured for measured in found if measured.server == TIFFIN)
         for connections in CASES[name].connections:
             figure = f"per_second_{connections}"
@@ -133,7 +139,7 @@ def panels(results: dict[str, list[Measured]]) -> Iterator[tuple[str, list[tuple
             yield CASES[name].title, [(who, ours.figures["seconds"] / taken, f"{taken:.2f} s") for who, taken in times]
 
 
-def draw(path: Path, about: dict[str, Any], results: dict[str, list[Measured]]) -> None:
+def draw(path: Path, results: dict[str, dict[str, Any]]) -> None:
     """Horizontal bars from zero: how fast each server is, Tiffin being 1."""
     os.environ.setdefault("MPLCONFIGDIR", str(ROOT / ".cache" / "matplotlib"))
     import matplotlib as mpl
@@ -144,6 +150,7 @@ def draw(path: Path, about: dict[str, Any], results: dict[str, list[Measured]]) 
     shown = list(panels(results))
     if not shown:
         return
+    about = next(iter(results.values()))["about"]
     heights = [len(bars) + 1.2 for _, bars in shown]
     figure, axes = pyplot.subplots(
         len(shown), 1, figsize=(9, 0.27 * sum(heights) + 0.6), squeeze=False, height_ratios=heights, sharex=True

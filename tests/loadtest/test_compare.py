@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +15,9 @@ from loadtest.compare import environments
 from loadtest.compare.cases import CASES, Ask
 from loadtest.compare.loads import FORMS, NEW_EVERY, POOL, Form, differences, mostly_known
 from loadtest.compare.measure import TIFFIN, Bodies, Measured, Plan, ratios
-from loadtest.compare.report import draw, panels, table
+from loadtest.compare.report import add_result, draw, panels, table
 from loadtest.compare.servers import PEERS
-from loadtest.processes import write_bodies, wrk
+from loadtest.processes import write_bodies
 
 PLAN = Plan(repetitions=1, seconds=1, warm_up_seconds=1, idle_seconds=0)
 
@@ -107,44 +105,13 @@ def test_answers_are_compared_by_label_and_score() -> None:
         list(differences(ours, ours[:1], 0.05))
 
 
-@pytest.fixture
-def echo() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """Address of a server, and the content types and bodies that it was sent."""
-    seen: list[tuple[str, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            seen.append((self.headers["Content-Type"], self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            """Print nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is missing")
-def test_wrk_sends_bodies_of_whatever_bytes_in_their_order(
-    echo: tuple[str, list[tuple[str, bytes]]], tmp_path: Path
-) -> None:
-    address, seen = echo
+def test_bodies_of_whatever_bytes_stand_behind_their_lengths(tmp_path: Path) -> None:
     bodies = [b"first\r\nsecond\n", bytes(range(256)), b"", b"12\n34"]
-    load = wrk(address, "/", write_bodies(tmp_path / "bodies", bodies), 1, 1, content_type=inputs.MULTIPART)
-    sent = [body for _, body in seen]
-    start = bodies.index(sent[0])
-    assert sent == [bodies[(start + i) % len(bodies)] for i in range(len(sent))]
-    assert {content_type for content_type, _ in seen} == {inputs.MULTIPART}
-    assert load.requests > len(bodies)
-    assert load.cpu_seconds > 0
+    found = []
+    with write_bodies(tmp_path / "bodies", bodies).open("rb") as file:
+        while length := file.readline():
+            found.append(file.read(int(length)))
+    assert found == bodies
 
 
 @pytest.mark.parametrize("peer", PEERS)
@@ -155,10 +122,24 @@ def test_all_that_a_peer_needs_is_pinned(peer: str) -> None:
     assert environments.versions(peer)
 
 
+def result(*servers: Measured) -> dict[str, Any]:
+    return {"about": {"cores": 2, "cpu": "some", "repetitions": 3}, "servers": [asdict(server) for server in servers]}
+
+
 def test_the_picture_shows_each_load_with_tiffin_as_one(tmp_path: Path) -> None:
-    found = {"text_known": [measured(TIFFIN, **level(1_000, 0.02)), measured("fastapi_text", **level(200, 0.2))]}
-    ((title, bars),) = panels(found)
+    found = result(measured(TIFFIN, **level(1_000, 0.02)), measured("fastapi_text", **level(200, 0.2)))
+    ((title, bars),) = panels({"text_known": found})
     assert title.endswith("10 connections")
     assert [(share, figure) for _, share, figure in bars] == [(1, "1,000/s"), (0.2, "200/s")]
-    draw(tmp_path / "compare.png", {"cores": 2, "cpu": "some", "repetitions": 3}, found)
+    draw(tmp_path / "compare.png", {"text_known": found})
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_of_other_cases_stay(tmp_path: Path) -> None:
+    path = tmp_path / "compare.json"
+    add_result(path, "image", {"took_seconds": 1})
+    add_result(path, "memory", {"took_seconds": 2})
+    assert add_result(path, "image", {"took_seconds": 3}) == {
+        "image": {"took_seconds": 3},
+        "memory": {"took_seconds": 2},
+    }
