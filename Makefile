@@ -71,7 +71,7 @@ loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTE
 	  $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
 
 objectives: $(VENV)/.loadtest models ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
-	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF))
+	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(OPTIONS)
 
 loadtestimage: engine ## Build the image of the load generator, LOADTEST_IMAGE (tiffin-loadtest:latest)
 	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(LOADTEST_IMAGE) --file loadtest/Dockerfile .

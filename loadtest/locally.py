@@ -2,7 +2,7 @@
 
 python -m loadtest.locally smoke sentiment --minutes 2
 
-Ends with 1 when a profile missed an objective.
+Ends with 1 when a profile missed an objective. Options that it does not know are Locust's.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.locally", description="Run profiles on an own server.")
     parser.add_argument("profile", nargs="+", choices=PROFILES)
     parser.add_argument("--minutes", type=float, help="length of each but smoke, instead of its own")
-    given = parser.parse_args()
+    given, options = parser.parse_known_args()
     home = Path(bentoml.models.get("sentiment").path).parents[2]
     missed = []
     with tiffin(home) as address:
         for profile in given.profile:
             command = [sys.executable, "-m", "locust", "--locustfile", "loadtest/locustfile.py"]
-            command += ["--headless", "--only-summary", "--profile", profile, "--host", address]
+            command += ["--headless", "--only-summary", "--profile", profile, "--host", address, *options]
             if given.minutes and profile != "smoke":
                 command += ["--minutes", str(given.minutes)]
             if subprocess.run(command, cwd=ROOT, check=False).returncode:

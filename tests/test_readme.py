@@ -108,7 +108,7 @@ def test_the_table_of_cards_shows_what_is_in_the_store(store: Path, name: str) -
 
 def test_the_pictures_are_there() -> None:
     pictures = re.findall(r"!\[[^]]+\]\((docs/[^)]+)\)", README)
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     assert all((ROOT / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
 
 
