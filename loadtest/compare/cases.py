@@ -1,4 +1,4 @@
-"""What is compared, under which load, and what issue 6 asks of the ratios."""
+"""What is compared, under which load, and what is asked of the ratios."""
 
 from __future__ import annotations
 

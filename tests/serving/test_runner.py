@@ -191,6 +191,32 @@ def test_short_batches_run_one_after_the_other(make_runner: Callable[..., Watche
     assert runner.sessions == {runner.session}
 
 
+def test_what_waits_goes_on_while_another_batch_is_computed(
+    make_runner: Callable[..., WatchedRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = make_runner(threads=2)
+    runner.batch_seconds = [1.0, 1.0, 1.0]
+    release = threading.Event()
+    infer = runner.infer
+
+    def held_up(batch: list[Job], parallel: int = 1) -> None:
+        if [9] in [job.item for job in batch]:
+            release.wait(LIMIT_SECONDS)
+        infer(batch, parallel)
+
+    monkeypatch.setattr(runner, "infer", held_up)
+
+    async def use() -> None:
+        long, short = runner.submit([[9], [1]], soon())
+        assert await short.future == 1
+        assert await runner.run([[2], [3]]) == [2, 3]
+        assert not long.future.done()
+        release.set()
+        assert await long.future == 9
+
+    asyncio.run(use())
+
+
 def test_batches_can_be_limited_otherwise_than_the_model_says(make_runner: Callable[..., WatchedRunner]) -> None:
     runner = make_runner(max_batch=2)
     assert asyncio.run(runner.run([[1] * n for n in range(1, 6)])) == [1, 2, 3, 4, 5]
