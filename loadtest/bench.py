@@ -19,12 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-
-import bentoml
 import httpx
+import numpy as np
 import onnxruntime
 import psutil
 import uvloop
@@ -32,7 +28,7 @@ import uvloop
 from loadtest import inputs
 from loadtest.inputs import JSON, Request
 from loadtest.open_loop import Arrivals, arrivals, due_times
-from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, tiffin, write_bodies, wrk
+from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, store_home, tiffin, write_bodies, wrk
 from models.sentiment import Sentiment
 from serving.runner import stack
 from serving.settings import available_cores
@@ -293,11 +289,11 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
 def main() -> int:
     """Run the scenarios that are asked for, all by default."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("scenario", nargs="*", choices=[[], *SCENARIOS], help=", ".join(SCENARIOS))
+    parser.add_argument("scenario", nargs="*", metavar="scenario", choices=[[], *SCENARIOS], help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the median counts")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
     arguments = parser.parse_args()
-    home = Path(bentoml.models.get("sentiment").path).parents[2]
+    home = store_home()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(home, Path(folder), arguments.rounds, arguments.seconds)
         for name in arguments.scenario or SCENARIOS:

@@ -10,11 +10,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 
-import bentoml
-
-from loadtest.processes import ROOT, tiffin
+from loadtest.processes import ROOT, store_home, tiffin
 from loadtest.profiles import PROFILES
 
 
@@ -24,7 +21,7 @@ def main() -> int:
     parser.add_argument("profile", nargs="+", choices=PROFILES)
     parser.add_argument("--minutes", type=float, help="length of each but smoke, instead of its own")
     given, options = parser.parse_known_args()
-    home = Path(bentoml.models.get("sentiment").path).parents[2]
+    home = store_home()
     missed = []
     with tiffin(home) as address:
         for profile in given.profile:

@@ -16,13 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-
-import bentoml
-
 from loadtest import inputs
 from loadtest.compare.servers import Server, tiffin
-from loadtest.processes import Load, MissingToolError, write_bodies, wrk
+from loadtest.processes import Load, MissingToolError, store_home, write_bodies, wrk
 
 # Inputs that are known once they were asked for while the server warmed up.
 KNOWN = 200
@@ -151,11 +147,11 @@ PARTS: dict[str, Callable[[Bench], None]] = {part.__name__: part for part in (po
 def main() -> int:
     """Print the parts that are asked for, all by default."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.sizing", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help=", ".join(PARTS))
+    parser.add_argument("part", nargs="*", metavar="part", choices=[[], *PARTS], help=", ".join(PARTS))
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
     parser.add_argument("--price", type=float, default=0.04, help="what a core costs in an hour")
     arguments = parser.parse_args()
-    home = Path(bentoml.models.get("sentiment").path).parents[2]
+    home = store_home()
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.part or PARTS:
             print(f"\n{PARTS[name].__doc__}\n")

@@ -16,13 +16,10 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-
-import bentoml
 import matplotlib.pyplot as plt
 
 from loadtest import inputs
-from loadtest.processes import ROOT, Load, MissingToolError, tiffin, write_bodies, wrk
+from loadtest.processes import ROOT, Load, MissingToolError, store_home, tiffin, write_bodies, wrk
 
 CONNECTIONS = 64
 # More threads than cores, or fewer, are both measured; twice as many only take turns.
@@ -157,7 +154,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=400_000, help="different requests to make beforehand")
     arguments = parser.parse_args()
     wanted = list(choices(arguments))
-    home = Path(bentoml.models.get(arguments.model).path).parents[2]
+    home = store_home()
     results: list[Result] = []
     print(
         f"{'cores':>5} {'workers':>7} {'threads':>7} {'batch':>5} {'linger':>7}   requests/s            p99", flush=True

@@ -8,7 +8,6 @@ stay. A ratio that falls short is told; an error or a wrong answer makes a serve
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import signal
 import sys
@@ -16,16 +15,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-
-import bentoml
-
 from loadtest.compare import environments
 from loadtest.compare.artefacts import FOLDER, Artefacts
 from loadtest.compare.cases import CASES
 from loadtest.compare.measure import Plan, compare, ratios
 from loadtest.compare.report import add_result, draw, facts, table
-from loadtest.processes import ROOT, MissingToolError, redis_program
+from loadtest.processes import ROOT, MissingToolError, redis_program, store_home
 
 REPORTS = ROOT / "reports"
 QUICK = Plan(repetitions=1, seconds=6, warm_up_seconds=3, idle_seconds=0)
@@ -34,7 +29,7 @@ QUICK = Plan(repetitions=1, seconds=6, warm_up_seconds=3, idle_seconds=0)
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.compare", description=__doc__)
-    parser.add_argument("case", nargs="*", choices=[[], *CASES], help=", ".join(CASES))
+    parser.add_argument("case", nargs="*", metavar="case", choices=[[], *CASES], help=", ".join(CASES))
     parser.add_argument("--all-models", action="store_true", help="our own text model with every text new, too")
     parser.add_argument("--quick", action="store_true", help="once, 6 seconds each, on a machine that may be busy")
     parser.add_argument("--repetitions", type=int, default=3, help="measurements, of which the median counts")
@@ -51,16 +46,16 @@ def main() -> int:
     plan = Plan(options.repetitions, options.seconds, max(2, options.seconds // 2), options.idle_seconds)
     if options.quick:
         plan = QUICK
+    home = store_home()
     names = options.case or [name for name, case in CASES.items() if options.all_models or not case.optional]
     try:
         if shutil.which("wrk") is None:
             raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
         redis_program()
-        prepare(names)
+        prepare(names, home)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    home = Path(bentoml.models.get("sentiment").path).parents[2]
     about = facts(plan)
     print(f"{about['cores']} cores of {about['cpu']}, medians of {plan.repetitions} x {plan.seconds} s")
     void = False
@@ -83,7 +78,7 @@ def main() -> int:
     return int(void)
 
 
-def prepare(names: list[str]) -> None:
+def prepare(names: list[str], home: Path) -> None:
     """Build what the cases need, before anything is measured; the GLM in the environment that serves it."""
     artefacts = Artefacts(FOLDER)
     for peer in dict.fromkeys(peer for name in names for peer in CASES[name].peers):
@@ -93,7 +88,7 @@ def prepare(names: list[str]) -> None:
             if not (folder / "segmentation.joblib").exists():
                 environments.run([str(python), "fastapi_tabular.py"], peer, {"MODEL": str(folder)})
     for name in names:
-        CASES[name].models(Path(bentoml.models.get("sentiment").path).parents[2], artefacts)
+        CASES[name].models(home, artefacts)
 
 
 if __name__ == "__main__":

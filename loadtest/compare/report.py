@@ -151,22 +151,25 @@ def draw(path: Path, results: dict[str, dict[str, Any]]) -> None:
     if not shown:
         return
     about = next(iter(results.values()))["about"]
-    heights = [len(bars) + 1.2 for _, bars in shown]
-    figure, axes = pyplot.subplots(
-        len(shown), 1, figsize=(9, 0.27 * sum(heights) + 0.6), squeeze=False, height_ratios=heights, sharex=True
-    )
-    for axis, (title, bars) in zip(axes[:, 0], shown, strict=True):
-        names, shares, figures = zip(*bars, strict=True)
-        drawn = axis.barh(range(len(bars)), shares, color=["#c2571a", *["#8a9199"] * (len(bars) - 1)])
-        axis.bar_label(drawn, figures, padding=4, fontsize=8)
-        axis.set_yticks(range(len(bars)), names, fontsize=8)
-        axis.set_title(title, fontsize=9, loc="left")
-        axis.invert_yaxis()
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1, 0].set_xlim(0, 1.12 * max(share for _, bars in shown for _, share, _ in bars))
-    axes[-1, 0].set_xlabel(
+    farthest = 1.12 * max(share for _, bars in shown for _, share, _ in bars)
+    heights = [len(bars) + 1.6 for _, bars in shown]
+    half = next(count for count in range(1, len(shown) + 1) if sum(heights[:count]) >= sum(heights) / 2)
+    columns = [column for column in (slice(half), slice(half, None)) if shown[column]]
+    tallest = max(sum(heights[column]) for column in columns)
+    figure = pyplot.figure(figsize=(7.5 * len(columns), 0.27 * tallest + 0.6), layout="constrained")
+    for part, column in zip(figure.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
+        axes = part.subplots(len(shown[column]), 1, squeeze=False, height_ratios=heights[column], sharex=True)
+        for axis, (title, bars) in zip(axes[:, 0], shown[column], strict=True):
+            names, shares, figures = zip(*bars, strict=True)
+            drawn = axis.barh(range(len(bars)), shares, color=["#c2571a", *["#8a9199"] * (len(bars) - 1)])
+            axis.bar_label(drawn, figures, padding=4, fontsize=8)
+            axis.set_yticks(range(len(bars)), names, fontsize=8)
+            axis.set_title(title, fontsize=9, loc="left")
+            axis.set_xlim(0, farthest)
+            axis.invert_yaxis()
+            axis.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(
         f"speed, Tiffin = 1; {about['cores']} cores of {about['cpu']}, medians of {about['repetitions']}", fontsize=8
     )
-    figure.tight_layout()
     figure.savefig(path, dpi=140)
     pyplot.close(figure)
