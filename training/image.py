@@ -1,4 +1,4 @@
-"""Image classifier: a small residual network fitted on CIFAR-10, or the user's own from the hub or as ONNX."""
+"""Image classifier: two small networks fitted on CIFAR-10, or the user's own from the hub or as ONNX."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.image import Upload
 from models.model import Array, softmax
-from training import fitting
+from training import fitting, image_networks
 from training.evaluation import evaluate_labels
 from training.export import torch_to_onnx
 from training.network import Network, make_graph
@@ -35,56 +34,6 @@ SETTINGS = {"labels": LABELS, "width": SIZE, "height": SIZE, "resample": "BICUBI
 WEIGHTS = Path(__file__).parent / "weights" / "image"
 # Of the network's activations on training images, which lie beside the weights so that no images are needed.
 RANGES = WEIGHTS / "ranges.json"
-
-
-def conv(inputs: int, outputs: int) -> nn.Sequential:
-    """3 x 3 convolution, batch normalisation, ReLU: (n, inputs, h, w) -> (n, outputs, h, w)."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-def halving(inputs: int, outputs: int) -> nn.Sequential:
-    """As `conv`, with the image halved: (n, inputs, h, w) -> (n, outputs, h / 2, w / 2).
-
-    The pooling comes before normalisation and ReLU, which it spares three quarters of their work.
-    """
-    convolution, *rest = conv(inputs, outputs)
-    return nn.Sequential(convolution, nn.MaxPool2d(2), *rest)
-
-
-class Residual(nn.Module):
-    """Two convolutions around which the input is added: shape unchanged."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.convs = nn.Sequential(conv(channels, channels), conv(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The input plus what the convolutions make of it."""
-        out: Tensor = x + self.convs(x)
-        return out
-
-
-class Classifier(nn.Sequential):
-    """Residual network for 32 x 32 images: float32 (n, 3, 32, 32), normalised -> logits (n, 10)."""
-
-    def __init__(self, widths: tuple[int, int, int, int] = (32, 64, 160, 224)) -> None:
-        stem, *stages = widths
-        layers: list[nn.Module] = [conv(3, stem)]
-        inputs = stem
-        for outputs in stages:
-            layers += [halving(inputs, outputs), Residual(outputs)]
-            inputs = outputs
-        layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(inputs, len(LABELS))]
-        super().__init__(*layers)
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Logits of normalised images."""
-        logits: Tensor = super().forward(pixel_values)  # type: ignore[no-untyped-call]
-        return logits
 
 
 def find_images(data: Path, part: str) -> list[tuple[str, bytes]] | None:
@@ -116,11 +65,9 @@ def read_images(data: Path, part: str) -> tuple[list[bytes], list[str]]:
     return list(files), list(labels)
 
 
-def load(weights: Path = WEIGHTS) -> Classifier:
+def load(weights: Path = WEIGHTS) -> image_networks.Classifier:
     """The network with the committed weights, as float32, for inference."""
-    model = Classifier()
-    model.load_state_dict(load_file(require(weights / "model.safetensors", "the fitted network")))
-    return model.eval()
+    return image_networks.load(require(weights / "model.safetensors", "the fitted network"), len(LABELS))
 
 
 def sample_uploads(count: int = 512) -> list[Upload]:
@@ -212,7 +159,7 @@ def train(data: Path | None, report: Report) -> Trained:
         evaluation = fitting.recorded(fitted) | evaluate(served, data)
     return Trained(
         graph=graph,
-        framework="torch residual network",
+        framework="torch residual network and EfficientNet-Lite0",
         labels=list(LABELS),
         data=Data(
             "CIFAR-10",
@@ -223,9 +170,11 @@ def train(data: Path | None, report: Report) -> Trained:
         ),
         summary="Tells which of ten kinds of animals and vehicles a picture shows.",
         procedure=(
-            "Residual network of 1.9 million parameters, fitted by `python -m training image --fit` with "
-            "shifted, mirrored and partly blanked images; a moving average of the weights, its scores calibrated by "
-            "temperature, exported to ONNX, convolutions in int8."
+            "A residual network and EfficientNet-Lite0 without its last two blocks, the latter on images enlarged to "
+            "96 x 96 and from its weights for ImageNet (Apache-2.0), 1.9 million parameters each; the mean of what "
+            "both say of a picture and of its mirror image. Fitted by `python -m training image --fit` with shifted, "
+            "mirrored and partly blanked images; moving averages of the weights, scores calibrated by temperature, "
+            "exported to ONNX, convolutions in int8."
         ),
         limits=[
             "Sees 32 x 32 pixels: what fills only a part of the picture is lost.",

@@ -1,18 +1,19 @@
-"""Fitting the image classifier on CIFAR-10."""
+"""Fitting the networks of the image classifier on CIFAR-10."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import SGD, AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.model import Array
@@ -23,19 +24,48 @@ from training.image import (
     SETTINGS,
     STD,
     WEIGHTS,
-    Classifier,
     calibration_batches,
     load,
     prepare_ours,
     read_images,
     torch_network,
 )
+from training.image_networks import Classifier, pretrain, save
 from training.quantize import quantize
 from training.trained import Report, digest
 
-EPOCHS = 36
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one of the networks of `Classifier` is fitted.
+
+    The learning rate rises during the share `warm_up` of the steps and falls during the last `decay`.
+    """
+
+    network: str
+    epochs: int
+    batch: int
+    optimizer: Callable[..., torch.optim.Optimizer]
+    warm_up: float
+    decay: float
+    bfloat16: bool = False
+
+
+# A network of two recipes goes on with what the first made of it (warm restart, arXiv:1608.03983).
+RECIPES = (
+    Recipe(
+        "residual",
+        36,
+        256,
+        partial(SGD, lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True),
+        0.05,
+        0.5,
+        bfloat16=True,
+    ),
+    Recipe("efficient", 10, 128, partial(AdamW, lr=1e-3, weight_decay=0.05), 0.1, 0.8),
+    Recipe("efficient", 12, 128, partial(AdamW, lr=5e-4, weight_decay=0.05), 0.1, 0.8),
+)
 PATIENCE = 10
-BATCH = 256
 VALIDATION = 2_500
 CALIBRATION = 1_024
 
@@ -73,11 +103,11 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return shifted.masked_fill(hole[:, None], 0.0)
 
 
-def batches(n: int, generator: torch.Generator) -> Iterator[Tensor]:
+def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Index batches of one shuffled epoch; an incomplete last batch is dropped."""
     order = torch.randperm(n, generator=generator)
-    for start in range(0, n - BATCH + 1, BATCH):
-        yield order[start : start + BATCH]
+    for start in range(0, n - size + 1, size):
+        yield order[start : start + size]
 
 
 @torch.no_grad()
@@ -92,13 +122,20 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float((logits_of(model, images).argmax(1) == labels).float().mean())
 
 
-def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCHS, held_out: int = VALIDATION) -> None:
-    """Fit the network on the training images of `data/cifar10` and write its averaged weights to `weights`.
+def fit(
+    data: Path,
+    report: Report,
+    weights: Path = WEIGHTS,
+    recipes: Sequence[Recipe] = RECIPES,
+    held_out: int = VALIDATION,
+) -> None:
+    """Fit the networks on the training images of `data/cifar10` and write their averaged weights to `weights`.
 
-    The last layer is divided by a temperature, so that scores are calibrated.
+    The last layers are divided by a temperature, so that scores are calibrated.
 
     Validated on training images that are kept back, never on test images; one line per epoch goes to `log.csv`.
     """
+    fitting.reuse_memory()
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     files, names = read_images(data, "train")
@@ -109,55 +146,78 @@ def fit(data: Path, report: Report, weights: Path = WEIGHTS, epochs: int = EPOCH
     held_images, held_labels = images[:held_out], labels[:held_out]
     images, labels = images[held_out:], labels[held_out:]
 
-    model = Classifier().to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    moving_average = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
-    average = AveragedModel(model, multi_avg_fn=moving_average, use_buffers=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    steps = len(images) // BATCH
-    schedule = fitting.schedule(optimizer, epochs * steps, warm_up=0.05, decay=0.5)
-
-    def epoch(number: int) -> tuple[float, float]:
-        model.train()
-        total = 0.0
-        for step, index in enumerate(batches(len(images), generator), start=1):
-            x = augment(images[index], generator).to(memory_format=torch.channels_last)
-            with torch.autocast(where.type, dtype=torch.bfloat16):
-                logits = model(x)
-            loss = functional.cross_entropy(logits.float(), labels[index], label_smoothing=0.1)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(model)
-            total += loss.item()
-            report(f"epoch {number + 1} of {epochs}", (number + step / steps) / epochs)
-        return total / steps, accuracy(average, held_images, held_labels)
-
+    model = Classifier(len(LABELS))
+    pretrain(model.efficient, images[:1_024].cpu())
+    model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows = digest([pixels.tobytes(), classes.tobytes()])
-    log = fitting.run_epochs(
-        epoch,
-        epochs=epochs,
-        patience=PATIENCE,
-        model=average,
-        others={"model": model, "optimizer": optimizer, "schedule": schedule},
-        generator=generator,
-        checkpoint=weights.with_suffix(".checkpoint"),
-        inputs=digest([rows.encode(), f"{epochs} {BATCH} {held_out} {model}".encode()]),
-    )
-    divisor = calibrate(average.module, held_images, held_labels)
-    write_weights(average.module, weights)
+    checkpoints = [weights.with_suffix(f".checkpoint{number}") for number in range(len(recipes))]
+    log: list[fitting.Epoch] = []
+    total = sum(recipe.epochs for recipe in recipes)
+
+    def run(number: int, recipe: Recipe) -> list[fitting.Epoch]:
+        network: nn.Module = getattr(model, recipe.network)
+        moving_average = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
+        average = AveragedModel(network, multi_avg_fn=moving_average, use_buffers=True)
+        optimizer = recipe.optimizer(network.parameters())
+        steps = len(images) // recipe.batch
+        schedule = fitting.schedule(optimizer, recipe.epochs * steps, recipe.warm_up, recipe.decay)
+        before = sum(recipe.epochs for recipe in recipes[:number])
+
+        def epoch(done: int) -> tuple[float, float]:
+            network.train()
+            losses = 0.0
+            for step, index in enumerate(batches(len(images), recipe.batch, generator), start=1):
+                x = augment(images[index], generator).to(memory_format=torch.channels_last)
+                with torch.autocast(where.type, dtype=torch.bfloat16, enabled=recipe.bfloat16):
+                    logits = network(x)
+                loss = functional.cross_entropy(logits.float(), labels[index], label_smoothing=0.1)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                average.update_parameters(network)
+                losses += loss.item()
+                report(f"epoch {before + done + 1} of {total}", (before + done + step / steps) / total)
+            return losses / steps, accuracy(average, held_images, held_labels)
+
+        epochs = fitting.run_epochs(
+            epoch,
+            epochs=recipe.epochs,
+            patience=PATIENCE,
+            model=average,
+            others={"model": network, "optimizer": optimizer, "schedule": schedule},
+            generator=generator,
+            checkpoint=checkpoints[number],
+            inputs=digest([rows.encode(), f"{recipes} {held_out} {model}".encode()]),
+        )
+        network.load_state_dict(average.module.state_dict())
+        return epochs
+
+    for number, recipe in enumerate(recipes):
+        log += run(number, recipe)
+    divisor = calibrate(model, held_images, held_labels)
+    weights.mkdir(parents=True, exist_ok=True)
+    save(model, weights / "model.safetensors")
     write_ranges(weights, data)
-    fitting.write_record(weights, log, rows=len(images), digest=rows, temperature=round(divisor, 4))
-    weights.with_suffix(".checkpoint").unlink()
+    fitting.write_record(
+        weights,
+        log,
+        validation_accuracy=accuracy(model, held_images, held_labels),
+        rows=len(images),
+        digest=rows,
+        temperature=round(divisor, 4),
+    )
+    for checkpoint in checkpoints:
+        checkpoint.unlink()
 
 
-def calibrate(model: Any, images: Tensor, labels: Tensor) -> float:
-    """Divide the last layer by the temperature that fits these images best, and give that."""
+@torch.no_grad()
+def calibrate(model: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Divide the last layers by the temperature that fits these images best, and give that."""
     divisor = fitting.temperature(logits_of(model, images).cpu(), labels.cpu())
-    last = model[-1]
-    with torch.no_grad():
-        last.weight.div_(divisor)
-        last.bias.div_(divisor)
+    for network in (model.residual, model.efficient):
+        for parameter in network[-1].parameters():
+            parameter.div_(divisor)
     return divisor
 
 
@@ -167,13 +227,3 @@ def write_ranges(weights: Path, data: Path) -> None:
     ranges.unlink(missing_ok=True)
     graph = torch_network(load(weights), SETTINGS, prepare_ours, data).export()
     quantize(graph, lambda: calibration_batches(SETTINGS, data, graph, CALIBRATION), ranges)
-
-
-def write_weights(model: nn.Module, weights: Path) -> None:
-    """Save the parameters and buffers as float16, half the size; accuracy is the same."""
-    weights.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: value.half().contiguous() if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
-    }
-    save_file(state, weights / "model.safetensors")

@@ -254,12 +254,19 @@ def fit(
         said += torch.softmax(logits_of(model, rows + more_rows, fitting.device()), 1) / len(teachers)
     targets = torch.cat([LABEL_SHARE * labels + (1 - LABEL_SHARE) * said[: len(rows)], said[len(rows) :]])
     work = Fitting(rows + more_rows, targets, held_rows, held_labels)
-    log += work.run(model, last, len(teachers), checkpoints[-1], phrases_digest, partial(progress, len(teachers)))
+    learned = work.run(model, last, len(teachers), checkpoints[-1], phrases_digest, partial(progress, len(teachers)))
     divisor = work.calibrate(model)
     model.peft_config["default"].base_model_name_or_path = BASE
     # Otherwise it asks the hub whether the base model's vocabulary has changed.
     model.half().save_pretrained(weights, save_embedding_layers=False)
     (weights / "README.md").unlink()  # an empty template
-    fitting.write_record(weights, log, rows=len(rows), digest=phrases_digest, temperature=round(divisor, 4))
+    fitting.write_record(
+        weights,
+        log + learned,
+        validation_accuracy=max(entry.accuracy for entry in learned),
+        rows=len(rows),
+        digest=phrases_digest,
+        temperature=round(divisor, 4),
+    )
     for checkpoint in checkpoints:
         checkpoint.unlink()

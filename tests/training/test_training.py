@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,7 @@ def test_the_learned_models_are_good_enough_to_be_used(store: Path) -> None:
     sentiment, image = metrics(newest(store, "sentiment")), metrics(newest(store, "image"))
     assert sentiment["accuracy"] >= 0.895
     assert sentiment["calibration_error"] <= 0.04
-    assert image["accuracy"] >= 0.895
+    assert image["accuracy"] >= 0.915
     assert image["calibration_error"] <= 0.04
 
 
@@ -205,40 +207,54 @@ def test_breast_cancer_is_good_enough_and_right_about_the_example(store: Path) -
     assert graph.run(None, {"features": row})[0].tolist() == [1]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small fits need no more, and where others use the cores, threads of one operation wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+SMALL = [replace(recipe, epochs=1) for recipe in training.image_fit.RECIPES]
+
+
 def draw_images(data: Path) -> None:
-    """Write 60 small training images of each label."""
+    """Write 30 small training images of each label."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(training.image.LABELS):
         folder = data / "cifar10" / "train" / name
         folder.mkdir(parents=True)
-        for i in range(60):
+        for i in range(30):
             pixels = np.clip(rng.normal(25 * label, 10, (32, 32, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{i}.jpg")
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
     draw_images(tmp_path)
     weights = tmp_path / "weights"
-    training.image_fit.fit(tmp_path, ignore, weights, epochs=2, held_out=40)
+    training.image_fit.fit(tmp_path, ignore, weights, SMALL, held_out=40)
     assert {path.name for path in weights.iterdir()} == {"model.safetensors", "ranges.json", "fit.json", "log.csv"}
-    assert len((weights / "log.csv").read_text().splitlines()) == 3
-    assert json.loads((weights / "fit.json").read_text())["rows"] == 560
+    assert len((weights / "log.csv").read_text().splitlines()) == 4
+    assert json.loads((weights / "fit.json").read_text())["rows"] == 260
     logits = training.image.load(weights)(torch.zeros(2, 3, 32, 32))
     assert logits.shape == (2, 10)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_an_interrupted_fit_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:
     draw_images(tmp_path)
-    training.image_fit.fit(tmp_path, ignore, tmp_path / "whole", epochs=3, held_out=40)
+    training.image_fit.fit(tmp_path, ignore, tmp_path / "whole", SMALL, held_out=40)
 
     def interrupt(step: str, done: float) -> None:
         if done > 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.image_fit.fit(tmp_path, interrupt, tmp_path / "halves", epochs=3, held_out=40)
+        training.image_fit.fit(tmp_path, interrupt, tmp_path / "halves", SMALL, held_out=40)
     seen: list[str] = []
-    training.image_fit.fit(tmp_path, lambda step, done: seen.append(step), tmp_path / "halves", epochs=3, held_out=40)
+    training.image_fit.fit(tmp_path, lambda step, done: seen.append(step), tmp_path / "halves", SMALL, held_out=40)
     assert seen[0] == "epoch 2 of 3"
     whole, halves = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "halves"))
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
@@ -286,6 +302,7 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert rates[99] == pytest.approx(0.04)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.sentiment_fit, "BATCH", 16)
     (tmp_path / "sst2").mkdir()
