@@ -72,7 +72,7 @@ def normalised(inputs: int, outputs: int) -> list[nn.Module]:
 def efficient_network(labels: int) -> nn.Sequential:
     """EfficientNet-Lite0 without its last two blocks: float32 (n, 3, h, w) -> logits (n, labels).
 
-    Its normalisations are folded into its convolutions, see `pretrained`.
+    Its normalisations are folded into its convolutions, see `pretrain`.
     """
     channels = 32
     layers: list[nn.Module] = [
