@@ -10,17 +10,16 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from limits import RateLimitItem, WindowStats
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.storage.redis import RedisClusterStorage
 from limits.aio.strategies import FixedWindowRateLimiter
-from redis.exceptions import ResponseError
 
-from serving import metrics
-from serving.redis_client import RedisClient
+if TYPE_CHECKING:
+    from serving.redis_client import RedisClient
 
 # The file of keys is looked at again after this time.
 RELOAD_SECONDS = 1.0
@@ -122,11 +121,7 @@ class RateLimit:
         async with self.slots:
             if not self.redis.available:
                 return None
-            try:
-                return await self.redis.ask(self.count(self.shared, owner), ResponseError)
-            except ResponseError:  # a full Redis refuses writes and still reads
-                metrics.redis_errors.labels("refused").inc()
-                return None
+            return await self.redis.ask(self.count(self.shared, owner), may_refuse=True)
 
     async def count(self, limiter: FixedWindowRateLimiter, owner: str) -> tuple[bool, WindowStats]:
         """Count one request; whether it is allowed, and the state of the window."""

@@ -8,12 +8,15 @@ import time
 import zlib
 from collections.abc import Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.model import Array
 from serving import metrics
-from serving.redis_client import RedisClient
+
+if TYPE_CHECKING:
+    from serving.redis_client import RedisClient
 
 # Version, dtype, number of dimensions, milliseconds since the epoch at which it was made; then the
 # dimensions, the values, and the checksum of all that.

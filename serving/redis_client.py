@@ -72,20 +72,21 @@ class RedisClient:
         self.probe: asyncio.Task[None] | None = None
         metrics.redis_breaker_open.set(0)
 
-    async def ask(self, command: Awaitable[Result], *raised: type[Exception]) -> Result | None:
+    async def ask(self, command: Awaitable[Result], *, may_refuse: bool = False) -> Result | None:
         """The reply to a command; None, and the breaker opens, when there is none in time.
 
-        Errors of the kinds `raised` are the caller's.
+        With `may_refuse` an error as reply does not open it: a full Redis refuses writes and still reads.
         """
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 return await command
-        except raised:
-            raise
         except (TimeoutError, RedisTimeoutError):
             reason = "timeout"
         except ResponseError:
             reason = "refused"
+            if may_refuse:
+                metrics.redis_errors.labels(reason).inc()
+                return None
         except InvalidResponse:
             reason = "protocol"
         except RedisError:
