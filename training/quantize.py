@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ def quantize_rows(graph: bytes) -> bytes:
     loudest text of a batch changes the answers to the others; with a scale of its own per row
     (LLM.int8, Dettmers et al. 2022, arXiv:2208.07339, section 2.1) an answer does not depend on
     the batch, and is nearer to float32.
+
+    Tables of embeddings are in int8 as well, with a scale per row: they are most of what a text model weighs.
     """
     model = onnx.load_from_string(graph)
     weights = {weight.name: weight for weight in model.graph.initializer}
@@ -65,6 +67,14 @@ def quantize_rows(graph: bytes) -> bytes:
         return output
 
     for node in model.graph.node:
+        if gathers_rows(node, weights):
+            (table, index), (out,) = node.input, node.output
+            values, scale = to_int8(numpy_helper.to_array(weights[table]), axis=1)
+            constants |= {f"{table}_rows": values, f"{table}_row_scales": scale}
+            rows = add("Gather", [f"{table}_rows", index], f"{out}_rows")
+            rows = add("Cast", [rows], f"{out}_float", to=onnx.TensorProto.FLOAT)
+            add("Mul", [rows, add("Gather", [f"{table}_row_scales", index], f"{out}_scales")], out)
+            continue
         if node.op_type != "MatMul" or node.input[1] not in weights or len(weights[node.input[1]].dims) != 2:
             nodes.append(node)
             continue
@@ -75,9 +85,8 @@ def quantize_rows(graph: bytes) -> bytes:
             largest = add("Max", [largest, "int8_smallest"], f"{x}_scale")
             unit = add("Div", [x, largest], f"{x}_unit")
             add("QuantizeLinear", [unit, "int8_scale", "int8_zero"], f"{x}_int8")
-        weight = numpy_helper.to_array(weights[w])
-        scale = np.maximum(abs(weight).max(0) / 127, np.finfo(np.float32).tiny).astype(np.float32)
-        constants |= {f"{w}_int8": np.rint(weight / scale).astype(np.int8), f"{w}_scale": scale}
+        values, scale = to_int8(numpy_helper.to_array(weights[w]), axis=0)
+        constants |= {f"{w}_int8": values, f"{w}_scale": scale[0]}
         inputs = [f"{x}_int8", f"{w}_int8", "int8_scale", f"{w}_scale", "int8_zero"]
         product = add("MatMulIntegerToFloat", inputs, f"{node.output[0]}_unit", domain="com.microsoft")
         add("Mul", [product, f"{x}_scale"], node.output[0])
@@ -91,6 +100,21 @@ def quantize_rows(graph: bytes) -> bytes:
     if all(opset.domain != "com.microsoft" for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+def gathers_rows(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether a node looks up rows of a table of weights float32 (n, size)."""
+    if node.op_type != "Gather" or node.input[0] not in weights:
+        return False
+    table = weights[node.input[0]]
+    by_row = all(attribute.i == 0 for attribute in node.attribute if attribute.name == "axis")
+    return by_row and len(table.dims) == 2 and table.data_type == onnx.TensorProto.FLOAT
+
+
+def to_int8(weight: Array, axis: int) -> tuple[Array, Array]:
+    """A matrix as int8 and its scales float32, one for what lies along `axis`, which they keep with length 1."""
+    scale = np.maximum(abs(weight).max(axis, keepdims=True) / 127, np.finfo(np.float32).tiny).astype(np.float32)
+    return np.rint(weight / scale).astype(np.int8), scale
 
 
 @contextmanager

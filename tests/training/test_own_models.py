@@ -142,8 +142,10 @@ def test_a_text_classifier_from_a_folder_gives_its_own_scores(distilbert: Path, 
 def test_quantized_scores_do_not_depend_on_the_batch(distilbert: Path, tmp_path: Path) -> None:
     found = made(tmp_path, "sentiment", "--from-hub", str(distilbert), "--quantize")
     assert found["parity"]["quantized_largest_difference"] < 0.1
-    operators = {node.op_type for node in onnx.load(newest(tmp_path, "sentiment") / "model.onnx").graph.node}
-    assert "MatMulIntegerToFloat" in operators
+    graph = onnx.load(newest(tmp_path, "sentiment") / "model.onnx").graph
+    assert "MatMulIntegerToFloat" in {node.op_type for node in graph.node}
+    (table,) = [weight for weight in graph.initializer if weight.name.endswith("word_embeddings.weight_rows")]
+    assert table.data_type == onnx.TensorProto.INT8
     together = served_scores(tmp_path, "sentiment", TEXTS)
     alone = np.concatenate([served_scores(tmp_path, "sentiment", [text]) for text in TEXTS])
     assert together == pytest.approx(alone, abs=1e-5)
