@@ -37,11 +37,15 @@ TREEBANK = {" n't": "n't", "-lrb-": "(", "-rrb-": ")", "``": '"', "''": '"', "go
 
 
 class Classifier(nn.Module):
-    """Linear head on the mean of the encoder's token vectors: that mean is what the encoder was trained to give."""
+    """Linear head on the mean of the encoder's token vectors: that mean is what the encoder was trained to give.
 
-    def __init__(self, encoder: Any, labels: int) -> None:
+    With `first_token` it stands on the vector of the first token instead, as BERT's own does.
+    """
+
+    def __init__(self, encoder: Any, labels: int, *, first_token: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
+        self.first_token = first_token
         self.dropout = nn.Dropout(0.1)
         self.classifier = nn.Linear(encoder.config.hidden_size, labels)
 
@@ -49,8 +53,8 @@ class Classifier(nn.Module):
         """Ids and mask int64 (n, tokens) -> logits (n, labels)."""
         vectors = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         weights = attention_mask[..., None].to(vectors.dtype)
-        mean = (vectors * weights).sum(1) / weights.sum(1)
-        logits: Tensor = self.classifier(self.dropout(mean))
+        pooled = vectors[:, 0] if self.first_token else (vectors * weights).sum(1) / weights.sum(1)
+        logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
 
 
@@ -71,10 +75,11 @@ def tokenizer() -> Any:
     return tokenize
 
 
-def untrained() -> Classifier:
+def untrained(*, first_token: bool = False) -> Classifier:
     """The encoder under a head that has not been fitted."""
     hub.quiet()
-    return Classifier(AutoModel.from_pretrained(encoder_folder(), add_pooling_layer=False), len(LABELS))
+    encoder = AutoModel.from_pretrained(encoder_folder(), add_pooling_layer=False)
+    return Classifier(encoder, len(LABELS), first_token=first_token)
 
 
 def assemble(weights: Path = WEIGHTS) -> Any:

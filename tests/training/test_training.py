@@ -119,7 +119,7 @@ def test_a_card_tells_what_a_model_is_and_how_good(store: Path, name: str) -> No
 
 def test_the_learned_models_are_good_enough_to_be_used(store: Path) -> None:
     sentiment, image = metrics(newest(store, "sentiment")), metrics(newest(store, "image"))
-    assert sentiment["accuracy"] >= 0.895
+    assert sentiment["accuracy"] >= 0.9
     assert sentiment["calibration_error"] <= 0.04
     assert image["accuracy"] >= 0.915
     assert image["calibration_error"] <= 0.04
@@ -310,9 +310,9 @@ def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pyte
     for file in ("train.tsv", "train_phrases.tsv", "dev.tsv"):
         (tmp_path / "sst2" / file).write_text("\n".join(lines) + "\n")
     weights = tmp_path / "weights"
-    recipes = (Recipe(3, 1.5e-3, 0.0), Recipe(2, 6e-4, 0.1))
+    recipes = (Recipe(1, 1e-3, first_token=True), Recipe(3, 1.5e-3), Recipe(2, 6e-4))
     training.sentiment_fit.fit(tmp_path, ignore, weights, recipes, held_out=20)
-    assert len((weights / "log.csv").read_text().splitlines()) == 6
+    assert len((weights / "log.csv").read_text().splitlines()) == 7
     assert {path.name for path in weights.iterdir()} == {
         "adapter_model.safetensors",
         "adapter_config.json",
