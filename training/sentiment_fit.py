@@ -92,7 +92,7 @@ def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def logits_of(model: Any, rows: list[list[int]], where: torch.device) -> Tensor:
-    """Logits float32 (n, labels) of tokenized texts, in their order, without dropout."""
+    """Logits float32 (n, labels) of tokenized texts, in their order, computed in bfloat16 without dropout."""
     model.eval()
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     out = torch.empty(len(rows), len(LABELS))
