@@ -90,17 +90,23 @@ def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
     return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
 
+def batch_logits(model: Any, rows: list[list[int]], where: torch.device) -> Tensor:
+    """Logits float32 (n, labels) of a batch of tokenized texts, computed in bfloat16."""
+    ids, mask = pad(rows)
+    with torch.autocast(where.type, dtype=torch.bfloat16):
+        logits: Tensor = model(ids.to(where), mask.to(where))
+    return logits.float()
+
+
 @torch.no_grad()
 def logits_of(model: Any, rows: list[list[int]], where: torch.device) -> Tensor:
-    """Logits float32 (n, labels) of tokenized texts, in their order, computed in bfloat16 without dropout."""
+    """Logits float32 (n, labels) of tokenized texts, in their order, without dropout."""
     model.eval()
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     out = torch.empty(len(rows), len(LABELS))
     for start in range(0, len(order), BATCH):
         index = order[start : start + BATCH]
-        ids, mask = pad([rows[i] for i in index])
-        with torch.autocast(where.type, dtype=torch.bfloat16):
-            out[index] = model(ids.to(where), mask.to(where)).float().cpu()
+        out[index] = batch_logits(model, [rows[i] for i in index], where).cpu()
     return out
 
 
@@ -154,10 +160,8 @@ class Fitting:
             model.train()
             total = 0.0
             for step, index in enumerate(batches(lengths, generator), start=1):
-                ids, mask = pad([self.rows[i] for i in index])
-                with torch.autocast(where.type, dtype=torch.bfloat16):
-                    logits = model(ids.to(where), mask.to(where))
-                loss = functional.cross_entropy(logits.float(), self.targets[index].to(where))
+                logits = batch_logits(model, [self.rows[i] for i in index], where)
+                loss = functional.cross_entropy(logits, self.targets[index].to(where))
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(trainable, 1.0)
