@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.quantize import to_int8
+
 # Channels of the residual network: of the first layer, then of each stage.
 WIDTHS = (32, 64, 160, 224)
 # EfficientNet-Lite0 up to its 14th block, by stage: (blocks, kernel, stride, widening, channels); arXiv:1905.11946.
@@ -142,9 +144,8 @@ def save(model: nn.Module, file: Path) -> None:
     for name, value in model.state_dict().items():
         state[name] = value.contiguous()
         if value.ndim > 1:
-            largest = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True)
-            scale = largest.clamp_min(torch.finfo(torch.float32).tiny) / 127
-            state |= {name: torch.round(value / scale).to(torch.int8).contiguous(), f"{name}{SCALE}": scale}
+            values, scale = to_int8(state[name].cpu().numpy(), axis=tuple(range(1, value.ndim)))
+            state |= {name: torch.from_numpy(values), f"{name}{SCALE}": torch.from_numpy(scale)}
     save_file(state, file)
 
 

@@ -111,8 +111,8 @@ def gathers_rows(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) 
     return by_row and len(table.dims) == 2 and table.data_type == onnx.TensorProto.FLOAT
 
 
-def to_int8(weight: Array, axis: int) -> tuple[Array, Array]:
-    """A matrix as int8 and its scales float32, one for what lies along `axis`, which they keep with length 1."""
+def to_int8(weight: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array]:
+    """Weights as int8 and their scales float32, one for what lies along `axis`, which they keep with length 1."""
     scale = np.maximum(abs(weight).max(axis, keepdims=True) / 127, np.finfo(np.float32).tiny).astype(np.float32)
     return np.rint(weight / scale).astype(np.int8), scale
 
