@@ -12,18 +12,20 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
 from loadtest.compare import environments
 from loadtest.compare.artefacts import FOLDER, Artefacts
-from loadtest.compare.cases import CASES
+from loadtest.compare.cases import CASES, Case
 from loadtest.compare.measure import Plan, compare, ratios
 from loadtest.compare.report import add_result, draw, facts, table
 from loadtest.processes import ROOT, MissingToolError, redis_program, store_home
 
 REPORTS = ROOT / "reports"
-QUICK = Plan(repetitions=1, seconds=6, warm_up_seconds=3, idle_seconds=0)
+QUICK = Plan(repetitions=1, seconds=4, warm_up_seconds=2, idle_seconds=0)
+QUICK_CONNECTIONS = 10
 
 
 def arguments() -> argparse.Namespace:
@@ -31,7 +33,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.compare", description=__doc__)
     parser.add_argument("case", nargs="*", metavar="case", choices=[[], *CASES], help=", ".join(CASES))
     parser.add_argument("--all-models", action="store_true", help="our own text model with every text new, too")
-    parser.add_argument("--quick", action="store_true", help="once, 6 seconds each, on a machine that may be busy")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="once, 4 seconds each, by at most 10 connections, on a machine that may be busy",
+    )
     parser.add_argument("--repetitions", type=int, default=3, help="measurements, of which the median counts")
     parser.add_argument("--seconds", type=int, default=8, help="length of one measurement")
     parser.add_argument("--idle-seconds", type=float, default=300, help="how long to wait for an idle machine")
@@ -44,31 +50,33 @@ def main() -> int:
     # So that the server that runs is ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     plan = Plan(options.repetitions, options.seconds, max(2, options.seconds // 2), options.idle_seconds)
+    names = options.case or [name for name, case in CASES.items() if options.all_models or not case.optional]
+    cases = {name: CASES[name] for name in names}
     if options.quick:
         plan = QUICK
+        cases = {name: case.up_to(QUICK_CONNECTIONS) for name, case in cases.items()}
     home = store_home()
-    names = options.case or [name for name, case in CASES.items() if options.all_models or not case.optional]
     try:
         if shutil.which("wrk") is None:
             raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
         redis_program()
-        prepare(names, home)
+        prepare(cases.values(), home)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
     about = facts(plan)
     print(f"{about['cores']} cores of {about['cpu']}, medians of {plan.repetitions} x {plan.seconds} s")
     void = False
-    for name in names:
+    for name, case in cases.items():
         started = time.monotonic()
-        found = compare(CASES[name], plan, home, Artefacts(FOLDER))
+        found = compare(case, plan, home, Artefacts(FOLDER))
         void |= any(measured.void for measured in found)
-        asked = list(ratios(CASES[name], found))
+        asked = list(ratios(case, found))
         print("\n".join(table(name, found, asked)), flush=True)
         took_seconds = time.monotonic() - started
         print(f"  took {took_seconds:.0f} s", flush=True)
         result = {
-            "title": CASES[name].title,
+            "title": case.title,
             "about": about,
             "servers": [asdict(measured) for measured in found],
             "asked": asked,
@@ -78,17 +86,17 @@ def main() -> int:
     return int(void)
 
 
-def prepare(names: list[str], home: Path) -> None:
+def prepare(cases: Collection[Case], home: Path) -> None:
     """Build what the cases need, before anything is measured; the GLM in the environment that serves it."""
     artefacts = Artefacts(FOLDER)
-    for peer in dict.fromkeys(peer for name in names for peer in CASES[name].peers):
+    for peer in dict.fromkeys(peer for case in cases for peer in case.peers):
         python = environments.python(peer)
         if peer == "fastapi_tabular":
             folder = artefacts.of("tabular")
             if not (folder / "segmentation.joblib").exists():
                 environments.run([str(python), "fastapi_tabular.py"], peer, {"MODEL": str(folder)})
-    for name in names:
-        CASES[name].models(home, artefacts)
+    for case in cases:
+        case.models(home, artefacts)
 
 
 if __name__ == "__main__":

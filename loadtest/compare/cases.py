@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest.compare.artefacts import Artefacts, entry
@@ -20,6 +20,12 @@ class Ask:
     peer: str
     figure: str
     limit: float
+
+    @property
+    def connections(self) -> int:
+        """Those of the load that the figure is of; 0 for a figure of no load."""
+        connections = self.figure.rpartition("_")[2]
+        return int(connections) if connections.isdigit() else 0
 
     def reached(self, ratio: float) -> bool:
         """Whether the ratio keeps to the limit."""
@@ -48,6 +54,14 @@ class Case:
     with_redis: bool = False
     kind: str = "load"
     optional: bool = False
+
+    def up_to(self, connections: int) -> Case:
+        """Without the loads of more connections, and without what is asked of these."""
+        return replace(
+            self,
+            connections=tuple(count for count in self.connections if count <= connections),
+            asks=tuple(ask for ask in self.asks if ask.connections <= connections),
+        )
 
 
 def distilbert(home: Path, artefacts: Artefacts) -> Models:

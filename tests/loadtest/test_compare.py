@@ -68,8 +68,14 @@ def test_every_ask_is_of_a_peer_and_a_figure_of_its_case() -> None:
     for case in CASES.values():
         for ask in case.asks:
             assert ask.peer in case.peers
-            connections = ask.figure.rpartition("_")[2]
-            assert not connections.isdigit() or int(connections) in case.connections
+            assert ask.connections in (0, *case.connections)
+
+
+def test_a_case_up_to_some_connections_asks_for_what_it_measures() -> None:
+    case = CASES["text_onnx"].up_to(10)
+    assert case.connections == (1, 10)
+    assert [ask.figure for ask in case.asks] == ["per_second_10", "p50_1"] * 3
+    assert CASES["memory"].up_to(10).asks == CASES["memory"].asks
 
 
 def test_95_percent_are_known() -> None:
