@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,9 +24,10 @@ import psutil
 import uvloop
 
 from loadtest import inputs
+from loadtest.compare.artefacts import FOLDER, Artefacts, entry
 from loadtest.inputs import JSON, Request
 from loadtest.open_loop import Arrivals, arrivals, due_times
-from loadtest.processes import ROOT, MissingToolError, plain_fastapi, redis, store_home, tiffin, write_bodies, wrk
+from loadtest.processes import MissingToolError, plain_fastapi, redis, store_home, tiffin, write_bodies, wrk
 from models.sentiment import Sentiment
 from serving.runner import stack
 from serving.settings import available_cores
@@ -126,8 +125,7 @@ class BareSession:
     """The sentiment model's ONNX session without a server: batches of 8, sorted by length, on all cores."""
 
     def __init__(self, home: Path) -> None:
-        stored = home / "models" / "sentiment"
-        folder = stored / (stored / "latest").read_text(encoding="utf-8").strip()
+        folder = entry(home, "sentiment")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         self.session = onnxruntime.InferenceSession(folder / "model.onnx", options)
@@ -192,24 +190,7 @@ def sentiment(bench: Bench) -> None:
 
 def distilbert(bench: Bench) -> None:
     """A text classifier of DistilBERT's size, with random weights."""
-    import torch
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-    from training.sentiment import tokenizer
-
-    torch.manual_seed(0)
-    folder, home = bench.folder / "distilbert", bench.folder / "home"
-    DistilBertForSequenceClassification(DistilBertConfig()).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    home.mkdir(exist_ok=True)
-    subprocess.run(
-        [sys.executable, "-m", "training", "sentiment", "--from-hub", str(folder), "--quantize"],
-        cwd=ROOT,
-        env={**os.environ, "BENTOML_HOME": str(home)},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    against_session(bench, home, "DistilBERT's size")
+    against_session(bench, Artefacts(FOLDER).of("distilbert") / "home", "DistilBERT's size")
 
 
 def many_rows(bench: Bench) -> None:
