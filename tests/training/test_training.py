@@ -121,7 +121,7 @@ def test_the_learned_models_are_good_enough_to_be_used(store: Path) -> None:
     sentiment, image = metrics(newest(store, "sentiment")), metrics(newest(store, "image"))
     assert sentiment["accuracy"] >= 0.9
     assert sentiment["calibration_error"] <= 0.04
-    assert image["accuracy"] >= 0.915
+    assert image["accuracy"] >= 0.92
     assert image["calibration_error"] <= 0.04
 
 
