@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from models.model import Array, InvalidInputError, Model
 from serving import metrics, tracing
+from serving.inference.session import open_session
 
 log = logging.getLogger("tiffin.runner")
 
@@ -323,14 +323,6 @@ class Runner:
         if self.thread.is_alive():
             self.thread.join()
         self.pool.shutdown()
-
-
-def open_session(graph: Path, threads: int) -> Any:
-    """A session of a graph, on so many threads."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def yield_cores() -> None:

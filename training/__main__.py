@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,10 @@ from rich.table import Column, Table
 
 import models
 from training import store
-from training.trained import Estimate, Evaluation, Report, TrainingError, require
+from training.sources import inputs_digest
+from training.trained import Evaluation, Report, Result, TrainingError, deviations, require
 
 REPORTS = ROOT / "reports"
-
-Metrics = dict[str, Estimate]
 
 
 def arguments() -> argparse.Namespace:
@@ -37,7 +37,8 @@ def arguments() -> argparse.Namespace:
         prog="python -m training",
         description=(
             "Make models and save them to the BentoML model store. `python -m training evaluate` measures what is in "
-            "the store, `python -m training bench` the speed of our networks' graphs against PyTorch."
+            "the store, `bench` the speed of our networks' graphs against PyTorch; `ship` writes models/shipped, and "
+            "`reproduce` makes models and compares them with what is there."
         ),
     )
     parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(models.names())}; all by default")
@@ -54,9 +55,11 @@ def arguments() -> argparse.Namespace:
     own.add_argument("--quantize", action="store_true", help="serve it in int8")
     options = parser.parse_args()
     options.command = "make"
-    if options.models and options.models[0] in ("evaluate", "bench"):
+    if options.models and options.models[0] in ("evaluate", "bench", "ship", "reproduce"):
         options.command = options.models.pop(0)
     options.own = options.from_hub is not None or options.from_onnx is not None
+    if options.own and options.command == "make":
+        options.command = "own"
     for fault in faults(options):
         parser.error(fault)
     try:
@@ -72,7 +75,7 @@ def faults(options: argparse.Namespace) -> list[str]:
         "--fit needs --data": options.fit and options.data is None,
         f"--data: no folder {options.data}": options.data is not None and not options.data.is_dir(),
         "--fit, --force and models of your own do not go together": options.own and (options.fit or options.force),
-        f"{options.command} takes only models and --data": options.command != "make"
+        f"{options.command} takes only models and --data": options.command not in ("make", "own")
         and (options.own or options.fit or options.force),
         "--from-hub and --from-onnx do not go together": options.from_hub is not None and options.from_onnx is not None,
         "--from-hub and --from-onnx need one model: image or sentiment": options.own and len(options.models) != 1,
@@ -95,14 +98,15 @@ def part_of(name: str, part: str) -> Any:
     return importlib.import_module(f"training.{name}{part}")
 
 
-def make(name: str, options: argparse.Namespace, report: Report) -> tuple[bentoml.Model, str]:
-    """Make one model unless the store has it: its entry and what was done."""
-    inputs = store.inputs_digest(name, options.data)
+def make(name: str, options: argparse.Namespace, report: Report) -> Result:
+    """Make one model unless the store has it."""
+    inputs = inputs_digest(name, options.data)
     entry = None if options.force or options.fit else store.current(name, inputs)
     if entry is not None:
         report("in the store", 1.0)
         origin = store.origin(entry)
-        return entry, f"kept, your own from {origin}; --force makes ours" if origin else "kept"
+        done = f"kept, your own from {origin}; --force makes ours" if origin else "kept"
+        return Result(f"{entry.tag} {done}", store.metrics(entry))
     module = part_of(name, "")
     started = time.perf_counter()
     if options.fit and hasattr(module, "WEIGHTS"):
@@ -110,14 +114,16 @@ def make(name: str, options: argparse.Namespace, report: Report) -> tuple[bentom
     trained = module.train(options.data, report)
     if options.fit and hasattr(module, "WEIGHTS"):
         importlib.import_module("training.fitting").record_evaluation(module.WEIGHTS, trained.evaluation)
-        inputs = store.inputs_digest(name, options.data)
+        inputs = inputs_digest(name, options.data)
+        # Fitted here, it is the user's own, which nothing that is shipped replaces.
+        trained = replace(trained, origin={"from": f"--fit --data {options.data.resolve()}"})
     entry = store.save(name, trained, inputs)
     write_pictures(name, trained.evaluation)
     report("saved", 1.0)
-    return entry, f"made in {time.perf_counter() - started:.0f} s"
+    return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
 
 
-def make_own(name: str, options: argparse.Namespace, report: Report) -> tuple[bentoml.Model, str]:
+def make_own(name: str, options: argparse.Namespace, report: Report) -> Result:
     """Make one model from the user's own weights."""
     module = part_of(name, "_own")
     started = time.perf_counter()
@@ -132,11 +138,11 @@ def make_own(name: str, options: argparse.Namespace, report: Report) -> tuple[be
     entry = store.save(name, trained, None)
     write_pictures(name, trained.evaluation)
     report("saved", 1.0)
-    return entry, f"made in {time.perf_counter() - started:.0f} s"
+    return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
 
 
-def evaluate(name: str, options: argparse.Namespace, report: Report) -> tuple[bentoml.Model, Metrics]:
-    """Measure the newest store entry of a model, as it would be served."""
+def evaluate(name: str, options: argparse.Namespace, report: Report) -> Result:
+    """Measure the newest store entry of a model, as it is served."""
     entry = store.newest(name)
     if entry is None:
         raise TrainingError(f"the store has no {name}; make it with: python -m training {name}")
@@ -150,16 +156,8 @@ def evaluate(name: str, options: argparse.Namespace, report: Report) -> tuple[be
         raise TrainingError("there is nothing to measure it on without --data")
     write_pictures(name, evaluation)
     report("evaluated", 1.0)
-    return entry, evaluation.metrics
-
-
-def deviations(found: Metrics, card: Metrics) -> list[str]:
-    """Accuracies that lie outside of the intervals that a model's card gives."""
-    return [
-        f"{name} {estimate.value:.4f} is outside of what its card says, {card[name].low:.4f} to {card[name].high:.4f}"
-        for name, estimate in found.items()
-        if name.endswith("accuracy") and name in card and not card[name].low <= estimate.value <= card[name].high
-    ]
+    accuracies = {name: metric for name, metric in evaluation.metrics.items() if name.endswith("accuracy")}
+    return Result(f"{entry.tag} evaluated", evaluation.metrics, deviations(accuracies, store.metrics(entry)))
 
 
 def write_pictures(name: str, evaluation: Evaluation) -> None:
@@ -167,6 +165,19 @@ def write_pictures(name: str, evaluation: Evaluation) -> None:
     for file, content in evaluation.pictures.items():
         (REPORTS / name).mkdir(parents=True, exist_ok=True)
         (REPORTS / name / file).write_bytes(content)
+
+
+def ship(name: str, options: argparse.Namespace, report: Report) -> Result:
+    """Write `models/shipped` for one model."""
+    return importlib.import_module("training.ship").ship(name, part_of(name, ""), options, report)  # type: ignore[no-any-return]
+
+
+def reproduce(name: str, options: argparse.Namespace, report: Report) -> Result:
+    """Prove that what is shipped of one model is what training makes."""
+    return importlib.import_module("training.ship").reproduce(name, part_of(name, ""), options, report)  # type: ignore[no-any-return]
+
+
+COMMANDS = {"evaluate": evaluate, "make": make, "own": make_own, "reproduce": reproduce, "ship": ship}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -180,19 +191,14 @@ def run(options: argparse.Namespace) -> int:
         for name in options.models:
             report = reporter(progress, name)
             try:
-                if options.command == "evaluate":
-                    entry, found = evaluate(name, options, report)
-                    result = "evaluated"
-                    failures += [f"{name}: {deviation}" for deviation in deviations(found, store.metrics(entry))]
-                else:
-                    entry, result = (make_own if options.own else make)(name, options, report)
-                    found = store.metrics(entry)
+                result = COMMANDS[options.command](name, options, report)
             except TrainingError as error:
                 failures.append(f"{name}: {error}")
                 report("failed", 0.0)
                 continue
-            done.append(f"{entry.tag} {result}")
-            for i, (metric, estimate) in enumerate(found.items()):
+            done.append(result.line)
+            failures += [f"{name}: {deviation}" for deviation in result.deviations]
+            for i, (metric, estimate) in enumerate(result.metrics.items()):
                 interval = f"{estimate.low:.4f} to {estimate.high:.4f}"
                 first = "" if i else name
                 table.add_row(first, metric, f"{estimate.value:.4f}", interval, str(estimate.examples))

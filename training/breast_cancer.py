@@ -43,6 +43,11 @@ def read() -> tuple[Array, Array]:
     return matrix, (1 - bunch.target).astype(np.int64)  # there 0 is malignant
 
 
+def samples() -> Array:
+    """Return the rows that graphs are compared on, float32 (569, 6)."""
+    return read()[0]
+
+
 def pipeline() -> Pipeline:
     """Impute, scale to 0..1, let the majority of three seeded classifiers decide."""
     vote = VotingClassifier(

@@ -70,7 +70,7 @@ def load(weights: Path = WEIGHTS) -> image_networks.Classifier:
     return image_networks.load(require(weights / "model.safetensors", "the fitted network"), len(LABELS))
 
 
-def sample_uploads(count: int = 512) -> list[Upload]:
+def samples(count: int = 512) -> list[Upload]:
     """Squares of scikit-learn's two sample photos as PNG files: photographic input to compare graphs on."""
     rng = np.random.default_rng(0)
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
@@ -94,7 +94,7 @@ def calibration_batches(
     settings: dict[str, Any], data: Path | None, graph: bytes, count: int = 128
 ) -> list[dict[str, Array]]:
     """The graph's inputs for `count` images, in batches: training images if `data` has some, else sample photos."""
-    uploads = sample_uploads(count)
+    uploads = samples(count)
     if data is not None and (found := find_images(data, "train")) is not None:
         uploads = [Upload(found[i][1], resize=True) for i in np.random.default_rng(0).permutation(len(found))[:count]]
     with serve("image", graph, preprocess_file(settings)) as served:
@@ -137,7 +137,7 @@ def torch_network(
         export=export,
         quantize=lambda graph: quantize(graph, lambda: calibration_batches(settings, data, graph), ranges),
         files=preprocess_file(settings),
-        items=sample_uploads(),
+        items=samples(),
     )
 
 
@@ -201,4 +201,4 @@ def evaluate(served: Served, data: Path | None) -> Evaluation:
 
 def bench() -> tuple[Network, list[Upload], str]:
     """Our network, items to measure its speed on, and the form in which it is shipped."""
-    return torch_network(load(), SETTINGS, prepare_ours, None, RANGES), sample_uploads(64), "int8"
+    return torch_network(load(), SETTINGS, prepare_ours, None, RANGES), samples(64), "int8"

@@ -23,7 +23,7 @@ from training.image import (
     calibration_batches,
     evaluate,
     preprocess_file,
-    sample_uploads,
+    samples,
     torch_network,
     upload,
 )
@@ -31,6 +31,7 @@ from training.network import Network
 from training.quantize import quantize
 from training.served import serve
 from training.trained import Report, Trained, TrainingError, open_graph, require
+from training.unsigned import make_weights_unsigned
 
 # What the networks of ImageNet are nearly all evaluated with: torchvision's reference transforms.
 IMAGENET = {
@@ -67,6 +68,7 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
     try:
         model = onnx.load(require(path, "ONNX file"))
         onnx.checker.check_model(model)
+        make_weights_unsigned(model)
         original = open_graph(model.SerializeToString())
     except TrainingError:
         raise
@@ -99,7 +101,7 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
         export=lambda: graph,
         quantize=lambda graph: quantize(graph, lambda: calibration_batches(settings, data, graph)),
         files=preprocess_file(settings),
-        items=sample_uploads(),
+        items=samples(),
     )
     origin = {"from": str(path.resolve())}
     return hub.train_own(theirs, labels, "onnx", origin, evaluate, quantized, data, report)

@@ -15,6 +15,8 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from models.model import Array
+from serving.inference.session import UNSIGNED
+from training.unsigned import make_weights_unsigned, unsigned
 
 # Activations lie in -1..1 once divided by their row's largest: as unsigned 8-bit numbers around 128.
 SCALE, ZERO = np.float32(1 / 127), np.uint8(128)
@@ -86,8 +88,8 @@ def quantize_rows(graph: bytes) -> bytes:
             unit = add("Div", [x, largest], f"{x}_unit")
             add("QuantizeLinear", [unit, "int8_scale", "int8_zero"], f"{x}_int8")
         values, scale = to_int8(numpy_helper.to_array(weights[w]), axis=0)
-        constants |= {f"{w}_int8": values, f"{w}_scale": scale[0]}
-        inputs = [f"{x}_int8", f"{w}_int8", "int8_scale", f"{w}_scale", "int8_zero"]
+        constants |= {f"{w}{UNSIGNED}": unsigned(values), f"{w}_scale": scale[0], f"zero{UNSIGNED}": ZERO}
+        inputs = [f"{x}_int8", f"{w}{UNSIGNED}", "int8_scale", f"{w}_scale", "int8_zero", f"zero{UNSIGNED}"]
         product = add("MatMulIntegerToFloat", inputs, f"{node.output[0]}_unit", domain="com.microsoft")
         add("Mul", [product, f"{x}_scale"], node.output[0])
 
@@ -162,4 +164,6 @@ def quantize_convolutions(
             calibrate_method=CalibrationMethod.MinMax,
             calibration_cache_path=ranges,
         )
-        return target.read_bytes()
+        quantized = onnx.load(target)
+    make_weights_unsigned(quantized)
+    return quantized.SerializeToString()  # type: ignore[no-any-return]

@@ -150,6 +150,11 @@ def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
     )
 
 
+def samples() -> Array:
+    """Return the rows that graphs are compared on, float32 (10 000, 25)."""
+    return test_rows()[0]
+
+
 def test_rows() -> tuple[Array, Array]:
     """Rows to evaluate on, which are never fitted on: features float32 (10 000, 25) and classes int64 (10 000,)."""
     columns, classes = draw(ROWS // 4, seed=27)

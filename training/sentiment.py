@@ -153,6 +153,12 @@ def random_texts(tokenize: Any, longest: int) -> list[str]:
     return [text.strip() or "a" for text in texts]
 
 
+def samples() -> list[str]:
+    """Return the texts that graphs are compared on: 500 of random tokens, and sentences of our own."""
+    tokenize = tokenizer()
+    return random_texts(tokenize, tokenize.model_max_length) + [row["text"] for row in hard_sentences()]
+
+
 def train(data: Path | None, report: Report) -> Trained:
     """Put our model together, export, compare and quantize it; with `data` evaluate it on `data/sst2/dev.tsv`."""
     report("assembling", 0.0)

