@@ -1,4 +1,4 @@
-# `make serve` and `make test` need Python 3.11 or newer; what else needs more says so.
+# `make serve` and `make test` need Python 3.11 or newer and make; what needs more says so.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PORT ?= 3000
@@ -29,8 +29,18 @@ LOGIN_aks = az login --service-principal --username $(AZURE_CLIENT_ID) --tenant 
 CLUSTER_gke = gcloud container clusters get-credentials $(CLUSTER) --location $(LOCATION)
 CLUSTER_eks = aws eks update-kubeconfig --name $(CLUSTER) --region $(LOCATION)
 CLUSTER_aks = az aks get-credentials --name $(CLUSTER) --resource-group $(RESOURCE_GROUP)
+# cpu or cuda: the build of torch that training gets on Linux.
+TORCH ?= cpu
+# Of `make image`, for another processor: linux/amd64, linux/arm64.
+PLATFORM ?=
+# Of `make lock` and `make platforms`.
+OLDEST := 3.11
+NEWEST := 3.14
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin x86_64-pc-windows-msvc
+RESOLVE = $(VENV)/lock/bin/uv pip compile --quiet --no-header --no-annotate
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := PYTHON='$(PYTHON)' requirements/install.sh $(VENV)
 export BENTOML_DO_NOT_TRACK := True
 # GitLab hands its identity token over in a variable; clouds read it from a file.
 ifdef IDENTITY_TOKEN
@@ -39,30 +49,44 @@ export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
 $(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
 endif
 
-.PHONY: help serve test models evaluate bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules clean
+.PHONY: help serve test slowtest models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules lock platforms training clean
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
+	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9]+:.*## / { split($$0, part, ":.*## "); printf "  make %-14s %s\n", part[1], part[2] }' $(MAKEFILE_LIST)
 
-serve: models ## Set up, make the models and serve them on PORT (3000)
-	$(BIN)/bentoml serve service:Tiffin --port $(PORT)
+##@ Run it
 
-models: $(VENV)/.training ## Make the models that the store does not have yet
-	$(BIN)/python -m training
+serve: $(VENV)/.serving ## Set up and serve the models on PORT (3000)
+	@$(BIN)/bentoml serve service:Tiffin --port $(PORT)
 
-evaluate: ## Measure the models in the store; DATA=DIR names the folder with sst2/ and cifar10/
-	@test -d "$(DATA)" || { echo 'make evaluate needs the folder with sst2/ and cifar10/: DATA=DIR, see README.md' >&2; exit 2; }
-	$(MAKE) models
-	$(BIN)/python -m training evaluate --data $(DATA)
-
-test: $(VENV)/.development ## Run every test
+test: $(VENV)/.development ## Test the server, the models and what the README shows
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.loadtest models ## Measure speed as ratios to FastAPI and the bare session (about 20 minutes)
+##@ Change the models
+
+training: $(VENV)/.training ## Install what `python -m training` needs, torch among it (TORCH=cpu or cuda)
+
+models: $(VENV)/.training ## Make from their sources the models that the store lacks
+	$(BIN)/python -m training
+
+evaluate: $(VENV)/.training ## Measure the models in the store; DATA=DIR names the folder with sst2/ and cifar10/
+	@test -d "$(DATA)" || { echo 'make evaluate needs the folder with sst2/ and cifar10/: DATA=DIR, see docs/models.md' >&2; exit 2; }
+	$(BIN)/python -m training evaluate --data $(DATA)
+
+ship: $(VENV)/.training ## Make all models and write them to models/shipped; DATA=DIR measures them for their cards
+	$(BIN)/python -m training ship $(if $(DATA),--data $(DATA))
+
+reproduce: $(VENV)/.training ## Make all models and prove that they are those in models/shipped
+	$(BIN)/python -m training reproduce
+
+##@ Measure it
+
+bench: $(VENV)/.loadtest $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (about 20 minutes)
 	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m loadtest.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH)
 
-compare: $(VENV)/.loadtest models ## Measure against FastAPI, LitServe, BentoML and MLServer (COMPARE=--quick: once)
+compare: $(VENV)/.loadtest $(VENV)/.training ## Measure against FastAPI, LitServe, BentoML and MLServer (COMPARE=--quick: does all run?)
 	@command -v wrk >/dev/null || { echo 'make compare needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m loadtest.compare $(COMPARE)
 
@@ -70,30 +94,23 @@ loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTE
 	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \
 	  $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
 
-objectives: $(VENV)/.loadtest models ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
+objectives: $(VENV)/.loadtest ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
 	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(OPTIONS)
-
-loadtestimage: engine ## Build the image of the load generator, LOADTEST_IMAGE (tiffin-loadtest:latest)
-	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(LOADTEST_IMAGE) --file loadtest/Dockerfile .
-
-fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document
-	$(BIN)/python -m tests.fuzz --requests $(REQUESTS)
 
 soak: $(VENV)/.development ## Send mixed load for MINUTES (10) and watch memory
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
-lint: $(VENV)/.loadtest $(VENV)/.image ## Check style and types
-	$(BIN)/pre-commit run --all-files
+##@ Package and deploy it
 
-bento: models ## Build the Bento tiffin:latest
+bento: $(VENV)/.serving ## Build the Bento tiffin:latest
 	$(BIN)/bentoml build
 
 engine:
 	@$(BACKEND) info >/dev/null 2>&1 || { echo 'this needs $(BACKEND), which does not answer; there are BACKEND=docker and BACKEND=podman' >&2; exit 2; }
 
-image: engine bento $(VENV)/.image ## Build the container image IMAGE (tiffin:latest) by BACKEND (docker or podman)
-	$(BIN)/bentoml containerize tiffin:latest --backend $(BACKEND) --image-tag tiffin-bento:latest
-	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(IMAGE) \
+image: engine bento $(VENV)/.image ## Build the container image IMAGE (tiffin:latest) by BACKEND (docker or podman), for PLATFORM
+	$(BIN)/bentoml containerize tiffin:latest --backend $(BACKEND) --image-tag tiffin-bento:latest $(if $(PLATFORM),--opt platform=$(PLATFORM))
+	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(IMAGE) $(if $(PLATFORM),--platform $(PLATFORM)) \
 	  --label org.opencontainers.image.version=$(VERSION) \
 	  --label org.opencontainers.image.revision=$$(git describe --always --abbrev=40 --exclude '*' --dirty) \
 	  $(if $(SOURCE),--label org.opencontainers.image.source=$(SOURCE)) - < container/Dockerfile
@@ -105,13 +122,8 @@ sbom: engine $(VENV)/.image ## Write what is in IMAGE to reports/sbom.cdx.json
 audit: $(VENV)/.image ## Look for known vulnerabilities in what the image installs
 	$(BIN)/python -m container.audit requirements/serving.txt
 
-kubectl:
-	@test $(BACKEND) = docker || command -v kubectl >/dev/null || { echo 'make e2e needs kubectl, or BACKEND=docker' >&2; exit 2; }
-
-# The pod is one of podman; with BACKEND=docker the image alone is tested.
-e2e: BACKEND = podman
-e2e: kubectl image loadtestimage ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
-	BACKEND=$(BACKEND) IMAGE=$(IMAGE) LOADTEST_IMAGE=$(LOADTEST_IMAGE) $(BIN)/python -m pytest tests/e2e $(if $(filter docker,$(BACKEND)),-m 'not pod')
+loadtestimage: engine ## Build the image of the load generator, LOADTEST_IMAGE (tiffin-loadtest:latest)
+	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(LOADTEST_IMAGE) --file loadtest/Dockerfile .
 
 push: ## Push IMAGE; REGISTRY_USER and REGISTRY_PASSWORD log in before when they are set
 	@case "$(IMAGE)" in */*) ;; *) echo 'make push needs the name of your registry: IMAGE=REGISTRY/NAME:TAG' >&2; exit 2;; esac
@@ -132,6 +144,17 @@ smoke: ## Ask every route of the server at ADDRESS
 	@test -n "$(ADDRESS)" || { echo 'make smoke needs the address of a server: ADDRESS=http://HOST:PORT' >&2; exit 2; }
 	$(PYTHON) k8s/smoke.py $(ADDRESS)
 
+##@ Check it
+
+slowtest: $(VENV)/.development $(VENV)/.training ## Test training, models of one's own, and the Bento where nothing else is installed
+	$(BIN)/python -m pytest tests/training tests/packaging
+
+lint: $(VENV)/.loadtest $(VENV)/.image $(VENV)/.training ## Check style and types
+	$(BIN)/pre-commit run --all-files
+
+fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document
+	$(BIN)/python -m tests.fuzz --requests $(REQUESTS)
+
 manifests: ## Render and check the Kubernetes manifests
 	@command -v kubectl >/dev/null && command -v node >/dev/null && command -v npm >/dev/null || \
 	  { echo 'make manifests needs kubectl (1.27 or newer), node (20.11 or newer) and npm' >&2; exit 2; }
@@ -147,35 +170,61 @@ rules: ## Check and test the alert rules
 	promtool check config --syntax-only monitoring/prometheus.yml
 	promtool test rules tests/monitoring/*.yaml
 
+kubectl:
+	@test $(BACKEND) = docker || command -v kubectl >/dev/null || { echo 'make e2e needs kubectl, or BACKEND=docker' >&2; exit 2; }
+
+# The pod is one of podman; with BACKEND=docker the image alone is tested.
+e2e: BACKEND = podman
+e2e: kubectl image loadtestimage ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
+	BACKEND=$(BACKEND) IMAGE=$(IMAGE) LOADTEST_IMAGE=$(LOADTEST_IMAGE) $(BIN)/python -m pytest tests/e2e $(if $(filter docker,$(BACKEND)),-m 'not pod')
+
+lock: $(VENV)/lock/.installed ## Write requirements/serving.lock from serving.txt, for all platforms
+	$(RESOLVE) --universal --python-version $(OLDEST) --generate-hashes requirements/serving.txt --output-file requirements/serving.lock
+
+platforms: $(VENV)/lock/.installed ## Resolve serving.txt for Linux, macOS and Windows, for the oldest and the newest Python
+	@for python in $(OLDEST) $(NEWEST); do for platform in $(PLATFORMS); do \
+	  MACOSX_DEPLOYMENT_TARGET=14.0 $(RESOLVE) --only-binary :all: --python-platform $$platform --python-version $$python \
+	    requirements/serving.txt >/dev/null || exit 1; \
+	  echo "Python $$python on $$platform: every package has a wheel"; \
+	done; done
+
 clean: ## Remove the virtual environment and what tests left
 	rm -rf $(VENV) .cache tests/k8s/node_modules
 
-# torch comes first: what needs it would else bring a newer one.
-$(VENV)/.training: requirements/serving.txt requirements/training.txt requirements/no-deps.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tiffin needs Python 3.11 or newer, set PYTHON")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $$(grep '^torch==' requirements/training.txt)
-	$(BIN)/python -m pip install --quiet -r requirements/training.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements/no-deps.txt
-	touch $@
+# The first stamp makes the environment, the others add to it.
+$(VENV)/.serving: requirements/serving.lock requirements/install.sh
+	@INSTALLER=uv $(INSTALL) --require-hashes -r requirements/serving.lock
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.serving requirements/development.txt requirements/locust.txt
+	@$(INSTALL) -r requirements/development.txt
+	@touch $@
+
+# torch comes first: what needs it would else bring a newer one. On Linux the package index has only its CUDA build,
+# which is gigabytes larger; PyTorch's own index has the other.
+$(VENV)/.training: $(VENV)/.serving requirements/training.txt requirements/no-deps.txt
+	@$(INSTALL) $$(grep '^torch==' requirements/training.txt) --no-deps \
+	  $(if $(filter cpu,$(TORCH)),--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
+	@$(INSTALL) -r requirements/training.txt
+	@$(INSTALL) --no-deps -r requirements/no-deps.txt
+	@touch $@
 
 $(VENV)/.loadtest: $(VENV)/.development requirements/loadtest.txt
-	$(BIN)/python -m pip install --quiet -r requirements/loadtest.txt
-	touch $@
+	@$(INSTALL) -r requirements/loadtest.txt
+	@touch $@
 
-$(VENV)/.image: $(VENV)/.development requirements/image.txt
-	$(BIN)/python -m pip install --quiet -r requirements/image.txt
-	touch $@
+$(VENV)/.image: $(VENV)/.serving requirements/image.txt
+	@$(INSTALL) -r requirements/image.txt
+	@touch $@
 
-$(VENV)/.development: $(VENV)/.training requirements/development.txt
-	$(BIN)/python -m pip install --quiet -r requirements/development.txt
-	touch $@
-
-# Of its own, since checkov's pins are not ours.
+# Of their own, since their pins are not ours.
 $(VENV)/kubernetes/.checks: requirements/kubernetes.txt
-	$(PYTHON) -m venv $(VENV)/kubernetes
-	$(VENV)/kubernetes/bin/python -m pip install --quiet -r requirements/kubernetes.txt
-	touch $@
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/kubernetes -r requirements/kubernetes.txt
+	@touch $@
+
+$(VENV)/lock/.installed: requirements/lock.txt
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/lock -r requirements/lock.txt
+	@touch $@
 
 tests/k8s/node_modules: tests/k8s/package-lock.json
 	npm ci --silent --prefix tests/k8s

@@ -24,6 +24,7 @@ from models.model import Array
 from serving import logs, metrics, tracing
 from serving.access import ApiKeys, RateLimit
 from serving.api import Answers, api_methods, file_fields, json_routes
+from serving.bento.shipped import put_into_store
 from serving.cache import MemoryCache, PredictionCache
 from serving.edge import Edge, Endpoint, Guards
 from serving.predictor import Predictor, stored_model
@@ -32,6 +33,7 @@ from serving.settings import Settings
 from serving.system import system_app
 
 settings = Settings()
+put_into_store(settings.models)
 redis = None
 if settings.redis_url:
     from serving.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared

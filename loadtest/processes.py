@@ -20,6 +20,8 @@ from pathlib import Path
 
 import httpx
 
+import models
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -75,10 +77,13 @@ def free_port() -> int:
 
 
 def store_home() -> Path:
-    """The BentoML home that holds the models, by which servers with homes of their own find them."""
+    """Return the BentoML home, with the shipped models in it, by which servers with homes of their own find them."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     import bentoml  # takes a second, which those that need no models need not wait
 
+    from serving.bento.shipped import put_into_store
+
+    put_into_store(models.names())
     return Path(bentoml.models.get("sentiment").path).parents[2]
 
 

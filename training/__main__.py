@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 import models
+from serving.bento.shipped import put_into_store
 from training import store
 from training.sources import inputs_digest
 from training.trained import Evaluation, Report, Result, TrainingError, deviations, require
@@ -143,6 +144,7 @@ def make_own(name: str, options: argparse.Namespace, report: Report) -> Result:
 
 def evaluate(name: str, options: argparse.Namespace, report: Report) -> Result:
     """Measure the newest store entry of a model, as it is served."""
+    put_into_store([name])
     entry = store.newest(name)
     if entry is None:
         raise TrainingError(f"the store has no {name}; make it with: python -m training {name}")
