@@ -42,7 +42,7 @@ command -v "$python" >/dev/null 2>&1 || fail "there is no $python: install Pytho
 
 if [ ! -x "$environment/bin/python" ]; then
     if command -v uv >/dev/null 2>&1; then
-        uv venv --quiet --seed --python "$python" "$environment" >"$log" 2>&1 || explain
+        uv venv --quiet --seed --allow-existing --python "$python" "$environment" >"$log" 2>&1 || explain
     else
         "$python" -m venv "$environment" >"$log" 2>&1 || explain
     fi

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.conftest import ROOT, Server, started_server, train
+from tests.conftest import Server, shipped_store, started_server
 from tests.test_contract import OTHER_ROW, ROW, TUMOUR, photo
 
 # Caches fill up over time, which would look like a leak; so small, they are full soon.
@@ -66,13 +65,8 @@ class WatchedServer:
 
 @contextlib.contextmanager
 def watched(env: dict[str, str]) -> Iterator[WatchedServer]:
-    """A server with all models of the tests' store, which are made when they are missing."""
-    home = ROOT / ".cache" / "bentoml"
-    home.mkdir(parents=True, exist_ok=True)
-    done = train(home)
-    if done.returncode:
-        sys.exit(f"training failed:\n{done.stdout}{done.stderr}")
-    with started_server(home, env) as server:
+    """A server with all models of the tests' store."""
+    with started_server(shipped_store(), env) as server:
         process = psutil.Process(server.process.pid)
         yield WatchedServer(server, [process, *process.children(recursive=True)])
 

@@ -1,0 +1,116 @@
+"""Shipped models are put into a store that lacks them, and never come before the user's own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serving.bento.shipped import FOLDER, read_info
+from tests.conftest import ROOT, newest, run_python
+
+PUT = """
+import sys
+from pathlib import Path
+from serving.bento import shipped
+shipped.put_into_store(sys.argv[2:], Path(sys.argv[1]))
+"""
+
+
+def put(home: Path, *names: str, folder: Path = FOLDER) -> None:
+    """Put shipped models into the store of a home."""
+    done = run_python(home, "-c", PUT, str(folder), *names)
+    assert done.returncode == 0, done.stderr
+
+
+def entry(folder: Path, version: str, created: str, origin: str | None = None) -> Path:
+    """A folder with a shipped model of another version and time of creation, or one of the user's own."""
+    copy = Path(shutil.copytree(FOLDER / "breast_cancer", folder / "breast_cancer"))
+    info = read_info(copy) | {"version": version, "creation_time": created}
+    if origin:
+        info["metadata"]["origin"] = {"from": origin}
+    (copy / "model.yaml").write_text(yaml.safe_dump(info), encoding="utf-8")
+    return folder
+
+
+def versions(home: Path) -> set[str]:
+    """Versions of the model in the store of a home."""
+    return {path.name for path in (home / "models" / "breast_cancer").iterdir() if path.is_dir()}
+
+
+def test_they_are_stored_whole_under_their_own_tags(tmp_path: Path) -> None:
+    put(tmp_path, "breast_cancer", "segmentation")
+    for name in ("breast_cancer", "segmentation"):
+        stored = newest(tmp_path, name)
+        assert stored.name == read_info(FOLDER / name)["version"]
+        assert {path.name: path.read_bytes() for path in stored.iterdir()} == {
+            path.name: path.read_bytes() for path in (FOLDER / name).iterdir()
+        }
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {"breast_cancer", "segmentation"}
+
+
+def test_what_is_stored_is_left_alone(tmp_path: Path) -> None:
+    put(tmp_path, "breast_cancer")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    put(tmp_path, "breast_cancer")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_model_that_is_not_shipped_is_none_of_its_business(tmp_path: Path) -> None:
+    put(tmp_path, "nonsense")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_newer_one_replaces_an_older_one_of_ours(tmp_path: Path) -> None:
+    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "old", "old", "2026-01-01T00:00:00+00:00"))
+    put(tmp_path, "breast_cancer")
+    assert newest(tmp_path, "breast_cancer").name == read_info(FOLDER / "breast_cancer")["version"]
+    assert len(versions(tmp_path)) == 2
+
+
+def test_an_older_one_does_not_replace_a_newer_one(tmp_path: Path) -> None:
+    put(tmp_path, "breast_cancer")
+    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "old", "old", "2026-01-01T00:00:00+00:00"))
+    assert newest(tmp_path, "breast_cancer").name == read_info(FOLDER / "breast_cancer")["version"]
+
+
+@pytest.mark.parametrize("created", ["2026-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])
+def test_none_comes_before_the_users_own(tmp_path: Path, created: str) -> None:
+    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "own", "own", created, origin="elsewhere"))
+    put(tmp_path, "breast_cancer")
+    assert newest(tmp_path, "breast_cancer").name == "own"
+    assert len(versions(tmp_path)) == 2
+    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "new", "new", "2099-06-01T00:00:00+00:00"))
+    assert newest(tmp_path, "breast_cancer").name == "own"
+
+
+def test_what_was_made_before_is_the_default_once_the_users_own_is_gone(tmp_path: Path) -> None:
+    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", "elsewhere"))
+    put(tmp_path, "breast_cancer")
+    done = run_python(tmp_path, "-m", "bentoml", "models", "delete", "--yes", "breast_cancer:own")
+    assert done.returncode == 0, done.stderr
+    assert newest(tmp_path, "breast_cancer").name == read_info(FOLDER / "breast_cancer")["version"]
+
+
+@pytest.mark.parametrize("missing", ["model.onnx", "model.yaml"])
+def test_an_interrupted_copy_is_made_whole(tmp_path: Path, missing: str) -> None:
+    put(tmp_path, "breast_cancer")
+    (newest(tmp_path, "breast_cancer") / missing).unlink()
+    put(tmp_path, "breast_cancer")
+    assert (newest(tmp_path, "breast_cancer") / missing).read_bytes() == (
+        FOLDER / "breast_cancer" / missing
+    ).read_bytes()
+
+
+def test_two_processes_at_the_same_time_put_it_there_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PUT, str(FOLDER), "breast_cancer", "segmentation"]
+    both = [
+        subprocess.Popen(command, cwd=ROOT, env={"BENTOML_HOME": str(tmp_path)}, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [(process.communicate(timeout=60)[1], process.returncode) for process in both] == [("", 0)] * 2
+    assert len(versions(tmp_path)) == 1
