@@ -20,6 +20,8 @@ VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SOURCE ?= $(shell git config --get remote.origin.url | sed 's|//[^/@]*@|//|')
 OVERLAY ?= production
 NAMESPACE ?= tiffin
+# Where `make docs` puts its pages.
+SITE ?= .cache/site
 LOGIN_gke = gcloud iam workload-identity-pools create-cred-config $(GOOGLE_IDENTITY_PROVIDER) \
   --service-account $(GOOGLE_SERVICE_ACCOUNT) --credential-source-file $(TOKEN) --output-file $(TOKEN).json && \
   gcloud auth login --cred-file $(TOKEN).json
@@ -49,7 +51,7 @@ export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
 $(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
 endif
 
-.PHONY: help serve test slowtest models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules lock platforms training clean
+.PHONY: help serve test slowtest models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -188,6 +190,11 @@ platforms: $(VENV)/lock/.installed ## Resolve serving.txt for Linux, macOS and W
 	  echo "Python $$python on $$platform: every package has a wheel"; \
 	done; done
 
+# Not --quiet, with which a warning would not fail the build.
+docs: $(VENV)/docs/.tools ## Build the pages of docs/ into a site, SITE (.cache/site); a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build --site-dir $(SITE)
+	SITE=$(SITE) $(VENV)/docs/bin/python -m pytest --confcutdir tests/site tests/site
+
 clean: ## Remove the virtual environment and what tests left
 	rm -rf $(VENV) .cache tests/k8s/node_modules
 
@@ -225,6 +232,12 @@ $(VENV)/kubernetes/.checks: requirements/kubernetes.txt
 $(VENV)/lock/.installed: requirements/lock.txt
 	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/lock -r requirements/lock.txt
 	@touch $@
+
+# Of its own, so that serving never gets a pin of the site's.
+$(VENV)/docs/.tools: requirements/docs.txt
+	$(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install --quiet -r requirements/docs.txt
+	touch $@
 
 tests/k8s/node_modules: tests/k8s/package-lock.json
 	npm ci --silent --prefix tests/k8s
