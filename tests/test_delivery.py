@@ -21,6 +21,7 @@ import yaml
 from tests.conftest import ROOT
 
 GITHUB = ROOT / ".github" / "workflows" / "delivery.yaml"
+PAGES = ROOT / ".github" / "workflows" / "pages.yaml"
 GITLAB = ROOT / ".gitlab-ci.yml"
 TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 RENDERED = """\
@@ -76,9 +77,10 @@ match arguments:
 
 def steps() -> Iterator[tuple[str, str]]:
     """Every line of shell in the pipelines."""
-    for job in yaml.safe_load(GITHUB.read_text(encoding="utf-8"))["jobs"].values():
-        for step in job["steps"]:
-            yield from (("github", line) for line in step.get("run", "").splitlines())
+    for pipeline, file in (("github", GITHUB), ("pages", PAGES)):
+        for job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].values():
+            for step in job["steps"]:
+                yield from ((pipeline, line) for line in step.get("run", "").splitlines())
     for job in yaml.safe_load(GITLAB.read_text(encoding="utf-8")).values():
         if isinstance(job, dict):
             yield from (("gitlab", line) for part in ("before_script", "script") for line in job.get(part, []))
@@ -88,9 +90,10 @@ def steps() -> Iterator[tuple[str, str]]:
     ("schema", "file"),
     [
         (["vendor.github-workflows"], GITHUB),
+        (["vendor.github-workflows"], PAGES),
         (["vendor.gitlab-ci", "--data-transform", "gitlab-ci"], GITLAB),
     ],
-    ids=["github", "gitlab"],
+    ids=["github", "pages", "gitlab"],
 )
 class TestSchema:
     """A pipeline fits its schema, and the check tells when one does not."""
@@ -122,6 +125,10 @@ def test_a_pipeline_goes_from_lint_to_deployment(name: str) -> None:
     lines = [line.removeprefix("make ") for pipeline, line in steps() if pipeline == name]
     wanted = ["lint", "test", "image", "audit", "push", "cluster", "deploy"]
     assert [line for line in lines if line in wanted] == wanted
+
+
+def test_the_pages_are_published_by_either_pipeline() -> None:
+    assert {pipeline for pipeline, line in steps() if line == "make docs"} == {"pages", "gitlab"}
 
 
 def test_pipelines_hold_secrets_by_name_only() -> None:
