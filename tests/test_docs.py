@@ -26,6 +26,7 @@ from tests.support.pages import (
     requests,
     runs_here,
     spans,
+    tracked_folders,
     walk_files,
 )
 
@@ -107,7 +108,7 @@ class TestPage:
         assert [module for module in modules if not is_module(module)] == []
 
     def test_its_paths_are_there(self, page: Path) -> None:
-        folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+        folders = tracked_folders()
         paths = {span for span in spans(page) if re.fullmatch(r"[\w.-]+(/[a-z0-9_.-]+)+/?", span)}
         named = {path for path in paths if path.partition("/")[0] in folders} - set(walk_files())
         named |= {path.replace("\\", "/") for path in re.findall(r" -r (\S+)", "\n".join(commands(page)))}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 
 from tests.conftest import ROOT
-from tests.support.pages import README, blocks, links, prose, read, requests, walk_files
+from tests.support.pages import README, blocks, links, prose, read, requests, tracked_folders, walk_files
 
 
 def test_it_takes_two_minutes() -> None:
@@ -31,9 +30,5 @@ def test_the_model_that_it_adds_is_that_of_the_walk() -> None:
 
 
 def test_the_map_names_every_folder() -> None:
-    tracked = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
-    ).stdout.splitlines()
-    folders = {path.partition("/")[0] for path in tracked if "/" in path and not path.startswith(".")}
     named = set(re.findall(r"^\| `([a-z0-9]+)/` \|", read(README), re.MULTILINE))
-    assert folders == named
+    assert {folder for folder in tracked_folders() if not folder.startswith(".")} == named

@@ -125,6 +125,14 @@ def same(found: Any, shown: Any) -> bool:
     return bool(found == pytest.approx(shown, abs=1e-3)) if isinstance(shown, float) else found == shown
 
 
+def tracked_folders() -> set[str]:
+    """Folders at the top of the project, without those that a run makes."""
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    ).stdout.splitlines()
+    return {path.partition("/")[0] for path in tracked if "/" in path}
+
+
 def walk_files() -> dict[str, str]:
     """The files of the walk through a new model, by their paths."""
     return dict(re.findall(r"^`([a-z/]+\.py)`\n\n```python\n(.*?)^```$", read(WALK), re.DOTALL | re.MULTILINE))
