@@ -233,11 +233,9 @@ $(VENV)/lock/.installed: requirements/lock.txt
 	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/lock -r requirements/lock.txt
 	@touch $@
 
-# Of its own, so that serving never gets a pin of the site's.
 $(VENV)/docs/.tools: requirements/docs.txt
-	$(PYTHON) -m venv $(VENV)/docs
-	$(VENV)/docs/bin/python -m pip install --quiet -r requirements/docs.txt
-	touch $@
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/docs -r requirements/docs.txt
+	@touch $@
 
 tests/k8s/node_modules: tests/k8s/package-lock.json
 	npm ci --silent --prefix tests/k8s

@@ -58,7 +58,11 @@ def model_class() -> Any:
     """
     file = FileDescriptorProto(name="tiffin/onnx.proto", package="tiffin.onnx", syntax="proto2")
     for message, fields in {
-        "TensorProto": [("data_type", 2, Field.TYPE_INT32), ("name", 8, Field.TYPE_STRING), ("raw_data", 9, Field.TYPE_BYTES)],
+        "TensorProto": [
+            ("data_type", 2, Field.TYPE_INT32),
+            ("name", 8, Field.TYPE_STRING),
+            ("raw_data", 9, Field.TYPE_BYTES),
+        ],
         "GraphProto": [("initializer", 5, "TensorProto")],
         "ModelProto": [("graph", 7, "GraphProto")],
     }.items():
