@@ -13,7 +13,7 @@ import numpy as np
 from bentoml.exceptions import NotFound
 
 import models
-from models.model import Array, InvalidInputError, Model
+from models.model import Array, InvalidInputError
 from serving import metrics, tracing
 from serving.cache import PredictionCache
 from serving.context import RequestContext, own_context
@@ -32,7 +32,7 @@ class Predictor:
         self.name = name
         self.tag = str(stored.tag)
         self.model = models.find(name)(folder)
-        self.info = {"name": name, "version": self.tag, **stored.info.metadata, **schemas(self.model)}
+        self.info = {"name": name, "version": self.tag, **stored.info.metadata}
         self.cache = cache
         self.runner = Runner(self.model, folder / "model.onnx", name, threads, **queue)
         self.digest = blake2b(self.tag.encode() + b"\0", digest_size=16)
@@ -153,15 +153,6 @@ class Predictor:
     def close(self) -> None:
         """End the runner's thread."""
         self.runner.close()
-
-
-def schemas(model: Model[Any]) -> dict[str, Any]:
-    """Return the JSON schemas of a model's `POST /<model>/predict`, as this code has them."""
-    predict = next(route for route in model.routes() if route.name == "predict")
-    return {
-        "input_schema": predict.request.model_json_schema(),
-        "output_schema": predict.response.model_json_schema(),
-    }
 
 
 async def outcome_of(jobs: Collection[Job]) -> None:

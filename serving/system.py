@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+import models
 from serving import metrics
 from serving.errors import ErrorBody, error_response
 from serving.predictor import Predictor
@@ -63,8 +64,10 @@ def system_app(
     """ASGI app with the GET routes; `document` makes BentoML's OpenAPI document, `secured`: keys are needed."""
 
     def info(name: str) -> Route:
+        described = schemas(name)
+
         async def endpoint(_: Request) -> Response:
-            return json_response(predictors[name].info)
+            return json_response({**predictors[name].info, **described})
 
         return Route(f"/{name}/info", endpoint)
 
@@ -100,6 +103,15 @@ def system_app(
             *(info(name) for name in names),
         ]
     )
+
+
+def schemas(name: str) -> Document:
+    """Return the JSON schemas of what a model's predict takes and answers, as this code has them."""
+    predict = next(route for route in models.find(name).routes() if route.name == "predict")
+    return {
+        "input_schema": predict.request.model_json_schema(),
+        "output_schema": predict.response.model_json_schema(),
+    }
 
 
 def json_response(content: Any) -> Response:

@@ -18,7 +18,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Where matplotlib keeps its list of fonts.
 os.environ.setdefault("MPLCONFIGDIR", str(ROOT / ".cache" / "matplotlib"))
 
-import bentoml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import bentoml

@@ -52,7 +52,7 @@ def read_info(entry: Path) -> dict[str, Any]:
 
 
 def content_version(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> str:
-    """Return the version of an entry: twelve hexadecimal digits of the digest of its files and of what it tells of them.
+    """Return the version of an entry: twelve hexadecimal digits that change with its files and with what it says.
 
     Where it was made does not count.
     """

@@ -8,13 +8,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
-import yaml
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
@@ -23,12 +20,11 @@ import training.image
 import training.image_fit
 import training.sentiment
 import training.sentiment_fit
-from models.breast_cancer import EXAMPLE, FEATURES
 from models.segmentation import VARIABLES, checked, features
+from serving.bento.shipped import read_info
 from tests.conftest import ROOT, newest, train
-from training import bench, fitting, segmentation, store
+from training import bench, fitting, segmentation
 from training.sentiment_fit import Recipe
-from training.served import Served
 from training.trained import TrainingError, check_labels, check_probabilities, open_graph
 
 
