@@ -39,8 +39,8 @@ def python(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_it_holds_code_and_licence_only(bento: Path) -> None:
     files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*") if path.is_file()}
-    code = {str(path.relative_to(ROOT)) for folder in ("models", "serving") for path in (ROOT / folder).glob("*.py")}
-    assert files == code | {"service.py", "LICENSE", "bentofile.yaml", "requirements/serving.txt"}
+    code = {str(path.relative_to(ROOT)) for folder in ("models", "serving") for path in (ROOT / folder).rglob("*.py")}
+    assert files == code | {"service.py", "LICENSE", "NOTICE", "bentofile.yaml", "requirements/serving.txt"}
 
 
 def test_it_names_the_newest_version_of_every_model(bento: Path, store: Path) -> None:
