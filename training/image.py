@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def find_images(data: Path, part: str) -> list[tuple[str, bytes]] | None:
     return [(path.parent.name, found[path]) for path in sorted(found)]
 
 
+@cache
 def read_images(data: Path, part: str) -> tuple[list[bytes], list[str]]:
     """The files of `find_images` and their labels, both (n,); TrainingError when there are none."""
     found = find_images(data, part)
@@ -151,6 +153,8 @@ def prepare_ours(images: Sequence[Image.Image]) -> Array:
 def train(data: Path | None, report: Report) -> Trained:
     """Load the committed weights, export and compare; with `data` evaluate on the test images of `data/cifar10`."""
     report("loading", 0.0)
+    if data is not None:
+        read_images(data, "test")  # what is missing is told before minutes are spent
     fitted = fitting.read_record(WEIGHTS)
     ours = torch_network(load(), SETTINGS, prepare_ours, data, require(RANGES, "ranges of the network's activations"))
     graph, parity = make_graph(ours, True, report)

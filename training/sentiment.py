@@ -162,6 +162,8 @@ def samples() -> list[str]:
 def train(data: Path | None, report: Report) -> Trained:
     """Put our model together, export, compare and quantize it; with `data` evaluate it on `data/sst2/dev.tsv`."""
     report("assembling", 0.0)
+    if data is not None:
+        evaluation_file(data)  # what is missing is told before minutes are spent
     fitted = fitting.read_record(WEIGHTS)
     model = assemble()
     ours = network(model, tokenizer(), LABELS)
@@ -205,14 +207,17 @@ def evaluate(served: Served, data: Path | None) -> Evaluation:
         found = evaluate_hard_sentences(served)
     if data is None:
         return found
-    path = data / "dev.tsv"
-    texts, classes = read_labelled(
-        path if path.exists() else require(data / "sst2" / "dev.tsv", "evaluation data"), labels
-    )
+    texts, classes = read_labelled(evaluation_file(data), labels)
     probabilities = softmax(served.outputs(texts))
     if len(labels) == 2:
         return evaluate_binary(classes, probabilities[:, 1]) | found
     return evaluate_labels(classes, probabilities, labels) | found
+
+
+def evaluation_file(data: Path) -> Path:
+    """Return `data/dev.tsv` or `data/sst2/dev.tsv`; TrainingError where there is neither."""
+    path = data / "dev.tsv"
+    return path if path.exists() else require(data / "sst2" / "dev.tsv", "evaluation data")
 
 
 def read_labelled(path: Path, labels: Sequence[str]) -> tuple[list[str], Array]:

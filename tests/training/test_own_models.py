@@ -24,6 +24,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from models.image import ImageClassifier
 from tests.conftest import newest, serving, train
+from tests.serving.bento.test_shipped import entry, put
 from training import hub
 from training.image import samples, upload
 from training.image_own import load_processor, processor_settings
@@ -400,14 +401,14 @@ def test_what_the_hub_does_not_have_is_an_error(
     assert done.stderr == f"sentiment: {message}\n"
 
 
-def test_a_run_without_options_keeps_a_model_of_ones_own_and_force_replaces_it(vit: Path, tmp_path: Path) -> None:
-    made(tmp_path, "image", "--from-hub", str(vit))
-    first = newest(tmp_path, "image")
-    kept = train(tmp_path, "image")
-    assert f"kept, your own from {vit}" in kept.stdout
-    assert newest(tmp_path, "image") == first
-    assert train(tmp_path, "image", "--force").returncode == 0
-    assert "origin" not in metadata(tmp_path, "image")
+def test_a_run_without_options_keeps_a_model_of_ones_own_and_force_replaces_it(tmp_path: Path) -> None:
+    own = entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", origin="elsewhere")
+    put(tmp_path, "breast_cancer", folder=own)
+    kept = train(tmp_path, "breast_cancer")
+    assert "breast_cancer:own kept, your own from elsewhere" in kept.stdout
+    assert newest(tmp_path, "breast_cancer").name == "own"
+    assert train(tmp_path, "breast_cancer", "--force").returncode == 0
+    assert "origin" not in metadata(tmp_path, "breast_cancer")
 
 
 def test_a_model_without_a_trained_head_is_refused(distilbert: Path, tmp_path: Path) -> None:
