@@ -1,20 +1,13 @@
-"""Export to ONNX. The libraries are imported where they are used: a model needs one of them, and seconds."""
+"""Export of scikit-learn's models to ONNX."""
 
 from __future__ import annotations
 
-import logging
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
-
-from training.trained import TrainingError
-
-# The first with an operator for attention, which onnxruntime runs as one fused kernel.
-OPSET = 23
-
-if TYPE_CHECKING:
-    import torch
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
 
 
 def sklearn_to_onnx(fitted: Any, features: int, output: str) -> bytes:
@@ -22,9 +15,6 @@ def sklearn_to_onnx(fitted: Any, features: int, output: str) -> bytes:
 
     These are `label` int64 (n,) and, of most classifiers, `probabilities` float32 (n, classes).
     """
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # skl2onnx reads attributes that scikit-learn deprecates
         model = to_onnx(
@@ -38,28 +28,3 @@ def sklearn_to_onnx(fitted: Any, features: int, output: str) -> bytes:
     model.graph.output.extend(kept)
     onnx.checker.check_model(model)
     return model.SerializeToString()  # type: ignore[no-any-return]
-
-
-def torch_to_onnx(
-    model: torch.nn.Module, inputs: dict[str, torch.Tensor], dynamic: dict[str, dict[int, Any]], output: str
-) -> bytes:
-    """ONNX file of `model(**inputs)` with one output; `dynamic` names the axes that vary, per input."""
-    import torch
-
-    # The exporter tells of operators of packages that are not installed and of names it simplifies.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            model,
-            kwargs=inputs,
-            dynamic_shapes=dynamic,
-            input_names=list(inputs),
-            output_names=[output],
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    if program is None:
-        raise TrainingError("torch exported nothing")
-    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]

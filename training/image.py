@@ -20,8 +20,7 @@ from models.image import Upload
 from models.model import Array, softmax
 from training import fitting, image_networks
 from training.evaluation import evaluate_labels
-from training.export import torch_to_onnx
-from training.network import Network, make_graph
+from training.network import Network, make_graph, torch_to_onnx
 from training.quantize import quantize
 from training.served import Served, pad, serve
 from training.trained import Data, Evaluation, Report, Trained, TrainingError, require

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from models.model import Array, softmax
 from training.served import serve
-from training.trained import Report, check_labels, check_probabilities, compare_quantized
+from training.trained import Report, TrainingError, check_labels, check_probabilities, compare_quantized
+
+# The first with an operator for attention, which onnxruntime runs as one fused kernel.
+OPSET = 23
 
 
 @dataclass(frozen=True)
@@ -49,3 +56,26 @@ def outputs(network: Network, graph: bytes) -> Array:
     """Probabilities (n, labels) that a graph gives to the network's items as they would be served."""
     with serve(network.name, graph, network.files) as served:
         return softmax(served.outputs(network.items))
+
+
+def torch_to_onnx(
+    model: torch.nn.Module, inputs: dict[str, torch.Tensor], dynamic: dict[str, dict[int, Any]], output: str
+) -> bytes:
+    """ONNX file of `model(**inputs)` with one output; `dynamic` names the axes that vary, per input."""
+    # The exporter tells of operators of packages that are not installed and of names it simplifies.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            model,
+            kwargs=inputs,
+            dynamic_shapes=dynamic,
+            input_names=list(inputs),
+            output_names=[output],
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise TrainingError("torch exported nothing")
+    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]

@@ -20,8 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from models.model import Array, softmax
 from training import fitting, hub
 from training.evaluation import evaluate_binary, evaluate_labels, share
-from training.export import torch_to_onnx
-from training.network import Network, make_graph
+from training.network import Network, make_graph, torch_to_onnx
 from training.quantize import quantize_rows
 from training.served import Served, serve
 from training.trained import Data, Evaluation, Report, Trained, TrainingError, require

@@ -99,5 +99,6 @@ def without_prose(code: str) -> str:
             spans.append((start, start + len(token.string.encode())))
     content = bytearray(code.encode())
     for start, end in spans:
-        content[start:end] = b" " * (end - start)
-    return "\n".join(line.rstrip() for line in content.decode().splitlines() if line.strip())
+        content[start:end] = b"\0" * (end - start)
+    left = content.replace(b"\0", b"").decode()
+    return "\n".join(line.rstrip() for line in left.splitlines() if line.strip())
