@@ -108,6 +108,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
             await predictor.warm_up()
             predictors[name] = predictor
             guards.runners[name] = predictor.runner
+        logs.log_start([predictor.tag for predictor in predictors.values()], settings.workers, settings.session_threads)
         drain_on_sigterm(asyncio.get_running_loop())
         # What lives by now lives for good: collecting it again and again makes the slowest requests slow.
         gc.collect()
