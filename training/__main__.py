@@ -12,6 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# Before anything that an older Python cannot read.
+if sys.version_info < (3, 11):  # noqa: UP036
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    sys.exit(f"Tiffin needs Python 3.11 or newer, this is {version}: make the virtual environment with a newer one")
+
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
