@@ -43,8 +43,9 @@ def configure(access_log: bool) -> None:
 
 def log_start(models: Sequence[str], workers: int, threads: int) -> None:
     """Log what a worker serves, by the models' tags, and on what; a JSON object has each as a field of its own."""
-    fields = {"models": models, "workers": workers, "session_threads": threads, "instruction_set": instruction_set()}
-    log.info("ready: %s", ", ".join(f"{name} {value}" for name, value in fields.items()), extra=fields)
+    where = {"workers": workers, "session_threads": threads, "instruction_set": instruction_set()}
+    told = ", ".join([*models, *(f"{name} {value}" for name, value in where.items())])
+    log.info("ready: %s", told, extra={"models": models, **where})
 
 
 def add_request(record: logging.LogRecord) -> bool:

@@ -21,7 +21,7 @@ import models
 from loadtest.processes import free_port
 from serving.bento import start
 from serving.inference.instruction_set import instruction_set
-from tests.conftest import ROOT, started_server
+from tests.conftest import ROOT, started_server, train
 
 START_SECONDS = 120
 
@@ -271,3 +271,11 @@ def test_a_server_says_what_it_serves_and_on_what(store: Path) -> None:
     (tag,) = line["models"]
     assert tag.startswith("segmentation:")
     assert (line["workers"], line["session_threads"], line["instruction_set"]) == (1, 1, instruction_set())
+
+
+def test_training_with_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    done = train(tmp_path / "home", "segmentation")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"cannot write to BentoML's home {tmp_path / 'home'} (")
+    assert done.stderr.count("\n") == 1
