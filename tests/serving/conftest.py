@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import re
 import signal
 import ssl
@@ -115,7 +116,7 @@ def cluster(stopped_redis: RedisServer) -> RedisServer:
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """What asynchronous tests run on: the event loop that the server has."""
-    return "asyncio", {"use_uvloop": True}
+    return "asyncio", {"use_uvloop": importlib.util.find_spec("uvloop") is not None}
 
 
 @contextlib.contextmanager
