@@ -194,13 +194,13 @@ def deploy(tmp_path: Path, server: str) -> Any:
 
 def asked(folder: Path) -> list[str]:
     """What kubectl was asked to do, in order."""
-    return (folder / "asked").read_text().splitlines()
+    return (folder / "asked").read_text(encoding="utf-8").splitlines()
 
 
 def test_a_deployment_that_answers_stays(deploy: Any, tmp_path: Path) -> None:
     done = deploy()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "image: registry.example/tiffin:1" in (tmp_path / "applied").read_text()
+    assert "image: registry.example/tiffin:1" in (tmp_path / "applied").read_text(encoding="utf-8")
     assert not any("undo" in line for line in asked(tmp_path))
     assert "200 /sentiment/predict" in done.stdout
     assert "200 /image/predict" in done.stdout
