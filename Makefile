@@ -60,6 +60,7 @@ help: ## Show this list
 ##@ Run it
 
 serve: $(VENV)/.serving ## Set up and serve the models on PORT (3000)
+	@$(BIN)/python -m serving.bento.start
 	@$(BIN)/bentoml serve service:Tiffin --port $(PORT)
 
 test: $(VENV)/.development ## Test the server, the models and what the README shows
