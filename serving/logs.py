@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 from pythonjsonlogger.json import JsonFormatter
 
 from serving import context, tracing
 from serving.errors import is_server_fault
+from serving.inference.instruction_set import instruction_set
+
+log = logging.getLogger("tiffin.start")
 
 
 def configure(access_log: bool) -> None:
@@ -35,6 +39,13 @@ def configure(access_log: bool) -> None:
     # Without a handler in reach, uvicorn does not even make its line; the edge's own knows more.
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("tiffin.access").disabled = not access_log
+
+
+def log_start(models: Sequence[str], workers: int, threads: int) -> None:
+    """Log what a worker serves, by the models' tags, and on what; a JSON object has each as a field of its own."""
+    where = {"workers": workers, "session_threads": threads, "instruction_set": instruction_set()}
+    told = ", ".join([*models, *(f"{name} {value}" for name, value in where.items())])
+    log.info("ready: %s", told, extra={"models": models, **where})
 
 
 def add_request(record: logging.LogRecord) -> bool:

@@ -17,6 +17,7 @@ from models.model import Array, InvalidInputError
 from serving import metrics, tracing
 from serving.cache import PredictionCache
 from serving.context import RequestContext, own_context
+from serving.inference.instruction_set import instruction_set
 from serving.runner import Job, OverloadedError, Runner
 
 
@@ -32,7 +33,7 @@ class Predictor:
         self.name = name
         self.tag = str(stored.tag)
         self.model = models.find(name)(folder)
-        self.info = {"name": name, "version": self.tag, **stored.info.metadata}
+        self.info = {"name": name, "version": self.tag, "instruction_set": instruction_set(), **stored.info.metadata}
         self.cache = cache
         self.runner = Runner(self.model, folder / "model.onnx", name, threads, **queue)
         self.digest = blake2b(self.tag.encode() + b"\0", digest_size=16)

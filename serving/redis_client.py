@@ -24,6 +24,11 @@ Result = TypeVar("Result")
 
 PROBE_SECONDS = 1.0
 
+URL_FORMS = (
+    "must be an address such as redis://host:6379/0, rediss://host (TLS), unix:///path, cluster+redis://node "
+    "or sentinel+redis://sentinel,sentinel/master"
+)
+
 
 def connect(url: str, timeout_seconds: float) -> Any:
     """A client for `url`, which connects when it is first used.
@@ -31,7 +36,17 @@ def connect(url: str, timeout_seconds: float) -> Any:
     `redis://`, `rediss://` (TLS) and `unix://` as in redis-py; with the prefix `cluster+` any node of a
     Redis Cluster; with the prefix `sentinel+` the sentinels, separated by commas, and the name of the
     master as path: `sentinel+redis://:password@host1:26379,host2:26379/mymaster?db=0`.
+
+    Raises ValueError, which does not repeat the URL, when it is none of these.
     """
+    try:
+        return client_for(url, timeout_seconds)
+    except (ValueError, TypeError):  # the message may hold a part of the password
+        raise ValueError(URL_FORMS) from None
+
+
+def client_for(url: str, timeout_seconds: float) -> Any:
+    """Make the client of `connect`."""
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,

@@ -4,34 +4,70 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from limits import RateLimitItem, parse
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 
 # Beyond so many cores one event loop cannot keep the models of a worker busy.
 CORES_PER_WORKER = 4
+# Settings that hold passwords, or may.
+SECRET = ("api_keys", "otel_exporter_otlp_endpoint", "redis_url")
+SHOWN_CHARACTERS = 80
 
 
-def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: those it is bound to, or fewer by a container's CPU limit (cgroup v2 or v1)."""
-    bound = len(os.sched_getaffinity(0))
+def bound_cores() -> int:
+    """Return how many cores this process is bound to; all of the machine where a process cannot be bound."""
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Return how many cores this process may use: those it is bound to, or fewer by the CPU limit of a container.
+
+    `cgroups` is where control groups are mounted, of version 2 or 1; `own` names the groups of this process.
+    """
+    quotas = [quota for folder in cgroup_folders(cgroups, own) if (quota := cpu_quota(folder)) is not None]
+    return max(1, math.ceil(min([bound_cores(), *quotas])))
+
+
+def cgroup_folders(cgroups: Path, own: Path) -> Iterator[Path]:
+    """Yield the folders of the control groups whose CPU limits hold for this process: its own and all above it."""
+    roots = {"": cgroups, "cpu": cgroups / "cpu"}
+    yield from roots.values()
     try:
-        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        for root in (roots[name] for name in controllers.split(",") if name in roots):
+            # In a container these may be names of the host, which are not mounted, or lead out of what is.
+            parts = [part for part in group.split("/") if part]
+            if ".." not in parts:
+                yield from (root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
+
+
+def cpu_quota(folder: Path) -> float | None:
+    """Return the cores to which a control group is limited; None when it is not."""
+    try:
+        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
         try:
             quota, period = (
-                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
+                (folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii").strip() for name in ("quota", "period")
             )
         except OSError:
-            return bound
-    if quota.strip() in ("max", "-1"):
-        return bound
-    return max(1, min(bound, math.ceil(int(quota) / int(period))))
+            return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
 
 
 def default_workers() -> int:
@@ -42,7 +78,7 @@ def default_workers() -> int:
 class Settings(BaseSettings):
     """Settings of the server, read from the environment once, when `service.py` is imported."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_ignore_empty=True, allow_inf_nan=False)
 
     models: Annotated[list[str], NoDecode] = Field(
         default_factory=models.names, description="Models to serve, separated by commas; all by default."
@@ -116,6 +152,8 @@ class Settings(BaseSettings):
     def split_names(cls, value: object) -> object:
         """The names in 'a, b' as a list; each must be a model of this project."""
         names = split(value)
+        if not names:
+            raise ValueError(f"names no model; models/ has {', '.join(models.names())}")
         return list(dict.fromkeys(map(models.check, names))) if isinstance(names, list) else value
 
     @field_validator("api_keys", mode="before")
@@ -139,9 +177,62 @@ class Settings(BaseSettings):
     @classmethod
     def parse_limit(cls, value: object) -> object:
         """The limit that '100/minute' means."""
-        return parse(value) if isinstance(value, str) else value
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError("must be a number of requests and a time, such as 100/minute") from error
+
+    @field_validator("redis_url")
+    @classmethod
+    def connectable(cls, value: str) -> str:
+        """A URL that redis-py does not understand would end the server with a traceback."""
+        if value:
+            from serving.redis_client import connect  # takes 0.3 s of a start, which those without Redis are spared
+
+            connect(value, timeout_seconds=1)
+        return value
 
 
 def split(value: object) -> object:
     """'a, b' as a list."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def faults(error: ValidationError) -> list[str]:
+    """Return a line for each setting that is not valid: variable, value unless it is secret, what is allowed."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0])
+        if problem["type"] == "default_factory_not_called":  # its default depends on another one that is not valid
+            continue
+        value = "" if name in SECRET else f"={shown(problem['input'])}"
+        lines.append(f"{name.upper()}{value}: {allowed(name) or problem['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+def shown(value: object) -> str:
+    """Return a value as it fits a line."""
+    text = str(value)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def allowed(name: str) -> str | None:
+    """Return what values a number or a switch may have; None for other settings, whose validators tell."""
+    field = Settings.model_fields[name]
+    if field.annotation is bool:
+        return "must be true or false"
+    if field.annotation is float:
+        kind = "a number"
+    elif field.annotation in (int, int | None):
+        kind = "a whole number"
+    else:
+        return None
+    words = {"ge": "from {} on", "gt": "greater than {}", "le": "up to {}"}
+    bounds = [
+        text.format(getattr(bound, key))
+        for bound in field.metadata
+        for key, text in words.items()
+        if hasattr(bound, key)
+    ]
+    return f"must be {kind} {' '.join(bounds)}"

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 import models
-from loadtest.processes import free_port
+from loadtest.processes import free_port, link_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -52,7 +52,7 @@ def started_server(
     own = Path(tempfile.mkdtemp(prefix="tiffin-home-"))
     for folder in ("models", "bentos"):
         (home / folder).mkdir(exist_ok=True)
-        (own / folder).symlink_to(home / folder)
+        link_folder(own / folder, home / folder)
     port = free_port()
     log = own / "server.log"
     with log.open("wb") as output:
@@ -89,12 +89,16 @@ def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) 
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            pytest.fail(f"the server ended with {process.returncode}:\n{log.read_text()}")
+            pytest.fail(
+                f"the server ended with {process.returncode}:\n{log.read_text(encoding='utf-8', errors='replace')}"
+            )
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{address}/readyz", timeout=2).status_code == 200:
                 return
         time.sleep(0.1)
-    pytest.fail(f"the server was not ready after {START_SECONDS} s:\n{log.read_text()}")
+    pytest.fail(
+        f"the server was not ready after {START_SECONDS} s:\n{log.read_text(encoding='utf-8', errors='replace')}"
+    )
 
 
 def train(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -126,7 +130,7 @@ def shipped_store() -> Path:
 def newest(home: Path, name: str) -> Path:
     """Folder of the newest store entry of a model."""
     folder = home / "models" / name
-    return folder / (folder / "latest").read_text().strip()
+    return folder / (folder / "latest").read_text(encoding="utf-8").strip()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +54,17 @@ class WatchedServer:
 
     def open_files(self) -> int:
         """File descriptors of all processes, connections among them."""
-        return sum(process.num_fds() for process in self.processes)
+        return sum(
+            process.num_handles() if sys.platform == "win32" else process.num_fds() for process in self.processes
+        )
 
     def print_faults(self) -> None:
         """Print what the server wrote to its log about faults."""
-        lines = [line for line in self.server.log.read_text(errors="replace").splitlines() if "Error" in line]
+        lines = [
+            line
+            for line in self.server.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if "Error" in line
+        ]
         print(f"\nthe server's log has {len(lines)} lines about errors; the last:")
         for line in lines[-5:]:
             print(line.replace("\\n", "\n")[-3_000:])

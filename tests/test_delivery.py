@@ -18,10 +18,13 @@ from typing import Any
 import pytest
 import yaml
 
+import models
 from tests.conftest import ROOT
 
 GITHUB = ROOT / ".github" / "workflows" / "delivery.yaml"
 PAGES = ROOT / ".github" / "workflows" / "pages.yaml"
+PLATFORMS = GITHUB.with_name("platforms.yaml")
+WINDOWS = ROOT / "docs" / "windows.md"
 GITLAB = ROOT / ".gitlab-ci.yml"
 TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 RENDERED = """\
@@ -75,12 +78,18 @@ match arguments:
 """
 
 
+def lines_of(job: dict[str, Any]) -> Iterator[str]:
+    """Every line of shell in a job of GitHub's."""
+    for step in job["steps"]:
+        yield from step.get("run", "").splitlines()
+
+
 def steps() -> Iterator[tuple[str, str]]:
-    """Every line of shell in the pipelines."""
-    for pipeline, file in (("github", GITHUB), ("pages", PAGES)):
+    """Every line of shell in the pipelines, but for that on Windows, which has no make."""
+    for name, file in (("github", GITHUB), ("pages", PAGES), ("platforms", PLATFORMS)):
         for job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].values():
-            for step in job["steps"]:
-                yield from ((pipeline, line) for line in step.get("run", "").splitlines())
+            if not job["runs-on"].startswith("windows"):
+                yield from ((name, line) for line in lines_of(job))
     for job in yaml.safe_load(GITLAB.read_text(encoding="utf-8")).values():
         if isinstance(job, dict):
             yield from (("gitlab", line) for part in ("before_script", "script") for line in job.get(part, []))
@@ -91,9 +100,10 @@ def steps() -> Iterator[tuple[str, str]]:
     [
         (["vendor.github-workflows"], GITHUB),
         (["vendor.github-workflows"], PAGES),
+        (["vendor.github-workflows"], PLATFORMS),
         (["vendor.gitlab-ci", "--data-transform", "gitlab-ci"], GITLAB),
     ],
-    ids=["github", "pages", "gitlab"],
+    ids=["github", "pages", "platforms", "gitlab"],
 )
 class TestSchema:
     """A pipeline fits its schema, and the check tells when one does not."""
@@ -120,6 +130,21 @@ def test_a_step_is_a_target_of_the_makefile(pipeline: str, line: str) -> None:
     assert line.removeprefix("make ") in TARGETS
 
 
+def test_windows_runs_the_commands_of_its_page_and_asks_every_model() -> None:
+    job = yaml.safe_load(PLATFORMS.read_text(encoding="utf-8"))["jobs"]["windows"]
+    # The page's reader looks whether the server is ready and what it answers; the pipeline has a command for each.
+    lines = [line.removesuffix(" &") for line in lines_of(job)]
+    ready, smoke = "curl.exe --silent --show-error --fail", r".venv\Scripts\python k8s\smoke.py "
+    lines = [line for line in lines if not line.startswith((ready, smoke))]
+    page = WINDOWS.read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"^```(?:powershell|console)$(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    commands = [line.removeprefix("PS> ") for line in blocks.splitlines()]
+    assert [line for line in lines if line not in commands] == []
+    requests = [line for line in blocks.splitlines() if line.startswith("PS> ")]
+    assert {re.sub(".*localhost:3000/(\\w+)/.*", r"\1", line) for line in requests} == set(models.names())
+    assert [line for line in requests if line.removeprefix("PS> ") not in lines] == []
+
+
 @pytest.mark.parametrize("name", ["github", "gitlab"])
 def test_a_pipeline_goes_from_lint_to_deployment(name: str) -> None:
     lines = [line.removeprefix("make ") for pipeline, line in steps() if pipeline == name]
@@ -138,7 +163,9 @@ def test_pipelines_hold_secrets_by_name_only() -> None:
     assert all(re.fullmatch(r"\$\{\{ secrets\.\w+ \}\}", value) for value in named)
     assert all(
         value.startswith("$")
-        for value in re.findall(r"^\s+\w*(?:PASSWORD|KEY|SECRET)\w*: (.*)$", GITLAB.read_text(), re.MULTILINE)
+        for value in re.findall(
+            r"^\s+\w*(?:PASSWORD|KEY|SECRET)\w*: (.*)$", GITLAB.read_text(encoding="utf-8"), re.MULTILINE
+        )
     )
 
 
@@ -167,13 +194,13 @@ def deploy(tmp_path: Path, server: str) -> Any:
 
 def asked(folder: Path) -> list[str]:
     """What kubectl was asked to do, in order."""
-    return (folder / "asked").read_text().splitlines()
+    return (folder / "asked").read_text(encoding="utf-8").splitlines()
 
 
 def test_a_deployment_that_answers_stays(deploy: Any, tmp_path: Path) -> None:
     done = deploy()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "image: registry.example/tiffin:1" in (tmp_path / "applied").read_text()
+    assert "image: registry.example/tiffin:1" in (tmp_path / "applied").read_text(encoding="utf-8")
     assert not any("undo" in line for line in asked(tmp_path))
     assert "200 /sentiment/predict" in done.stdout
     assert "200 /image/predict" in done.stdout

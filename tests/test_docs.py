@@ -74,7 +74,7 @@ def test_windows_has_a_request_for_every_model() -> None:
 def test_the_table_of_cards_shows_what_is_in_the_store(store: Path, model: str) -> None:
     row = re.search(rf"^\| `{model}` \| .*$", read(ROOT / "docs" / "models.md"), re.MULTILINE)
     assert row is not None
-    card = yaml.safe_load((newest(store, model) / "model.yaml").read_text())["metadata"]["card"]
+    card = yaml.safe_load((newest(store, model) / "model.yaml").read_text(encoding="utf-8"))["metadata"]["card"]
     assert f"| {card['licence']} |" in row[0]
     figures = re.findall(r"([a-zA-Z0-9 ]+?) (\d\.\d{3}) \((\d\.\d{3}) to (\d\.\d{3})\)", row[0])
     assert len(figures) >= 2

@@ -12,6 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# Before anything that an older Python cannot read.
+if sys.version_info < (3, 11):  # noqa: UP036
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    sys.exit(f"Tiffin needs Python 3.11 or newer, this is {version}: make the virtual environment with a newer one")
+
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -24,6 +29,7 @@ from rich.table import Column, Table
 
 import models
 from serving.bento.shipped import put_into_store
+from serving.bento.start import check_home, store_faults
 from training import store
 from training.sources import inputs_digest
 from training.trained import Evaluation, Report, Result, TrainingError, deviations, require
@@ -117,7 +123,8 @@ def make(name: str, options: argparse.Namespace, report: Report) -> Result:
         inputs = inputs_digest(name, options.data)
         # Fitted here, it is the user's own, which nothing that is shipped replaces.
         trained = replace(trained, origin={"from": f"--fit --data {options.data.resolve()}"})
-    entry = store.save(name, trained, inputs)
+    with store_faults():
+        entry = store.save(name, trained, inputs)
     write_pictures(name, trained.evaluation)
     report("saved", 1.0)
     return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
@@ -135,7 +142,8 @@ def make_own(name: str, options: argparse.Namespace, report: Report) -> Result:
         trained = module.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
     else:
         raise TrainingError(f"--from-onnx is for image models, not for {name}")
-    entry = store.save(name, trained, None)
+    with store_faults():
+        entry = store.save(name, trained, None)
     write_pictures(name, trained.evaluation)
     report("saved", 1.0)
     return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
@@ -143,7 +151,8 @@ def make_own(name: str, options: argparse.Namespace, report: Report) -> Result:
 
 def evaluate(name: str, options: argparse.Namespace, report: Report) -> Result:
     """Measure the newest store entry of a model, as it is served."""
-    put_into_store([name])
+    with store_faults():
+        put_into_store([name])
     entry = store.newest(name)
     if entry is None:
         raise TrainingError(f"the store has no {name}; make it with: python -m training {name}")
@@ -228,6 +237,7 @@ def main() -> int:
     if options.command == "bench":
         bench: Callable[[argparse.Namespace], int] = importlib.import_module("training.bench").run
         return bench(options)
+    check_home()
     return run(options)
 
 

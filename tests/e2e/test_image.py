@@ -107,7 +107,7 @@ def test_its_models_are_those_of_the_project(container: Container) -> None:
 
 def test_its_packages_are_the_pinned_ones(container: Container) -> None:
     lines = (ROOT / "requirements" / "serving.txt").read_text(encoding="utf-8").splitlines()
-    pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pinned = dict(line.partition(" ;")[0].split("==") for line in lines if line and not line.startswith("#"))
     probe = "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
     installed = dict(line.split() for line in container.run("python", "-c", probe).stdout.splitlines())
     by_name = {plain(name): version for name, version in pinned.items()}

@@ -122,7 +122,7 @@ def test_bodies_of_whatever_bytes_stand_behind_their_lengths(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_all_that_a_peer_needs_is_pinned(peer: str) -> None:
-    lines = (environments.PEERS / f"{peer}.txt").read_text().splitlines()
+    lines = (environments.PEERS / f"{peer}.txt").read_text(encoding="utf-8").splitlines()
     needed = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in needed), needed
     assert environments.versions(peer)

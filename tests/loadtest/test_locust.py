@@ -27,8 +27,8 @@ from pathlib import Path
 assert sys.argv[1:4] == ["get", "deployment", "tiffin"], sys.argv
 asked = Path({asked!r})
 asked.touch()
-asked.write_text(asked.read_text() + "x")
-print(1 if len(asked.read_text()) < 3 else 2, end="")
+asked.write_text(asked.read_text(encoding="utf-8") + "x")
+print(1 if len(asked.read_text(encoding="utf-8")) < 3 else 2, end="")
 """
 
 
@@ -46,7 +46,7 @@ def locust(tmp_path: Path) -> Callable[..., Done]:
 
 
 def summary(folder: Path) -> Any:
-    return json.loads((folder / "summary.json").read_text())
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 def failures(folder: Path) -> list[str]:

@@ -42,22 +42,31 @@ def test_prometheus_gets_the_rules_of_the_cluster(tmp_path: Path) -> None:
     (command,) = SERVICES["prometheus"]["command"]
     cut, _, _ = command.replace("$$", "$").partition(" && exec ")
     (target,) = [target for target, file in mounts("prometheus").items() if file == RULE]
-    (rules,) = yaml.safe_load(mounts("prometheus")["/etc/prometheus/prometheus.yml"].read_text())["rule_files"]
+    (rules,) = yaml.safe_load(mounts("prometheus")["/etc/prometheus/prometheus.yml"].read_text(encoding="utf-8"))[
+        "rule_files"
+    ]
     assert target in cut
     assert rules in cut
     cut = cut.replace(target, str(RULE)).replace(rules, str(tmp_path / "rules.yaml"))
     subprocess.run([str(shutil.which("sh")), "-c", cut], timeout=10, check=True)
-    assert yaml.safe_load((tmp_path / "rules.yaml").read_text()) == yaml.safe_load(RULE.read_text())["spec"]
+    assert (
+        yaml.safe_load((tmp_path / "rules.yaml").read_text(encoding="utf-8"))
+        == yaml.safe_load(RULE.read_text(encoding="utf-8"))["spec"]
+    )
 
 
 def test_grafana_gets_the_dashboard_and_its_data() -> None:
     mounted = mounts("grafana")
-    (provider,) = yaml.safe_load(mounted["/etc/grafana/provisioning/dashboards/tiffin.yaml"].read_text())["providers"]
+    (provider,) = yaml.safe_load(
+        mounted["/etc/grafana/provisioning/dashboards/tiffin.yaml"].read_text(encoding="utf-8")
+    )["providers"]
     assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] in mounted
     assert f"{provider['options']['path']}/dashboard.json" in mounted
-    (source,) = yaml.safe_load(mounted["/etc/grafana/provisioning/datasources/prometheus.yaml"].read_text())[
-        "datasources"
+    (source,) = yaml.safe_load(
+        mounted["/etc/grafana/provisioning/datasources/prometheus.yaml"].read_text(encoding="utf-8")
+    )["datasources"]
+    scraped = yaml.safe_load(mounts("prometheus")["/etc/prometheus/prometheus.yml"].read_text(encoding="utf-8"))[
+        "global"
     ]
-    scraped = yaml.safe_load(mounts("prometheus")["/etc/prometheus/prometheus.yml"].read_text())["global"]
     assert source["url"] == "http://prometheus:9090"
     assert source["jsonData"]["timeInterval"] == scraped["scrape_interval"]

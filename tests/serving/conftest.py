@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import re
-import signal
 import ssl
 import subprocess
 import threading
@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 from prometheus_client import REGISTRY
@@ -69,11 +70,13 @@ class RedisServer:
 
     def freeze(self) -> None:
         """Let it keep its connections and answer nothing."""
-        self.send_signal(signal.SIGSTOP)
+        assert self.process is not None
+        psutil.Process(self.process.pid).suspend()
 
     def thaw(self) -> None:
         """Let it go on."""
-        self.send_signal(signal.SIGCONT)
+        assert self.process is not None
+        psutil.Process(self.process.pid).resume()
 
     def stop(self) -> None:
         """End it, if it runs."""
@@ -81,11 +84,6 @@ class RedisServer:
             self.process.kill()
             self.process.wait(START_SECONDS)
             self.process = None
-
-    def send_signal(self, number: int) -> None:
-        """Send it a signal."""
-        assert self.process is not None
-        self.process.send_signal(number)
 
 
 @pytest.fixture
@@ -115,7 +113,7 @@ def cluster(stopped_redis: RedisServer) -> RedisServer:
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """What asynchronous tests run on: the event loop that the server has."""
-    return "asyncio", {"use_uvloop": True}
+    return "asyncio", {"use_uvloop": importlib.util.find_spec("uvloop") is not None}
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def test_the_file_is_read_again_when_it_is_rotated(key_file: Path) -> None:
 def test_a_rotation_at_the_same_time_and_of_the_same_size_is_seen(key_file: Path) -> None:
     keys = ApiKeys([], key_file)
     before = key_file.stat()
-    rotate(key_file, key_file.read_text().replace("first", "other"))
+    rotate(key_file, key_file.read_text(encoding="utf-8").replace("first", "other"))
     os.utime(key_file, ns=(before.st_atime_ns, before.st_mtime_ns))
     wait_until(lambda: admits(keys, "other"), RELOAD_LIMIT_SECONDS)
 

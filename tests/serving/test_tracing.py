@@ -112,7 +112,9 @@ class Traced:
         """The log lines of a request that has been answered."""
 
         def found() -> list[dict[str, Any]]:
-            lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+            lines = [
+                json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line.startswith("{")
+            ]
             return [line for line in lines if line["request_id"] == request]
 
         wait_until(lambda: any(line["logger"] == "tiffin.access" for line in found()), ARRIVAL_SECONDS)

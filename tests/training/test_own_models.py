@@ -109,7 +109,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def metadata(store: Path, name: str) -> dict[str, Any]:
     """What the newest entry of a store says of itself."""
-    found: dict[str, Any] = yaml.safe_load((newest(store, name) / "model.yaml").read_text())["metadata"]
+    found: dict[str, Any] = yaml.safe_load((newest(store, name) / "model.yaml").read_text(encoding="utf-8"))["metadata"]
     return found
 
 

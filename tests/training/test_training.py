@@ -35,10 +35,10 @@ def ignore(step: str, done: float) -> None:
 
 
 def test_a_second_run_makes_nothing(store: Path) -> None:
-    before = {path: path.read_text() for path in store.glob("models/*/latest")}
+    before = {path: path.read_text(encoding="utf-8") for path in store.glob("models/*/latest")}
     done = train(store)
     assert done.returncode == 0, done.stderr
-    assert {path: path.read_text() for path in store.glob("models/*/latest")} == before
+    assert {path: path.read_text(encoding="utf-8") for path in store.glob("models/*/latest")} == before
     assert done.stdout.count("kept") == 4
 
 
@@ -164,8 +164,8 @@ def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     training.image_fit.fit(tmp_path, ignore, weights, SMALL, held_out=40)
     assert {path.name for path in weights.iterdir()} == {"model.safetensors", "ranges.json", "fit.json", "log.csv"}
-    assert len((weights / "log.csv").read_text().splitlines()) == 4
-    assert json.loads((weights / "fit.json").read_text())["rows"] == 260
+    assert len((weights / "log.csv").read_text(encoding="utf-8").splitlines()) == 4
+    assert json.loads((weights / "fit.json").read_text(encoding="utf-8"))["rows"] == 260
     logits = training.image.load(weights)(torch.zeros(2, 3, 32, 32))
     assert logits.shape == (2, 10)
 
@@ -240,7 +240,7 @@ def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pyte
     weights = tmp_path / "weights"
     recipes = (Recipe(1, 1e-3, first_token=True), Recipe(3, 1.5e-3), Recipe(2, 6e-4))
     training.sentiment_fit.fit(tmp_path, ignore, weights, recipes, held_out=20)
-    assert len((weights / "log.csv").read_text().splitlines()) == 7
+    assert len((weights / "log.csv").read_text(encoding="utf-8").splitlines()) == 7
     assert {path.name for path in weights.iterdir()} == {
         "adapter_model.safetensors",
         "adapter_config.json",

@@ -1,0 +1,160 @@
+"""Say in one line what keeps a server from starting, and what to do about it, before BentoML says it in twenty.
+
+`service.py` is imported by the process of `bentoml serve`, which checks everything, and again by each worker.
+`python -m serving.bento.start` checks what BentoML needs before it imports `service.py`: a home that can be written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from serving.settings import Settings
+
+# BentoML's defaults, which its configuration may change.
+HOST, PORT = "0.0.0.0", 3000  # noqa: S104
+CONFIGURATION = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
+# What BentoML makes in its home at every start.
+FOLDERS = ("bentos", "models", "envs", "tmp")
+# What the workers' metrics take at least.
+PROBE_BYTES = 2**20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def read_settings() -> Settings:
+    """Return the settings in the environment; end with a line for each that is not valid."""
+    from pydantic import ValidationError
+
+    from serving.settings import Settings, faults
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        end(*faults(error))
+
+
+def prepare(models: Collection[str]) -> None:
+    """Put the shipped models into the store where it lacks them.
+
+    In the process of `bentoml serve` or `bentoml build`, end with a line that says what to do when it could not do its
+    work.
+    """
+    from serving.bento.shipped import put_into_store
+
+    command, options = bentoml_command()
+    begins = command in ("serve", "build")
+    if command == "serve" and port_is_known(options):
+        check_port(options.get("host") or HOST, PORT if options.get("port") is None else options["port"])
+    if begins:
+        check_home()
+    with store_faults():
+        put_into_store(models)
+    if begins:
+        check_models(models)
+
+
+def bentoml_command() -> tuple[str | None, dict[str, Any]]:
+    """Return name and options of the command of BentoML that imports the service; None where there is none."""
+    import click
+
+    context = click.get_current_context(silent=True)
+    return (None, {}) if context is None else (context.command.name, context.params)
+
+
+def port_is_known(options: dict[str, Any]) -> bool:
+    """Return whether the command line says where to listen, or BentoML's defaults do."""
+    given = options.get("host") is not None and options.get("port") is not None
+    return given or not any(os.environ.get(name) for name in CONFIGURATION)
+
+
+def check_port(host: str, port: int) -> None:
+    """End with a line when no server can listen there."""
+    if not 0 <= port < 2**16:
+        end(f"port {port} does not exist: choose one from 1 to {2**16 - 1}")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        if os.name == "posix":
+            # As the server does: connections of one that has just ended take no port. On Windows it means the opposite.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                end(f"port {port} is taken: choose another one by PORT (make serve) or --port (bentoml serve)")
+            if error.errno == errno.EACCES:
+                end(f"port {port} is for administrators: choose one from 1024 on by PORT or --port")
+            if error.errno == errno.EADDRNOTAVAIL:
+                end(f"this machine has no address {host}: choose another one by --host")
+            # What else is wrong, as a name in place of an address, BentoML itself says in a line.
+
+
+def check_home() -> None:
+    """End with a line when BentoML's home cannot be made or its disk is full.
+
+    A home that is there and cannot be written to will do: a server only reads its models.
+    """
+    with store_faults():
+        for folder in FOLDERS:
+            (home() / folder).mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryFile(dir=home()) as probe:
+                probe.write(bytes(PROBE_BYTES))
+                probe.flush()
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+
+
+@contextlib.contextmanager
+def store_faults() -> Iterator[None]:
+    """End with a line when what happens inside cannot write to BentoML's home."""
+    try:
+        yield
+    except OSError as error:
+        end(store_fault(error))
+
+
+def store_fault(error: OSError) -> str:
+    """Return what to do about an error in writing to BentoML's home."""
+    # What copies a folder raises one error for all of its files, with their messages and no number.
+    if error.errno in NO_ROOM or os.strerror(errno.ENOSPC) in str(error):
+        disks = f"{home()}, or of temporary files in {tempfile.gettempdir()}"
+        return f"no room on the disk of {disks}: free some, or set BENTOML_HOME to a folder on another disk"
+    reason = error.strerror or error
+    return f"cannot write to BentoML's home {home()} ({reason}): set BENTOML_HOME to a folder of yours"
+
+
+def check_models(names: Collection[str]) -> None:
+    """End with a line for each model that the store does not have."""
+    import bentoml
+    from bentoml.exceptions import NotFound
+
+    missing = []
+    for name in names:
+        try:
+            bentoml.models.get(name)
+        except NotFound:
+            missing.append(f"the model store in {home()} has no {name}: make it with python -m training {name}")
+    if missing:
+        end(*missing)
+
+
+def home() -> Path:
+    """Return BentoML's home."""
+    return Path(os.path.expandvars(os.environ.get("BENTOML_HOME", "~/bentoml"))).expanduser()
+
+
+def end(*lines: str) -> NoReturn:
+    """End the process with lines on standard error and status 1."""
+    sys.exit("\n".join(lines))
+
+
+if __name__ == "__main__":
+    check_home()

@@ -1,0 +1,281 @@
+"""What goes wrong at a start is one line that says what to do: on the real `bentoml serve`, all that it prints."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import models
+from loadtest.processes import free_port
+from serving.bento import start
+from serving.inference.instruction_set import instruction_set
+from tests.conftest import ROOT, started_server, train
+
+START_SECONDS = 120
+
+
+def serve(
+    home: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    project: Path = ROOT,
+) -> str:
+    """All that a server prints that does not start."""
+    command = [sys.executable, "-m", "bentoml", "serve", "service:Tiffin", "--host", host]
+    done = subprocess.run(
+        [*command, "--port", str(port or free_port())],
+        cwd=project,
+        env={**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port on which somebody else listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_port_that_is_taken(tmp_path: Path, taken_port: int) -> None:
+    assert serve(tmp_path, port=taken_port) == (
+        f"port {taken_port} is taken: choose another one by PORT (make serve) or --port (bentoml serve)\n"
+    )
+
+
+def test_a_port_that_is_taken_by_default(monkeypatch: pytest.MonkeyPatch, taken_port: int) -> None:
+    monkeypatch.setattr(start, "PORT", taken_port)
+    monkeypatch.setattr(start, "bentoml_command", lambda: ("serve", {"host": "127.0.0.1", "port": None}))
+    monkeypatch.delenv("BENTOML_CONFIG", raising=False)
+    with pytest.raises(SystemExit, match=f"port {taken_port} is taken"):
+        start.prepare([])
+
+
+def test_a_port_that_bentomls_configuration_may_change_is_left_to_bentoml(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken_port: int
+) -> None:
+    monkeypatch.setattr(start, "PORT", taken_port)
+    monkeypatch.setattr(start, "bentoml_command", lambda: ("serve", {"host": None, "port": None}))
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    monkeypatch.setenv("BENTOML_CONFIG", "config.yaml")
+    start.prepare([])
+
+
+def test_a_port_whose_last_server_has_just_ended_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            listener.accept()[0].close()  # it closes first, so that its end of the connection waits for a minute
+            client.recv(1)
+    start.check_port("127.0.0.1", port)
+
+
+def test_a_port_that_does_not_exist(tmp_path: Path) -> None:
+    assert serve(tmp_path, port=70_000) == "port 70000 does not exist: choose one from 1 to 65535\n"
+
+
+def test_an_address_that_the_machine_does_not_have(tmp_path: Path) -> None:
+    said = serve(tmp_path, host="192.0.2.1")  # of a network for documentation
+    assert said == "this machine has no address 192.0.2.1: choose another one by --host\n"
+
+
+def test_every_bad_setting_has_a_line(tmp_path: Path) -> None:
+    bad = {"WORKERS": "0", "TIMEOUT_SECONDS": "soon", "LINGER_SECONDS": "2", "ACCESS_LOG": "perhaps"}
+    assert serve(tmp_path, bad).splitlines() == [
+        "WORKERS=0: must be a whole number from 1 on",
+        "TIMEOUT_SECONDS=soon: must be a number greater than 0",
+        "LINGER_SECONDS=2: must be a number from 0 on up to 1",
+        "ACCESS_LOG=perhaps: must be true or false",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MODELS", "sentiment,nonsense", f"no model 'nonsense'; models/ has {', '.join(models.names())}"),
+        ("MODELS", ",", f"names no model; models/ has {', '.join(models.names())}"),
+        ("RATE_LIMIT", "often", "must be a number of requests and a time, such as 100/minute"),
+        ("MAX_BATCH", "two\nlines", "must be a whole number from 1 on"),
+        ("TIMEOUT_SECONDS", "inf", "must be a number greater than 0"),
+        ("API_KEYS_FILE", "absent", "absent cannot be read: No such file or directory"),
+    ],
+)
+def test_a_bad_setting_tells_its_value_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        start.read_settings()
+    shown = value if value.isprintable() else repr(value)
+    assert ended.value.code == f"{name}={shown}: {said}"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:hidden@redis", "redis://user:hid/den@redis", "redis://:hidden@redis?db=a"]
+)
+def test_a_bad_address_of_redis_is_not_shown(tmp_path: Path, url: str) -> None:
+    said = serve(tmp_path, {"REDIS_URL": url})
+    assert said.startswith("REDIS_URL: must be an address such as redis://host:6379/0, rediss://host (TLS), ")
+    assert said.count("\n") == 1
+    assert "hid" not in said
+
+
+@pytest.fixture
+def project_without_models(tmp_path: Path) -> Path:
+    """A copy of the project that ships no model."""
+    project = tmp_path / "project"
+    for folder in ("models", "serving", "requirements"):
+        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("shipped", "__pycache__"))
+    for file in ("service.py", "bentofile.yaml", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / file, project)
+    shutil.copy(ROOT / "serving" / "bento" / "shipped.py", project / "serving" / "bento")
+    return project
+
+
+def test_a_model_that_the_store_lacks(tmp_path: Path, project_without_models: Path) -> None:
+    home = tmp_path / "home"
+    assert serve(home, {"MODELS": "segmentation"}, project=project_without_models) == (
+        f"the model store in {home} has no segmentation: make it with python -m training segmentation\n"
+    )
+
+
+def test_a_bento_of_a_model_that_the_store_lacks(tmp_path: Path, project_without_models: Path) -> None:
+    home = tmp_path / "home"
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "build"],
+        cwd=project_without_models,
+        env={**os.environ, "BENTOML_HOME": str(home), "MODELS": "segmentation"},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"the model store in {home} has no segmentation: make it with python -m training segmentation\n",
+    )
+
+
+def preflight(home: Path) -> subprocess.CompletedProcess[str]:
+    """What is checked before `bentoml serve`, which makes its home before it imports the service."""
+    return subprocess.run(
+        [sys.executable, "-m", "serving.bento.start"],
+        cwd=ROOT,
+        env={**os.environ, "BENTOML_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = preflight(tmp_path / "file" / "home")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"cannot write to BentoML's home {tmp_path / 'file' / 'home'} (Not a directory): "
+        "set BENTOML_HOME to a folder of yours\n"
+    )
+
+
+def test_a_home_that_can_be_made_is_made(tmp_path: Path) -> None:
+    done = preflight(tmp_path / "new" / "home")
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert {path.name for path in (tmp_path / "new" / "home").iterdir()} == set(start.FOLDERS)
+
+
+def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", failing(errno.ENOSPC))
+    with pytest.raises(SystemExit) as ended:
+        start.check_home()
+    assert ended.value.code == (
+        f"no room on the disk of {tmp_path}, or of temporary files in {tempfile.gettempdir()}: "
+        "free some, or set BENTOML_HOME to a folder on another disk"
+    )
+
+
+def test_a_home_with_models_that_can_only_be_read_will_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    start.check_home()
+    monkeypatch.setattr(tempfile, "TemporaryFile", failing(errno.EROFS))
+    start.check_home()
+
+
+def failing(number: int) -> Any:
+    """A function that fails as the system does."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("module", ["service", "training.__main__"])
+def test_an_old_python(module: str) -> None:
+    source = (ROOT / module.replace(".", os.sep)).with_suffix(".py").read_text(encoding="utf-8")
+    ast.parse(source, feature_version=(3, 8))  # or it would say where it understands it no more
+    script = f"import sys; sys.version_info = (3, 10, 4); import {module}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=START_SECONDS, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr
+        == "Tiffin needs Python 3.11 or newer, this is 3.10: make the virtual environment with a newer one\n"
+    )
+
+
+def test_no_model_is_missed_outside_of_bentomls_commands() -> None:
+    start.prepare(["absent"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        shutil.Error([("model.onnx", "copy", f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}")]),
+    ],
+    ids=["quota", "folder"],
+)
+def test_a_shipped_model_for_which_there_is_no_room(fault: OSError) -> None:
+    with pytest.raises(SystemExit, match=r"^no room on the disk of "), start.store_faults():
+        raise fault
+
+
+def test_a_server_says_what_it_serves_and_on_what(store: Path) -> None:
+    with started_server(store, {"MODELS": "segmentation", "SESSION_THREADS": "1"}) as server:
+        lines = [json.loads(line) for line in server.log.read_text(encoding="utf-8").splitlines() if line[:1] == "{"]
+    (line,) = [line for line in lines if line["logger"] == "tiffin.start"]
+    (tag,) = line["models"]
+    assert tag.startswith("segmentation:")
+    assert (line["workers"], line["session_threads"], line["instruction_set"]) == (1, 1, instruction_set())
+
+
+def test_training_with_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    done = train(tmp_path / "home", "segmentation")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"cannot write to BentoML's home {tmp_path / 'home'} (")
+    assert done.stderr.count("\n") == 1
