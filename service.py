@@ -51,10 +51,19 @@ guards = Guards(
     MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds),
 )
 
-requirements = (Path(__file__).parent / "requirements" / "serving.txt").read_text(encoding="utf-8").splitlines()
-image = bentoml.images.Image(
-    base_image="python:3.11-slim", distro="none", python_version="3.11", lock_python_packages=False
-).python_packages(*(line for line in requirements if line and not line.startswith("#")))
+REQUIREMENTS = Path(__file__).parent / "requirements"
+packages = [
+    line for line in (REQUIREMENTS / "serving.txt").read_text(encoding="utf-8").splitlines() if line and line[0] != "#"
+]
+image = (
+    bentoml.images.Image(
+        base_image="python:3.11-slim", distro="none", python_version="3.11", lock_python_packages=False
+    )
+    .python_packages(*packages)
+    .build_include("requirements/serving.lock")
+)
+# By these uv, which installs the packages into the image, wants the hashes that stand in the file.
+HASHES = [{"name": "UV_CONSTRAINT", "value": "requirements/serving.lock"}, {"name": "UV_REQUIRE_HASHES", "value": "1"}]
 
 # The routes of the models to be served, and these models, to be packed into the Bento.
 Routes = type(
@@ -70,6 +79,7 @@ Routes = type(
 @bentoml.service(
     name="tiffin",
     image=image,
+    envs=HASHES,
     workers=settings.workers,
     # The edge answers 504; BentoML's own time-out is the last resort. Each request leaves a
     # timer until it is over, so it is short.

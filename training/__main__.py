@@ -179,7 +179,8 @@ def write_pictures(name: str, evaluation: Evaluation) -> None:
 
 def ship(name: str, options: argparse.Namespace, report: Report) -> Result:
     """Write `models/shipped` for one model."""
-    return importlib.import_module("training.ship").ship(name, part_of(name, ""), options, report)  # type: ignore[no-any-return]
+    with store_faults():
+        return importlib.import_module("training.ship").ship(name, part_of(name, ""), options, report)  # type: ignore[no-any-return]
 
 
 def reproduce(name: str, options: argparse.Namespace, report: Report) -> Result:

@@ -26,5 +26,9 @@ def sklearn_to_onnx(fitted: Any, features: int, output: str) -> bytes:
     kept = [entry for entry in model.graph.output if entry.name == output]
     del model.graph.output[:]
     model.graph.output.extend(kept)
+    # skl2onnx names them in the order of a set, which is another in each process.
+    opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
     onnx.checker.check_model(model)
     return model.SerializeToString()  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from onnx import ModelProto
 
 from models.model import Array, softmax
 from training.served import serve
@@ -78,4 +79,13 @@ def torch_to_onnx(
         )
     if program is None:
         raise TrainingError("torch exported nothing")
-    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]
+    return without_traces(program.model_proto).SerializeToString()  # type: ignore[no-any-return]
+
+
+def without_traces(model: ModelProto) -> ModelProto:
+    """Return the model without what tells of the code that made it, such as stack traces with paths."""
+    graph = model.graph
+    for part in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output, graph, model):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model

@@ -58,12 +58,16 @@ def metrics(entry: bentoml.Model) -> dict[str, Estimate]:
 
 
 def save(name: str, trained: Trained, inputs: str | None, version: str | None = None) -> bentoml.Model:
-    """Save a model under `version`, a new one by default; TrainingError where its graph is not exact everywhere."""
+    """Save a model under `version`, a new one by default; TrainingError where its graph is not exact everywhere.
+
+    What is made under a version that is given tells nothing of the checkout: it is to become a part of one.
+    """
     check_products(trained.graph)
+    about = metadata(trained, inputs)
     with bentoml.models.create(
         f"{name}:{version}" if version else name,
         labels={"project": "tiffin", "framework": trained.framework.split()[0]},
-        metadata=metadata(trained, inputs),
+        metadata=about if version else about | {"git_commit": git_commit()},
     ) as entry:
         folder = Path(entry.path)
         (folder / "model.onnx").write_bytes(trained.graph)
@@ -82,7 +86,6 @@ def metadata(trained: Trained, inputs: str | None) -> dict[str, Any]:
         "parity": trained.parity,
         "training_data": training_data(trained.data),
         "libraries": installed(),
-        "git_commit": git_commit(),
         "inputs_digest": inputs,
         "origin": trained.origin or None,
     }

@@ -54,9 +54,9 @@ def read_info(entry: Path) -> dict[str, Any]:
 def content_version(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> str:
     """Return the version of an entry: twelve hexadecimal digits that change with its files and with what it says.
 
-    Where it was made does not count.
+    With which libraries it was made does not count.
     """
-    about = {key: value for key, value in metadata.items() if key not in ("git_commit", "libraries")}
+    about = {key: value for key, value in metadata.items() if key != "libraries"}
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(files):
         content.update(f"\n{name} {len(files[name])}\n".encode() + files[name])

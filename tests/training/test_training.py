@@ -51,6 +51,7 @@ def test_force_makes_a_model_again_with_the_same_metrics(store: Path, tmp_path: 
     second = newest(tmp_path, name)
     assert first != second
     assert metrics(first) == pytest.approx(metrics(second), abs=1e-3)
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", read_info(second)["metadata"]["git_commit"])
     assert metrics(first) == pytest.approx(metrics(newest(store, name)), abs=1e-3)
 
 
