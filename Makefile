@@ -85,8 +85,8 @@ evaluate: $(VENV)/.training ## Measure the models in the store; DATA=DIR names t
 ship: $(VENV)/.training ## Make all models and write them to models/shipped; DATA=DIR measures them for their cards
 	$(BIN)/python -m training ship $(if $(DATA),--data $(DATA))
 
-reproduce: $(VENV)/.training ## Make all models and prove that they are those in models/shipped
-	$(BIN)/python -m training reproduce
+reproduce: $(VENV)/.training ## Make all models and prove that they are those in models/shipped; DATA=DIR measures them, too
+	$(BIN)/python -m training reproduce $(if $(DATA),--data $(DATA))
 
 ##@ Measure it
 
