@@ -88,7 +88,7 @@ def quantize_rows(graph: bytes) -> bytes:
             unit = add("Div", [x, largest], f"{x}_unit")
             add("QuantizeLinear", [unit, "int8_scale", "int8_zero"], f"{x}_int8")
         values, scale = to_int8(numpy_helper.to_array(weights[w]), axis=0)
-        constants |= {f"{w}{UNSIGNED}": unsigned(values), f"{w}_scale": scale[0], f"zero{UNSIGNED}": ZERO}
+        constants |= {f"{w}{UNSIGNED}": unsigned(values), f"{w}_scale": scale[0], f"zero{UNSIGNED}": np.asarray(ZERO)}
         inputs = [f"{x}_int8", f"{w}{UNSIGNED}", "int8_scale", f"{w}_scale", "int8_zero", f"zero{UNSIGNED}"]
         product = add("MatMulIntegerToFloat", inputs, f"{node.output[0]}_unit", domain="com.microsoft")
         add("Mul", [product, f"{x}_scale"], node.output[0])

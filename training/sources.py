@@ -87,12 +87,13 @@ def without_prose(code: str) -> str:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line.encode()))
-    removed = []
+    spans = []
     for node in ast.walk(ast.parse(code)):
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if is_docstring or (isinstance(node, ast.keyword) and node.arg in PROSE):
-            removed.append((node.lineno, node.col_offset, node.end_lineno, node.end_col_offset))
-    spans = [(starts[a - 1] + b, starts[c - 1] + d) for a, b, c, d in removed if c is not None and d is not None]
+        is_prose = isinstance(node, ast.keyword) and node.arg in PROSE
+        if isinstance(node, ast.Expr | ast.keyword) and (is_docstring or is_prose):
+            last_line, last_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+            spans.append((starts[node.lineno - 1] + node.col_offset, starts[last_line - 1] + last_column))
     for token in tokenize.generate_tokens(io.StringIO(code).readline):
         if token.type == tokenize.COMMENT:
             start = starts[token.start[0] - 1] + len(lines[token.start[0] - 1][: token.start[1]].encode())

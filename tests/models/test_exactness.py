@@ -103,4 +103,5 @@ def convolved(model: ModelProto, conv: NodeProto, follows: NodeProto, x: Array, 
         bias, bias_scale = nodes[conv.input[2]].input[:2]
         out = out + (weights[bias] * weights[bias_scale].astype(np.float64)).reshape(-1, 1, 1)
     y_scale, y_zero = (weights[name].astype(np.float64) for name in follows.input[1:3])
-    return np.clip(np.rint(out / y_scale) + y_zero, 0, 255).astype(np.int64)
+    found: Array = np.clip(np.rint(out / y_scale) + y_zero, 0, 255).astype(np.int64)
+    return found

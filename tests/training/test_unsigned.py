@@ -20,7 +20,7 @@ LOUD = np.array([[255, 255, 0, 255], [255, 254, 253, 252]], np.uint8)
 WEIGHTS = np.array([[127, -127], [127, -127], [-128, 127], [127, -128]], np.int8)
 
 
-def graph(nodes: list[onnx.NodeProto], constants: dict[str, Array], inputs: dict[str, Any], output: int) -> Any:
+def graph(nodes: list[onnx.NodeProto], constants: dict[str, Any], inputs: dict[str, Any], output: int) -> Any:
     """A model of these nodes: `inputs` by name, each a type and a shape; the output "y" of a type."""
     made = helper.make_graph(
         nodes,
@@ -124,8 +124,9 @@ def in_numpy(form: str) -> Array:
         zero_x = 0
     product = (LOUD.astype(np.int64) - zero_x) @ (WEIGHTS.astype(np.int64) - zero_w)
     if form in ("QLinearMatMul", "QLinearConv", "QDQ", "QDQ by channel, transposed"):
-        return np.clip(np.rint(product / 600) + 128, 0, 255)
-    return product
+        product = np.clip(np.rint(product / 600) + 128, 0, 255)
+    found: Array = product
+    return found
 
 
 def computed(model: onnx.ModelProto) -> Array:
