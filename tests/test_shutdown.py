@@ -20,7 +20,7 @@ from tests.conftest import STOP_SECONDS, Server, started_server
 from tests.serving.conftest import wait_until
 
 GRACE_SECONDS = 2
-RESTART_SECONDS = 30
+RESTART_SECONDS = 120
 ENV = {"MODELS": "segmentation", "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS)}
 PATH = "/segmentation/predict"
 JSON = {"Content-Type": "application/json"}

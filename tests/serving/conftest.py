@@ -23,8 +23,8 @@ from redis.retry import Retry
 
 from loadtest.processes import free_port, redis_program
 
-START_SECONDS = 10
-RECOVERY_SECONDS = 5
+START_SECONDS = 60
+RECOVERY_SECONDS = 60
 
 COMMAND = re.compile(rb"\*\d+\r\n")
 

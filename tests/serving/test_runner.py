@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.model import Array, InvalidInputError, Model
 from serving.runner import ROUND_BATCHES, Job, OverloadedError, Runner, batches, stack
 
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 60.0
 TABLE = 10
 MISFIT = [TABLE]  # beyond the end of the table: the session fails
 BROKEN = [1000]  # preprocessing fails

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.conftest import started_server
 from tests.serving.conftest import RedisServer, wait_until
 
-ARRIVAL_SECONDS = 10
+ARRIVAL_SECONDS = 60
 PATH = "/sentiment/predict"
 
 
