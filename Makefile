@@ -159,7 +159,7 @@ smoke: ## Ask every route of the server at ADDRESS
 ##@ Check it
 
 slowtest: $(VENV)/.development $(VENV)/.training ## Test training, models of one's own, and the Bento where nothing else is installed
-	$(BIN)/python -m pytest tests/training tests/packaging
+	$(BIN)/python -m pytest tests/training tests/packaging $(PARALLEL) --durations=10
 
 lint: $(VENV)/.loadtest $(VENV)/.image $(VENV)/.training ## Check style and types
 	$(BIN)/pre-commit run --all-files

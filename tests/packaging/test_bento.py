@@ -44,7 +44,8 @@ def test_it_holds_code_and_licence_only(bento: Path) -> None:
     code = {
         path.relative_to(ROOT).as_posix() for folder in ("models", "serving") for path in (ROOT / folder).rglob("*.py")
     }
-    assert files == code | {"service.py", "LICENSE", "NOTICE", "bentofile.yaml", "requirements/serving.txt"}
+    requirements = {"requirements/serving.lock", "requirements/serving.txt"}
+    assert files == code | requirements | {"service.py", "LICENSE", "NOTICE", "bentofile.yaml"}
 
 
 def test_it_names_the_newest_version_of_every_model(bento: Path, store: Path) -> None:

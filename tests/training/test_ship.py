@@ -84,3 +84,6 @@ def test_a_model_is_shipped_under_the_version_of_its_content_and_once(tmp_path: 
     assert newest(home, "breast_cancer").name == info["version"]
     assert "git_commit" not in info["metadata"]
     assert "is shipped already" in train(home, "ship", "breast_cancer", cwd=project).stdout
+    done = train(home, "evaluate", "segmentation", cwd=project)
+    assert done.returncode == 1
+    assert "make it with: python -m training segmentation" in done.stderr
