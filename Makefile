@@ -37,6 +37,8 @@ PROCESSES ?= 3
 PARALLEL = --numprocesses $(PROCESSES) --dist loadfile
 # cpu or cuda: the build of torch that training gets on Linux.
 TORCH ?= cpu
+TORCH_cpu := --index-url https://download.pytorch.org/whl/cpu
+TORCH_cuda := --force-reinstall
 # Of `make image`, for another processor: linux/amd64, linux/arm64.
 PLATFORM ?=
 # Of `make lock` and `make platforms`.
@@ -55,6 +57,8 @@ export AWS_WEB_IDENTITY_TOKEN_FILE := $(TOKEN)
 $(shell mkdir -p .cache && umask 077 && printenv IDENTITY_TOKEN > $(TOKEN))
 endif
 
+# Two at a time would install into one environment at once.
+.NOTPARALLEL:
 .PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
@@ -219,9 +223,12 @@ $(VENV)/.development: $(VENV)/.serving requirements/development.txt requirements
 
 # torch comes first: what needs it would else bring a newer one. On Linux the package index has only its CUDA build,
 # which is gigabytes larger; PyTorch's own index has the other.
-$(VENV)/.training: $(VENV)/.serving requirements/training.txt requirements/no-deps.txt
-	@$(INSTALL) $$(grep '^torch==' requirements/training.txt) --no-deps \
-	  $(if $(filter cpu,$(TORCH)),--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
+$(VENV)/.training: $(VENV)/.training-$(TORCH)
+	@touch $@
+
+$(VENV)/.training-$(TORCH): $(VENV)/.serving requirements/training.txt requirements/no-deps.txt
+	@rm -f $(VENV)/.training-*
+	@$(INSTALL) $$(grep '^torch==' requirements/training.txt) --no-deps $(TORCH_$(TORCH))
 	@$(INSTALL) -r requirements/training.txt
 	@$(INSTALL) --no-deps -r requirements/no-deps.txt
 	@touch $@

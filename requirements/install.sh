@@ -19,15 +19,16 @@ explain() {
     case $(cat "$log") in
     *"No space left"*)
         fail "no room on the disk for $environment: make some, or remove $environment and .cache" ;;
-    *"Name or service not known"* | *"name resolution"* | *"nodename nor servname"* | *"dns error"* | *"Failed to establish"* | \
-    *"Connection refused"* | *"timed out"* | *"error sending request"* | *"ProxyError"*)
-        fail "the package index is out of reach: check the network, or name another one by PIP_INDEX_URL and UV_INDEX_URL" ;;
     *"DO NOT MATCH THE HASHES"* | *"Hash mismatch"*)
         fail "a package is not the one that requirements/serving.lock names: check the package index, see $log" ;;
     *"No module named venv"* | *"ensurepip is not available"*)
         fail "Python cannot make virtual environments: install python3-venv, or uv" ;;
-    *"command 'gcc' failed"* | *"command 'cc' failed"* | *"Visual C++"* | *"Failed building wheel"* | *"Failed to build"* | *"Unable to find a compiler"*)
+    *"command 'gcc' failed"* | *"command 'cc' failed"* | *"command 'clang' failed"* | *"Visual C++"* | \
+    *"Failed building wheel"* | *"Failed to build"* | *"Unable to find a compiler"*)
         fail "a package has no wheel for this Python and needs a compiler: install one (build-essential, Xcode), or set PYTHON to another Python; see $log" ;;
+    *"Name or service not known"* | *"name resolution"* | *"nodename nor servname"* | *"dns error"* | \
+    *"Failed to establish"* | *"Connection refused"* | *"timed out"* | *"error sending request"* | *"ProxyError"*)
+        fail "a package index is out of reach: check the network, or name another one by PIP_INDEX_URL and UV_INDEX_URL; see $log" ;;
     *"No matching distribution"* | *"no versions of"* | *"No solution found"*)
         fail "a package has no release for this Python or system: set PYTHON to Python 3.11 or newer; see $log" ;;
     esac
@@ -40,14 +41,13 @@ command -v "$python" >/dev/null 2>&1 || fail "there is no $python: install Pytho
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "Tiffin needs Python 3.11 or newer, $python is $("$python" -V 2>&1 | cut -d' ' -f2): set PYTHON"
 
-if [ ! -x "$environment/bin/python" ]; then
-    if command -v uv >/dev/null 2>&1; then
-        uv venv --quiet --seed --allow-existing --python "$python" "$environment" >"$log" 2>&1 || explain
-    else
+# One whose making was interrupted has a python, but no pip.
+if ! "$environment/bin/python" -m pip --version >/dev/null 2>&1; then
+    rm -rf "$environment/bin" "$environment/lib" "$environment/pyvenv.cfg"
+    { uv --version && uv venv --seed --allow-existing --python "$python" "$environment"; } >"$log" 2>&1 ||
         "$python" -m venv "$environment" >"$log" 2>&1 || explain
-    fi
 fi
-if [ "${INSTALLER:-pip}" = uv ] && command -v uv >/dev/null 2>&1; then
+if [ "${INSTALLER:-pip}" = uv ] && uv --version >/dev/null 2>&1; then
     uv pip install --quiet --python "$environment/bin/python" "$@" >"$log" 2>&1 || explain
 else
     "$environment/bin/python" -m pip install --quiet "$@" >"$log" 2>&1 || explain

@@ -28,7 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 import models
-from serving.bento.shipped import put_into_store
+from serving.bento.shipped import FOLDER, put_into_store, read_info
 from serving.bento.start import check_home, store_faults
 from training import store
 from training.sources import inputs_digest
@@ -124,10 +124,16 @@ def make(name: str, options: argparse.Namespace, report: Report) -> Result:
         # Fitted here, it is the user's own, which nothing that is shipped replaces.
         trained = replace(trained, origin={"from": f"--fit --data {options.data.resolve()}"})
     with store_faults():
-        entry = store.save(name, trained, inputs)
+        entry = store.save(name, trained, inputs, changed=is_changed(name, inputs))
     write_pictures(name, trained.evaluation)
     report("saved", 1.0)
     return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
+
+
+def is_changed(name: str, inputs: str) -> bool:
+    """Return whether a model that is shipped is made of other sources than what is shipped."""
+    shipped = FOLDER / name
+    return shipped.is_dir() and read_info(shipped)["metadata"]["inputs_digest"] != inputs
 
 
 def make_own(name: str, options: argparse.Namespace, report: Report) -> Result:

@@ -15,8 +15,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from models.model import Array
-from serving.inference.session import UNSIGNED
-from training.unsigned import make_weights_unsigned, unsigned
+from training.unsigned import keep_weights, make_weights_unsigned, name_unsigned_weights, unsigned
 
 # Activations lie in -1..1 once divided by their row's largest: as unsigned 8-bit numbers around 128.
 SCALE, ZERO = np.float32(1 / 127), np.uint8(128)
@@ -88,17 +87,16 @@ def quantize_rows(graph: bytes) -> bytes:
             unit = add("Div", [x, largest], f"{x}_unit")
             add("QuantizeLinear", [unit, "int8_scale", "int8_zero"], f"{x}_int8")
         values, scale = to_int8(numpy_helper.to_array(weights[w]), axis=0)
-        constants |= {f"{w}{UNSIGNED}": unsigned(values), f"{w}_scale": scale[0], f"zero{UNSIGNED}": np.asarray(ZERO)}
-        inputs = [f"{x}_int8", f"{w}{UNSIGNED}", "int8_scale", f"{w}_scale", "int8_zero", f"zero{UNSIGNED}"]
+        constants |= {f"{w}_unsigned": unsigned(values), f"{w}_scale": scale[0], "zero_unsigned": np.asarray(ZERO)}
+        inputs = [f"{x}_int8", f"{w}_unsigned", "int8_scale", f"{w}_scale", "int8_zero", "zero_unsigned"]
         product = add("MatMulIntegerToFloat", inputs, f"{node.output[0]}_unit", domain="com.microsoft")
         add("Mul", [product, f"{x}_scale"], node.output[0])
 
-    used = {name for node in nodes for name in node.input}
-    kept = [weight for name, weight in weights.items() if name in used]
-    new = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
+    del model.graph.node[:], model.graph.value_info[:]
     model.graph.node.extend(nodes)
-    model.graph.initializer.extend(kept + new)
+    weights |= {name: numpy_helper.from_array(value, name) for name, value in constants.items()}
+    keep_weights(model, weights.values())
+    name_unsigned_weights(model, [name for name in constants if name.endswith("_unsigned")])
     if all(opset.domain != "com.microsoft" for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     return model.SerializeToString()  # type: ignore[no-any-return]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import bentoml
-from bentoml.exceptions import NotFound
 
 from serving.bento.shipped import FOLDER, content_version, read_info
 from training import store
@@ -27,19 +27,28 @@ def ship(name: str, module: Any, options: argparse.Namespace, report: Report) ->
     trained = module.train(options.data, report)
     inputs = inputs_digest(name, None)
     version = content_version({"model.onnx": trained.graph, **trained.files}, store.metadata(trained, inputs))
-    try:
-        entry = bentoml.models.get(f"{name}:{version}")
-    except NotFound:
-        entry = store.save(name, trained, inputs, version)
-    folder = FOLDER / name
-    if (folder / "model.yaml").is_file() and read_info(folder)["version"] == version:
-        return Result(f"{entry.tag} is shipped already", store.metrics(entry))
+    tag, folder = f"{name}:{version}", FOLDER / name
+    if is_whole(folder, version):
+        return Result(f"{tag} is shipped already", trained.evaluation.metrics)
+    stored = next(iter(bentoml.models.list(tag)), None)
+    if stored is not None and not is_whole(Path(stored.path), version):
+        bentoml.models.delete(tag)
+        stored = None
+    entry = stored or store.save(name, trained, inputs, version)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(entry.path, folder)
     for path in (folder, *folder.iterdir()):
         path.chmod(0o755 if path.is_dir() else 0o644)
     report("shipped", 1.0)
-    return Result(f"{entry.tag} shipped", store.metrics(entry))
+    return Result(f"{tag} shipped", trained.evaluation.metrics)
+
+
+def is_whole(folder: Path, version: str) -> bool:
+    """Return whether the content of an entry's folder is that of a version."""
+    if not (folder / "model.yaml").is_file():
+        return False
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "model.yaml"}
+    return content_version(files, read_info(folder)["metadata"]) == version
 
 
 def reproduce(name: str, module: Any, options: argparse.Namespace, report: Report) -> Result:

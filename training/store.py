@@ -57,13 +57,16 @@ def metrics(entry: bentoml.Model) -> dict[str, Estimate]:
     return {name: Estimate(**metric) for name, metric in card["metrics"].items()}
 
 
-def save(name: str, trained: Trained, inputs: str | None, version: str | None = None) -> bentoml.Model:
+def save(
+    name: str, trained: Trained, inputs: str | None, version: str | None = None, *, changed: bool = False
+) -> bentoml.Model:
     """Save a model under `version`, a new one by default; TrainingError where its graph is not exact everywhere.
 
-    What is made under a version that is given tells nothing of the checkout: it is to become a part of one.
+    What is made under a version that is given tells nothing of the checkout: it is to become a part of one. `changed`
+    tells that its sources are not those of what is shipped: then it is the user's own.
     """
     check_products(trained.graph)
-    about = metadata(trained, inputs)
+    about = metadata(trained, inputs) | ({"changed_sources": True} if changed else {})
     with bentoml.models.create(
         f"{name}:{version}" if version else name,
         labels={"project": "tiffin", "framework": trained.framework.split()[0]},

@@ -7,35 +7,44 @@ silently. onnxruntime widens two unsigned factors to 16 bits before it multiplie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+import onnxruntime
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from models.model import Array
-from serving.inference.session import UNSIGNED
+from serving.inference.session import UNSIGNED_WEIGHTS
 from training.trained import TrainingError
 
-# Inputs of operators on 8-bit numbers: both factors, and the zero point of the second. A first factor of None is made
-# unsigned within the operator.
-INTEGER_PRODUCTS: dict[str, tuple[tuple[int | None, int, int], ...]] = {
-    "ConvInteger": ((0, 1, 3),),
-    "DynamicQuantizeLSTM": ((None, 1, 9), (None, 2, 11)),
-    "DynamicQuantizeMatMul": ((None, 1, 3),),
-    "MatMulInteger": ((0, 1, 3),),
-    "MatMulIntegerToFloat": ((0, 1, 5),),
-    "QAttention": ((0, 1, 7),),
-    "QGemm": ((0, 3, 5),),
-    "QLinearConv": ((0, 3, 5),),
-    "QLinearMatMul": ((0, 3, 5),),
+# Inputs of operators on 8-bit numbers: the first factor and its zero point, the second and its. None where the first
+# is made, unsigned, within the operator.
+INTEGER_PRODUCTS: dict[str, tuple[tuple[int | None, int | None, int, int], ...]] = {
+    "ConvInteger": ((0, 2, 1, 3),),
+    "DynamicQuantizeLSTM": ((None, None, 1, 9), (None, None, 2, 11)),
+    "DynamicQuantizeMatMul": ((None, None, 1, 3),),
+    "MatMulInteger": ((0, 2, 1, 3),),
+    "MatMulIntegerToFloat": ((0, 4, 1, 5),),
+    "QAttention": ((0, 6, 1, 7),),
+    "QGemm": ((0, 2, 3, 5),),
+    "QLinearConv": ((0, 2, 3, 5),),
+    "QLinearMatMul": ((0, 2, 3, 5),),
 }
 # Operators that onnxruntime runs on 8-bit numbers where both factors come from a DequantizeLinear ("QDQ").
 FLOAT_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# What may stand in between.
-MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+# What may stand in between, since it computes nothing.
+MOVES = (
+    *("Cast", "Dropout", "Expand", "Flatten", "Identity", "MaxPool", "Reshape"),
+    *("Slice", "Squeeze", "Transpose", "Unsqueeze"),
+)
 MIXED = {TensorProto.UINT8, TensorProto.INT8}
+Types = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -49,46 +58,54 @@ class MixedProduct:
 
 
 def mixed_products(model: ModelProto) -> list[MixedProduct]:
-    """Find all products of unsigned by signed 8-bit numbers in a graph and its subgraphs."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    return [product for graph in subgraphs(inferred.graph) for product in products_in(graph)]
+    """Find the products of unsigned by signed 8-bit numbers in a graph and its subgraphs, as they stand there."""
+    return list(products_in(onnx.shape_inference.infer_shapes(model).graph, {}))
 
 
-def subgraphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Yield a graph and those within its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, attribute.g):
-                if inner.node:
-                    yield from subgraphs(inner)
-
-
-def products_in(graph: GraphProto) -> Iterator[MixedProduct]:
-    """Yield the products of unsigned by signed numbers among the nodes of one graph."""
-    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
+def products_in(graph: GraphProto, outer: Mapping[str, int]) -> Iterator[MixedProduct]:
+    """Yield the products of unsigned by signed numbers in a graph; `outer` has the types of values around it."""
+    types: Types = {**outer}
+    types |= {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
     types |= {weight.name: weight.data_type for weight in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
+        if node.op_type == "QuantizeLinear":  # that of com.microsoft has no type that onnx knows
+            zero = node.input[2] if len(node.input) > 2 else ""
+            types.setdefault(node.output[0], types.get(zero, TensorProto.UINT8))
+    for node in graph.node:
         label = f"{node.op_type} {node.name or node.output[0]}"
-        for first, second, zero_point in INTEGER_PRODUCTS.get(node.op_type, ()):
-            # Of an operator that onnx does not know the type is unknown: activations are unsigned by default.
-            left = TensorProto.UINT8 if first is None else types.get(node.input[first], TensorProto.UINT8)
-            if {left, types.get(node.input[second])} == MIXED:
-                yield MixedProduct(label, node.output[0], second, zero_point)
+        for first, first_zero, second, second_zero in INTEGER_PRODUCTS.get(node.op_type, ()):
+            left: int = TensorProto.UINT8
+            right: int = TensorProto.UINT8
+            for index in (first_zero, first):
+                if index is not None and index < len(node.input):
+                    left = types.get(node.input[index], left)
+            for index in (second_zero, second):
+                if index < len(node.input):
+                    right = types.get(node.input[index], right)
+            if {left, right} == MIXED:
+                yield MixedProduct(label, node.output[0], second, second_zero)
         if node.op_type in FLOAT_PRODUCTS:
             sources = [dequantizer(name, producers) for name in node.input[:2]]
             kinds = {types.get(source.input[0]): source for source in sources if source is not None}
             if set(kinds) == MIXED:
                 yield MixedProduct(label, kinds[TensorProto.INT8].output[0], 0, 2)
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, attribute.g):
+                yield from products_in(inner, types)
 
 
-def dequantizer(name: str, producers: dict[str, NodeProto]) -> NodeProto | None:
-    """Return the DequantizeLinear that a value comes from; None where it comes from something else."""
+def dequantizer(name: str, producers: Mapping[str, NodeProto]) -> NodeProto | None:
+    """Return the DequantizeLinear that a value comes from; None where it comes from something else.
+
+    One in blocks is passed over: no 8-bit product is made of it.
+    """
     node = producers.get(name)
     while node is not None and node.op_type in MOVES:
         node = producers.get(node.input[0])
-    return node if node is not None and node.op_type == "DequantizeLinear" else None
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    return None if any(attribute.name == "block_size" and attribute.i for attribute in node.attribute) else node
 
 
 def make_weights_unsigned(model: ModelProto) -> None:
@@ -96,8 +113,10 @@ def make_weights_unsigned(model: ModelProto) -> None:
 
     The model is changed in place. TrainingError where a signed factor is no weight.
     """
+    fold_weights(model)
     weights = {weight.name: weight for weight in model.graph.initializer}
     nodes = {output: node for node in model.graph.node for output in node.output}
+    made = []
     for product in dict.fromkeys(mixed_products(model)):
         holder = nodes.get(product.holder)
         inputs = list(holder.input) if holder is not None else []
@@ -114,12 +133,68 @@ def make_weights_unsigned(model: ModelProto) -> None:
         values = numpy_helper.to_array(weights[inputs[product.factor]])
         inputs += [""] * (product.zero_point + 1 - len(inputs))
         for index, array in ((product.factor, values), (product.zero_point, zeros)):
-            inputs[index] = f"{product.holder}_{index}{UNSIGNED}"
+            inputs[index] = f"{product.holder}_{index}_unsigned"
             weights[inputs[index]] = numpy_helper.from_array(unsigned(array), inputs[index])
+            made.append(inputs[index])
         holder.input[:] = inputs
-    used = {name for graph in subgraphs(model.graph) for node in graph.node for name in node.input}
+    if made:
+        keep_weights(model, weights.values())
+        name_unsigned_weights(model, made)
+
+
+def fold_weights(model: ModelProto) -> None:
+    """Make initializers, in place, of constants that stand in nodes and of weights that a node quantizes."""
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    kept = []
+    for node in model.graph.node:
+        constant = next(
+            (item.t for item in node.attribute if node.op_type == "Constant" and item.name == "value"), None
+        )
+        if constant is not None:
+            weights[node.output[0]] = numpy_helper.from_array(numpy_helper.to_array(constant), node.output[0])
+        elif node.op_type == "QuantizeLinear" and not node.domain and weights.keys() >= set(node.input):
+            feed = {name: numpy_helper.to_array(weights[name]) for name in node.input}
+            graph = helper.make_graph(
+                [node],
+                "weight",
+                [helper.make_tensor_value_info(name, weights[name].data_type, None) for name in node.input],
+                [helper.make_empty_tensor_value_info(node.output[0])],
+            )
+            alone = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+            quantized: Any = ReferenceEvaluator(alone).run(None, feed)
+            weights[node.output[0]] = numpy_helper.from_array(quantized[0], node.output[0])
+        else:
+            kept.append(node)
+    if len(kept) < len(model.graph.node):
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+        keep_weights(model, weights.values())
+
+
+def keep_weights(model: ModelProto, weights: Iterable[TensorProto]) -> None:
+    """Make these the graph's weights, in place, but for those that nothing reads."""
+    used = {output.name for output in model.graph.output} | names_read(model.graph)
+    kept = [weight for weight in weights if weight.name in used]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(weight for name, weight in weights.items() if name in used)
+    model.graph.initializer.extend(kept)
+
+
+def names_read(graph: GraphProto) -> set[str]:
+    """Return the names of the values that the nodes of a graph and of its subgraphs read."""
+    names = {name for node in graph.node for name in node.input}
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, attribute.g):
+                names |= names_read(inner) | {output.name for output in inner.output}
+    return names
+
+
+def name_unsigned_weights(model: ModelProto, names: Iterable[str]) -> None:
+    """List weights and zero points in the model's metadata, by which the server may make them signed in memory."""
+    entry = next((entry for entry in model.metadata_props if entry.key == UNSIGNED_WEIGHTS), None)
+    if entry is None:
+        entry = model.metadata_props.add(key=UNSIGNED_WEIGHTS)
+    entry.value = "\n".join(dict.fromkeys([*entry.value.split(), *names]))
 
 
 def unsigned(values: Array) -> Array:
@@ -129,9 +204,22 @@ def unsigned(values: Array) -> Array:
 
 
 def check_products(graph: bytes) -> None:
-    """Check that a graph has no product of unsigned by signed numbers; TrainingError that names the first otherwise."""
-    for product in mixed_products(onnx.load_from_string(graph)):
+    """Check that onnxruntime makes no product of unsigned by signed numbers; TrainingError that names one otherwise.
+
+    Looked at is the graph as it is run: what makes integer operators of others has more patterns than are known here.
+    """
+    for product in [*mixed_products(onnx.load_from_string(graph)), *mixed_products(as_run(graph))]:
         raise TrainingError(
             f"{product.operator} multiplies unsigned by signed 8-bit numbers, which processors without VNNI do wrong: "
             "see make_weights_unsigned in training/unsigned.py"
         )
+
+
+def as_run(graph: bytes) -> ModelProto:
+    """Return the graph as onnxruntime runs it, with operators fused."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(Path(folder) / "model.onnx")
+        options.log_severity_level = 3  # it warns that such a file is for this processor only
+        onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import bentoml
 import yaml
-from bentoml.exceptions import BentoMLException, NotFound
+from bentoml.exceptions import NotFound
 from filelock import FileLock
+
+from serving.bento.start import home
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "shipped"
 # How long to wait for another process that puts models into the same store.
@@ -31,15 +33,16 @@ def put_into_store(names: Iterable[str], folder: Path = FOLDER) -> None:
     """Put the shipped models among `names` into the store where it lacks them.
 
     The newest entry is a model's default, so a shipped one follows older ones of ours. Where the default is a model
-    of the user's own, the entry is dated before that.
+    of the user's own, the entry is dated before that. What interrupted copies left is removed.
     """
     found = [folder / name for name in names if (folder / name / "model.yaml").is_file()]
-    if all(is_stored(entry) for entry in found):
+    if all(is_stored(entry) and has_default(entry.name) for entry in found):
         return
-    home = Path(os.environ.get("BENTOML_HOME") or "~/bentoml").expanduser()
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "tiffin.lock", timeout=LOCK_SECONDS):
+    home().mkdir(parents=True, exist_ok=True)
+    with FileLock(home() / "tiffin.lock", timeout=LOCK_SECONDS):
         for entry in found:
+            if not (is_stored(entry) and has_default(entry.name)):
+                remove_incomplete(entry.name)
             if not is_stored(entry):
                 store(entry)
 
@@ -64,22 +67,51 @@ def content_version(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> 
 
 
 def is_stored(entry: Path) -> bool:
-    """Return whether the store has this entry, and whole: a copy may have been interrupted."""
+    """Return whether the store has this entry, and whole."""
     info = read_info(entry)
-    try:
-        stored = Path(bentoml.models.get(f"{info['name']}:{info['version']}").path)
-    except BentoMLException:
+    if not is_readable(f"{info['name']}:{info['version']}"):
         return False
+    stored = Path(bentoml.models.get(f"{info['name']}:{info['version']}").path)
     sizes = {path.name: path.stat().st_size for path in entry.iterdir() if path.name != "model.yaml"}
     return all((stored / name).is_file() and (stored / name).stat().st_size == size for name, size in sizes.items())
+
+
+def has_default(name: str) -> bool:
+    """Return whether BentoML finds a default of a model."""
+    return is_readable(name)
+
+
+def is_readable(tag: str) -> bool:
+    """Return whether the store has an entry that BentoML can read; of a broken one it raises errors of many classes."""
+    try:
+        bentoml.models.get(tag)
+    except Exception:
+        return False
+    return True
+
+
+def remove_incomplete(name: str) -> None:
+    """Remove what interrupted copies left of a model, and have BentoML find the default anew if that is broken.
+
+    What may be a damaged model of the user's own is left.
+    """
+    folder = home() / "models" / name
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        about = entry / "model.yaml"
+        is_empty = not about.is_file() or not about.stat().st_size
+        is_ours = re.fullmatch(r"[0-9a-f]{12}", entry.name) is not None
+        if entry.is_dir() and (is_empty or is_ours) and not is_readable(f"{name}:{entry.name}"):
+            shutil.rmtree(entry)
+    if not is_readable(name):
+        (folder / "latest").unlink(missing_ok=True)
+        is_readable(name)
 
 
 def store(entry: Path) -> None:
     """Put an entry into the store, in place of an incomplete copy."""
     info = read_info(entry)
-    tag = f"{info['name']}:{info['version']}"
     with contextlib.suppress(NotFound):
-        bentoml.models.delete(tag)
+        bentoml.models.delete(f"{info['name']}:{info['version']}")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(entry, Path(folder) / "entry"))
         if (moment := moment_before_own(info)) is not None:
@@ -88,13 +120,27 @@ def store(entry: Path) -> None:
         bentoml.models.import_model(str(copy), "folder")
 
 
-def moment_before_own(info: dict[str, Any]) -> datetime | None:
-    """Return the moment before the default was made where that is a model of the user's own, and older; else None."""
+def moment_before_own(info: Mapping[str, Any]) -> datetime | None:
+    """Return the moment before the user's own entries that are newer than all of ours; None where none would follow."""
     try:
-        default = bentoml.models.get(info["name"])
+        entries = bentoml.models.list(info["name"])
     except NotFound:
         return None
-    created = datetime.fromisoformat(info["creation_time"])
-    if default.info.metadata.get("origin") and default.creation_time <= created:
-        return default.creation_time - timedelta(microseconds=1)
-    return None
+    newest = max((aware(entry) for entry in entries if not is_own(entry)), default=datetime.min.replace(tzinfo=UTC))
+    own = [aware(entry) for entry in entries if is_own(entry) and aware(entry) > newest]
+    moment = min(own, default=None)
+    if moment is None or moment > datetime.fromisoformat(info["creation_time"]):
+        return None
+    return moment - timedelta(microseconds=1)
+
+
+def is_own(entry: bentoml.Model) -> bool:
+    """Return whether an entry is the user's own: made elsewhere, from changed sources, or by other means than ours."""
+    metadata = entry.info.metadata
+    return bool(metadata.get("origin") or metadata.get("changed_sources") or "inputs_digest" not in metadata)
+
+
+def aware(entry: bentoml.Model) -> datetime:
+    """Return when an entry was made; where that has no time zone it is in UTC."""
+    created: datetime = entry.creation_time
+    return created if created.tzinfo else created.replace(tzinfo=UTC)

@@ -100,6 +100,8 @@ def check_home() -> None:
 
     A home that is there and cannot be written to will do: a server only reads its models.
     """
+    if os.environ.get("BENTOML_HOME") == "":  # to BentoML the folder that one is in
+        end("BENTOML_HOME is empty: unset it, or set it to a folder of yours")
     with store_faults():
         for folder in FOLDERS:
             (home() / folder).mkdir(parents=True, exist_ok=True)
@@ -127,6 +129,8 @@ def store_fault(error: OSError) -> str:
     if error.errno in NO_ROOM or os.strerror(errno.ENOSPC) in str(error):
         disks = f"{home()}, or of temporary files in {tempfile.gettempdir()}"
         return f"no room on the disk of {disks}: free some, or set BENTOML_HOME to a folder on another disk"
+    if type(error).__module__.startswith("filelock"):
+        return f"another process puts models into {home()} for long: end it, or remove tiffin.lock there, and try again"
     reason = error.strerror or error
     return f"cannot write to BentoML's home {home()} ({reason}): set BENTOML_HOME to a folder of yours"
 
@@ -142,13 +146,16 @@ def check_models(names: Collection[str]) -> None:
             bentoml.models.get(name)
         except NotFound:
             missing.append(f"the model store in {home()} has no {name}: make it with python -m training {name}")
+        except Exception as error:  # of an entry that is damaged BentoML raises errors of many classes
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            missing.append(f"an entry in {home() / 'models' / name} cannot be read ({reason}): remove it")
     if missing:
         end(*missing)
 
 
 def home() -> Path:
     """Return BentoML's home."""
-    return Path(os.path.expandvars(os.environ.get("BENTOML_HOME", "~/bentoml"))).expanduser()
+    return Path(os.path.expandvars(os.environ.get("BENTOML_HOME") or "~/bentoml")).expanduser()
 
 
 def end(*lines: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,35 +16,47 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serving.inference.instruction_set import instruction_set
 
-# How the names of weights of 8-bit products end, and those of their zero points: uint8, around 128.
-UNSIGNED = "_unsigned"
+# Key of a graph's metadata under which training lists, a line each, its weights of 8-bit products and their zero
+# points: uint8, around 128.
+UNSIGNED_WEIGHTS = "tiffin.unsigned_weights"
 # Instruction sets that add products of unsigned by signed numbers in 32 bits, which is exact.
 EXACT = ("AMX", "AVX-512 VNNI", "AVX-VNNI")
 # Of onnx.proto's TensorProto.DataType.
 UINT8, INT8 = 2, 3
 
 
-def open_session(graph: Path | bytes, threads: int) -> Any:
+def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = None) -> Any:
     """Open a graph, a file or its content, on so many threads; 0 takes all cores.
 
-    Its unsigned weights are made signed where the processor has VNNI: the products are the same numbers, and
-    onnxruntime has a kernel for them that is twice as fast.
+    Its unsigned weights are made signed where the processor multiplies these exactly, or as `signed` says: the products
+    are the same numbers, and onnxruntime's kernels for them are twice as fast.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only; it warns of initializers that it could drop
+
+    def opened(source: str | bytes) -> Any:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
     content = graph if isinstance(graph, bytes) else graph.read_bytes()
-    if instruction_set() in EXACT and UNSIGNED.encode() in content:
-        content = with_signed_weights(content)
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    recoded = signed if signed is not None else instruction_set() in EXACT
+    if recoded and UNSIGNED_WEIGHTS.encode() in content:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            file.write_bytes(with_signed_weights(content))
+            return opened(str(file))  # of a graph that is given as bytes the session would keep these
+    return opened(graph if isinstance(graph, bytes) else str(graph))
 
 
 def with_signed_weights(graph: bytes) -> bytes:
-    """Return the graph with 128 taken from each weight and zero point whose name ends in UNSIGNED."""
+    """Return the graph with 128 taken from the weights and zero points that its metadata lists."""
     model = model_class().FromString(graph)
+    names = {
+        name for entry in model.metadata_props if entry.key == UNSIGNED_WEIGHTS for name in entry.value.split("\n")
+    }
     for tensor in model.graph.initializer:
-        if tensor.name.endswith(UNSIGNED) and tensor.data_type == UINT8:
+        if tensor.name in names and tensor.data_type == UINT8:
             tensor.raw_data = (np.frombuffer(tensor.raw_data, np.uint8) ^ np.uint8(128)).tobytes()
             tensor.data_type = INT8
     signed: bytes = model.SerializeToString()
@@ -57,21 +70,22 @@ def model_class() -> Any:
     The package onnx, which has them all, takes 50 MB. Numbers of fields are from onnx.proto, IR version 10.
     """
     file = FileDescriptorProto(name="tiffin/onnx.proto", package="tiffin.onnx", syntax="proto2")
+    one, many = Field.LABEL_OPTIONAL, Field.LABEL_REPEATED
     for message, fields in {
+        "StringStringEntryProto": [("key", 1, Field.TYPE_STRING, one), ("value", 2, Field.TYPE_STRING, one)],
         "TensorProto": [
-            ("data_type", 2, Field.TYPE_INT32),
-            ("name", 8, Field.TYPE_STRING),
-            ("raw_data", 9, Field.TYPE_BYTES),
+            ("data_type", 2, Field.TYPE_INT32, one),
+            ("name", 8, Field.TYPE_STRING, one),
+            ("raw_data", 9, Field.TYPE_BYTES, one),
         ],
-        "GraphProto": [("initializer", 5, "TensorProto")],
-        "ModelProto": [("graph", 7, "GraphProto")],
+        "GraphProto": [("initializer", 5, "TensorProto", many)],
+        "ModelProto": [("graph", 7, "GraphProto", one), ("metadata_props", 14, "StringStringEntryProto", many)],
     }.items():
         described = file.message_type.add(name=message)
-        for name, number, kind in fields:
-            field = described.field.add(name=name, number=number, label=Field.LABEL_OPTIONAL)
+        for name, number, kind, label in fields:
+            field = described.field.add(name=name, number=number, label=label)
             if isinstance(kind, str):
                 field.type, field.type_name = Field.TYPE_MESSAGE, f".tiffin.onnx.{kind}"
-                field.label = Field.LABEL_REPEATED if name == "initializer" else Field.LABEL_OPTIONAL
             else:
                 field.type = kind
     pool = DescriptorPool()

@@ -107,6 +107,59 @@ FORMS = {
         QUANTIZED_INPUT,
         TensorProto.UINT8,
     ),
+    "QDQ around what moves numbers": graph(
+        [
+            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+            helper.make_node("MaxPool", ["a"], ["m"], kernel_shape=[1, 1]),
+            helper.make_node("DequantizeLinear", ["w", "s"], ["b"]),
+            helper.make_node("Conv", ["m", "b"], ["c"]),
+            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
+        ],
+        {"w": FILTERS, "s": SCALE, "ys": np.float32(600), "z": np.uint8(128)},
+        PICTURE,
+        TensorProto.UINT8,
+    ),
+    "QDQ with weights in a node": graph(
+        [
+            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+            helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(WEIGHTS)),
+            helper.make_node("DequantizeLinear", ["w", "s"], ["b"]),
+            helper.make_node("MatMul", ["a", "b"], ["c"]),
+            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
+        ],
+        {"s": SCALE, "ys": np.float32(600), "z": np.uint8(128)},
+        QUANTIZED_INPUT,
+        TensorProto.UINT8,
+    ),
+    "QDQ with weights that a node quantizes": graph(
+        [
+            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+            helper.make_node("QuantizeLinear", ["v", "s", "wz"], ["w"]),
+            helper.make_node("DequantizeLinear", ["w", "s", "wz"], ["b"]),
+            helper.make_node("MatMul", ["a", "b"], ["c"]),
+            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
+        ],
+        {
+            "v": WEIGHTS.astype(np.float32),
+            "s": SCALE,
+            "wz": np.int8(0),
+            "ys": np.float32(600),
+            "z": np.uint8(128),
+        },
+        QUANTIZED_INPUT,
+        TensorProto.UINT8,
+    ),
+    "QDQ of com.microsoft": graph(
+        [
+            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"], domain="com.microsoft"),
+            helper.make_node("DequantizeLinear", ["w", "s", "wz"], ["b"], domain="com.microsoft"),
+            helper.make_node("MatMul", ["a", "b"], ["c"]),
+            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"], domain="com.microsoft"),
+        ],
+        {"w": WEIGHTS, "wz": np.int8(0), "s": SCALE, "ys": np.float32(600), "z": np.uint8(128)},
+        QUANTIZED_INPUT,
+        TensorProto.UINT8,
+    ),
     "DynamicQuantizeMatMul": graph(
         [integer("DynamicQuantizeMatMul", ["f", "w", "s"], "com.microsoft")],
         {"w": WEIGHTS, "s": SCALE},
@@ -123,7 +176,7 @@ def in_numpy(form: str) -> Array:
     if form == "DynamicQuantizeMatMul":
         zero_x = 0
     product = (LOUD.astype(np.int64) - zero_x) @ (WEIGHTS.astype(np.int64) - zero_w)
-    if form in ("QLinearMatMul", "QLinearConv", "QDQ", "QDQ by channel, transposed"):
+    if form.startswith(("QLinear", "QDQ")):
         product = np.clip(np.rint(product / 600) + 128, 0, 255)
     found: Array = product
     return found
@@ -136,6 +189,9 @@ def computed(model: onnx.ModelProto) -> Array:
     shape = [2, 4, 1, 1] if len(entry.shape) == 4 else [2, 4]
     values = LOUD.astype(np.float32 if entry.name == "f" else np.uint8).reshape(shape)
     (output,) = session.run(None, {entry.name: values})
+    assert np.array_equal(
+        output, open_session(model.SerializeToString(), 1, signed=False).run(None, {entry.name: values})[0]
+    )
     found: Array = output.reshape(2, 2)
     return found
 
@@ -190,6 +246,35 @@ def test_products_within_branches_are_found() -> None:
         TensorProto.INT32,
     )
     assert len(mixed_products(model)) == 2
+
+
+def test_products_of_weights_around_a_branch_are_found() -> None:
+    inner = helper.make_graph(
+        [integer("MatMulInteger", ["x", "w"])],
+        "then",
+        [],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
+    )
+    model = graph(
+        [helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)],
+        {"w": WEIGHTS},
+        {**QUANTIZED_INPUT, "c": (TensorProto.BOOL, [])},
+        TensorProto.INT32,
+    )
+    assert len(mixed_products(model)) == 2
+
+
+def test_what_only_onnxruntime_makes_a_mixed_product_of_is_refused() -> None:
+    function = helper.make_function(
+        "ours", "Dense", ["i", "k"], ["o"], [helper.make_node("MatMulInteger", ["i", "k"], ["o"])],
+        [helper.make_opsetid("", 20)],
+    )  # fmt: skip
+    model = graph([integer("Dense", ["x", "w"], "ours")], {"w": WEIGHTS}, QUANTIZED_INPUT, TensorProto.INT32)
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("ours", 1))
+    assert mixed_products(model) == []
+    with pytest.raises(TrainingError, match="MatMulInteger"):
+        check_products(model.SerializeToString())
 
 
 def test_what_quantizing_makes_has_no_mixed_product() -> None:

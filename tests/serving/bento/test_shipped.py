@@ -27,12 +27,17 @@ def put(home: Path, *names: str, folder: Path = FOLDER) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def entry(folder: Path, version: str, created: str, origin: str | None = None) -> Path:
-    """A folder with a shipped model of another version and time of creation, or one of the user's own."""
+def entry(folder: Path, version: str, created: str, origin: str | None = None, **changes: object) -> Path:
+    """A folder with a shipped model of another version and time of creation, or one of the user's own.
+
+    `changes` are made to its metadata; None takes a key away.
+    """
     copy = Path(shutil.copytree(FOLDER / "breast_cancer", folder / "breast_cancer"))
     info = read_info(copy) | {"version": version, "creation_time": created}
     if origin:
         info["metadata"]["origin"] = {"from": origin}
+    info["metadata"] |= changes
+    info["metadata"] = {key: value for key, value in info["metadata"].items() if value is not None}
     (copy / "model.yaml").write_text(yaml.safe_dump(info), encoding="utf-8")
     return folder
 
@@ -94,6 +99,52 @@ def test_what_was_made_before_is_the_default_once_the_users_own_is_gone(tmp_path
     done = run_python(tmp_path, "-m", "bentoml", "models", "delete", "--yes", "breast_cancer:own")
     assert done.returncode == 0, done.stderr
     assert newest(tmp_path, "breast_cancer").name == read_info(FOLDER / "breast_cancer")["version"]
+
+
+@pytest.mark.parametrize("changes", [{"changed_sources": True}, {"inputs_digest": None}], ids=["changed", "by hand"])
+def test_none_comes_before_what_was_made_of_changed_sources_or_by_other_means(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    own = entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", **changes)
+    put(tmp_path, "breast_cancer", folder=own)
+    put(tmp_path, "breast_cancer")
+    assert newest(tmp_path, "breast_cancer").name == "own"
+
+
+def test_none_comes_before_any_of_several_of_the_users_own(tmp_path: Path) -> None:
+    for month in ("01", "02"):
+        own = entry(tmp_path / month, f"own{month}", f"2026-{month}-01T00:00:00+00:00", origin="elsewhere")
+        put(tmp_path, "breast_cancer", folder=own)
+    put(tmp_path, "breast_cancer")
+    done = run_python(tmp_path, "-m", "bentoml", "models", "delete", "--yes", "breast_cancer:own02")
+    assert done.returncode == 0, done.stderr
+    assert newest(tmp_path, "breast_cancer").name == "own01"
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty model.yaml", "a part of model.yaml", "an empty latest"])
+def test_what_an_interrupted_copy_of_another_version_left_is_removed(tmp_path: Path, left: str) -> None:
+    put(tmp_path, "breast_cancer")
+    folder = tmp_path / "models" / "breast_cancer"
+    if left == "an empty latest":
+        (folder / "latest").write_text("")
+    else:
+        (folder / "0123456789ab").mkdir()
+        (folder / "latest").write_text("0123456789ab")
+    if "model.yaml" in left:
+        whole = (FOLDER / "breast_cancer" / "model.yaml").read_text(encoding="utf-8")
+        part = whole[: len(whole) // 2] if "part" in left else ""
+        (folder / "0123456789ab" / "model.yaml").write_text(part, encoding="utf-8")
+    put(tmp_path, "breast_cancer")
+    assert newest(tmp_path, "breast_cancer").name == read_info(FOLDER / "breast_cancer")["version"]
+    assert versions(tmp_path) == {read_info(FOLDER / "breast_cancer")["version"]}
+
+
+def test_what_may_be_a_damaged_model_of_the_users_own_is_left(tmp_path: Path) -> None:
+    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", "elsewhere"))
+    (newest(tmp_path, "breast_cancer") / "model.yaml").write_text("name: breast_cancer\nversi", encoding="utf-8")
+    done = run_python(tmp_path, "-c", PUT, str(FOLDER), "breast_cancer")
+    assert done.returncode != 0
+    assert (tmp_path / "models" / "breast_cancer" / "own" / "model.onnx").is_file()
 
 
 @pytest.mark.parametrize("missing", ["model.onnx", "model.yaml"])
