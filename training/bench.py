@@ -38,18 +38,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(network: Network, items: Sequence[Any], shipped: str) -> Table:
-    """Items per second of PyTorch and of both graphs, in the same run, by threads and batch."""
+    """Measure items per second of PyTorch and of both graphs, in the same run, by threads and batch.
+
+    The int8 graph is run as it is served, and with its weights unsigned, as processors without VNNI run it.
+    """
     float32 = network.export()
     graphs = {"float32": float32, "int8": network.quantize(float32)}
     with serve(network.name, float32, network.files) as served:
         inputs = [served.model.preprocess(item) for item in items]
     inputs.sort(key=lambda arrays: sum(array.size for array in arrays.values()))
-    columns = [f"{form}{' (shipped)' if form == shipped else ''}" for form in graphs]
+    columns = [f"{form}{' (shipped)' if form == shipped else ''}" for form in graphs] + ["int8, unsigned"]
     table = Table("threads", "batch", "PyTorch, items/s", *columns, title=f"{network.name}: ratios to PyTorch")
     for threads in THREADS:
         torch.set_num_threads(threads)
         runs: list[Callable[[Batch], Array]] = [network.forward]
         runs += [open_graph(graph, threads) for graph in graphs.values()]
+        runs.append(open_graph(graphs["int8"], threads, signed=False))
         for size in BATCHES:
             batches = [
                 {key: pad([arrays[key] for arrays in inputs[i : i + size]]) for key in inputs[0]}

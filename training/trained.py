@@ -99,12 +99,14 @@ def digest(parts: Iterable[bytes]) -> str:
     return total.hexdigest()
 
 
-def open_graph(graph: Path | bytes, threads: int = 0) -> Callable[[dict[str, Array]], Array]:
+def open_graph(
+    graph: Path | bytes, threads: int = 0, *, signed: bool | None = None
+) -> Callable[[dict[str, Array]], Array]:
     """Return a function that runs a graph, given or in a file, on a batch of inputs and gives its single output.
 
-    `threads` 0 takes all cores.
+    `threads` and `signed` are those of `open_session`.
     """
-    session = open_session(graph, threads)
+    session = open_session(graph, threads, signed=signed)
 
     def run(inputs: dict[str, Array]) -> Array:
         (output,) = session.run(None, inputs)
