@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from tests.conftest import ROOT, newest, run_python
 PUT = """
 import sys
 from pathlib import Path
+from typing import Any
 from serving.bento import shipped
 shipped.put_into_store(sys.argv[2:], Path(sys.argv[1]))
 """
@@ -27,7 +29,7 @@ def put(home: Path, *names: str, folder: Path = FOLDER) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def entry(folder: Path, version: str, created: str, origin: str | None = None, **changes: object) -> Path:
+def entry(folder: Path, version: str, created: str, origin: str | None = None, **changes: Any) -> Path:
     """A folder with a shipped model of another version and time of creation, or one of the user's own.
 
     `changes` are made to its metadata; None takes a key away.
@@ -103,7 +105,7 @@ def test_what_was_made_before_is_the_default_once_the_users_own_is_gone(tmp_path
 
 @pytest.mark.parametrize("changes", [{"changed_sources": True}, {"inputs_digest": None}], ids=["changed", "by hand"])
 def test_none_comes_before_what_was_made_of_changed_sources_or_by_other_means(
-    tmp_path: Path, changes: dict[str, object]
+    tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     own = entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", **changes)
     put(tmp_path, "breast_cancer", folder=own)
