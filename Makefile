@@ -68,7 +68,7 @@ help: ## Show this list
 ##@ Run it
 
 serve: $(VENV)/.serving ## Set up and serve the models on PORT (3000)
-	@$(BIN)/python -m serving.bento.start
+	@$(BIN)/python -m serving.bento.start '$(PORT)'
 	@$(BIN)/bentoml serve service:Tiffin --port $(PORT)
 
 test: $(VENV)/.development ## Test the server, the models and what the README shows, in PROCESSES (3) at a time

@@ -148,6 +148,7 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
     def drain(number: int, frame: FrameType | None) -> None:
         if not guards.draining and callable(end):
             guards.draining = True
+            loop.call_soon_threadsafe(logs.log_end, settings.shutdown_grace_seconds)
             loop.call_soon_threadsafe(loop.call_later, settings.shutdown_grace_seconds, end, number, frame)
 
     signal.signal(signal.SIGTERM, drain)

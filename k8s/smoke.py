@@ -50,6 +50,8 @@ def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]
         if path not in bodies:
             yield path, None, "application/json"
         elif (content := bodies[path].get("application/json")) is not None:
+            if "example" not in content["schema"]:
+                raise OSError(f"the OpenAPI document has no example of a request to {path}, give its schema one")
             yield path, json.dumps(content["schema"]["example"]).encode(), "application/json"
         else:
             (field,) = bodies[path]["multipart/form-data"]["schema"]["required"]

@@ -36,11 +36,14 @@ explain() {
     fail "the packages could not be installed: see $log"
 }
 
-echo "installing into $environment: $*"
-command -v "$python" >/dev/null 2>&1 || fail "there is no $python: install Python 3.11 or newer, or set PYTHON"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    fail "Tiffin needs Python 3.11 or newer, $python is $("$python" -V 2>&1 | cut -d' ' -f2): set PYTHON"
+found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.version_info >= (3, 11))' 2>/dev/null) ||
+    fail "$python is no Python that runs here: install Python 3.11 or newer, or set PYTHON"
+case $found in
+*True) ;;
+*) fail "Tiffin needs Python 3.11 or newer, $python is ${found% *}: set PYTHON" ;;
+esac
 
+echo "installing into $environment, which may take some minutes the first time: $*"
 # One whose making was interrupted has a python, but no pip.
 if ! "$environment/bin/python" -m pip --version >/dev/null 2>&1; then
     rm -rf "$environment/bin" "$environment/lib" "$environment/pyvenv.cfg"

@@ -48,6 +48,11 @@ def log_start(models: Sequence[str], workers: int, threads: int) -> None:
     log.info("ready: %s", told, extra={"models": models, **where})
 
 
+def log_end(seconds: float) -> None:
+    """Log that the server will end, which otherwise looks as if it had not heard."""
+    log.info("ending in %g s, in which requests are still answered", seconds)
+
+
 def add_request(record: logging.LogRecord) -> bool:
     """Add to a log record which request it belongs to."""
     request = context.current.get()

@@ -95,7 +95,7 @@ def system_app(
 
     return Starlette(
         routes=[
-            Route("/", page),
+            *(Route(path, page) for path in ("/", "/docs")),
             Route("/docs.json", docs_endpoint),
             *(Route(path, health) for path in ("/health", "/healthz", "/livez")),
             Route("/readyz", readiness),
@@ -138,6 +138,7 @@ def complete(document: Document, names: list[str], secured: bool) -> Document:
             post["tags"] = [path.split("/")[1]]
             post["summary"] = post.pop("description")
     for name in names:
+        add_example(document["paths"][f"/{name}/predict"]["post"], name)
         document["paths"][f"/{name}/info"] = get_path(name, f"What is known of the model {name}.")
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
     document["tags"] = [{"name": name} for name in [*names, "Infrastructure"]]
@@ -147,6 +148,15 @@ def complete(document: Document, names: list[str], secured: bool) -> Document:
     version = document["info"]["version"].replace("None", "development")  # that of the Bento
     document["info"] = {"title": "Tiffin", "version": version, "description": DESCRIPTION}
     return document
+
+
+def add_example(post: Document, name: str) -> None:
+    """Give a model's predict the example of its input where that is what it takes and its schema has none."""
+    model = models.find(name)
+    predict = next(route for route in model.routes() if route.name == "predict")
+    content = post["requestBody"]["content"].get("application/json")
+    if content is not None and predict.request is model.input and model.input_example is not None:
+        content["schema"].setdefault("example", model.input_example)
 
 
 def get_path(tag: str, summary: str) -> Document:

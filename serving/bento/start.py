@@ -1,7 +1,8 @@
 """Say in one line what keeps a server from starting, and what to do about it, before BentoML says it in twenty.
 
 `service.py` is imported by the process of `bentoml serve`, which checks everything, and again by each worker.
-`python -m serving.bento.start` checks what BentoML needs before it imports `service.py`: a home that can be written to.
+`python -m serving.bento.start [PORT]` checks what BentoML needs before it imports `service.py`: a number as port, a
+home that can be written to.
 """
 
 from __future__ import annotations
@@ -163,5 +164,14 @@ def end(*lines: str) -> NoReturn:
     sys.exit("\n".join(lines))
 
 
+def number_of_port(text: str) -> int:
+    """Return the number of a port; end with a line when it is none."""
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        end(f"PORT is {text!r}: choose a number from 1 to {2**16 - 1}")
+    return int(text)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        number_of_port(sys.argv[1])
     check_home()
