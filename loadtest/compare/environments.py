@@ -27,6 +27,8 @@ NAMED = {
     *("torch", "transformers", "onnxruntime", "pandas", "scikit-learn", "statsmodels"),
 }
 
+TORCH_CPU = "https://download.pytorch.org/whl/cpu"
+
 Pins = dict[str, str]
 
 
@@ -101,9 +103,11 @@ def install(name: str, folder: Path, wanted: Pins, base: Path | None) -> list[st
         (packages(folder) / "shared.pth").write_text(f"{packages(base)}\n", encoding="utf-8")
     requirements = folder / "requirements.txt"
     requirements.write_text("".join(f"{package}=={version}\n" for package, version in wanted.items()), encoding="utf-8")
-    # With what it needs, which differs by its build; what else needs torch would bring a newer one.
     if "torch" in wanted:
-        run([*pip, "install", "--quiet", f"torch=={wanted['torch']}"], name)
+        # As in the Makefile, the build for CPUs; then what this build needs.
+        torch = [*pip, "install", "--quiet", f"torch=={wanted['torch']}"]
+        run([*torch, "--no-deps", "--retries", "1", "--extra-index-url", TORCH_CPU], name)
+        run(torch, name)
     # All that these need stands beside them.
     run([*pip, "install", "--quiet", "--no-deps", "-r", str(requirements)], name)
     return pip
