@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,14 @@ def run(name: str, case: Case, plan: Plan, home: Path, artefacts: Artefacts, abo
 
 def prepare(cases: Collection[Case], home: Path, artefacts: Artefacts) -> None:
     """Build what the cases need, before anything is measured; the GLM in the environment that serves it."""
-    for peer in dict.fromkeys(peer for case in cases for peer in case.peers):
-        python = environments.python(peer)
-        if peer == "fastapi_tabular":
-            folder = artefacts.of("tabular")
-            if not (folder / "segmentation.joblib").exists():
-                environments.run([str(python), "fastapi_tabular.py"], peer, {"MODEL": str(folder)})
+    peers = list(dict.fromkeys(peer for case in cases for peer in case.peers))
+    with ThreadPoolExecutor(len(peers)) as pool:
+        interpreters = dict(zip(peers, pool.map(environments.python, peers), strict=True))
+    if "fastapi_tabular" in interpreters:
+        folder = artefacts.of("tabular")
+        if not (folder / "segmentation.joblib").exists():
+            command = [str(interpreters["fastapi_tabular"]), "fastapi_tabular.py"]
+            environments.run(command, "fastapi_tabular", {"MODEL": str(folder)})
     for case in cases:
         case.models(home, artefacts)
 
