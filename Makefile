@@ -10,8 +10,10 @@ PROFILE ?= smoke
 PROFILES ?= smoke sentiment image segmentation
 HOST ?= http://localhost:3000
 CACHE_RATE ?= 0.95
-# Of `make compare`: --quick, --repetitions, --seconds, --all-models, names of cases.
+# Of `make compare`: --quick, --prepare, --repetitions, --seconds, --all-models, names of cases.
 COMPARE ?=
+# Of `make bench`: --quick, names of scenarios.
+BENCH ?=
 BACKEND ?= docker
 IMAGE ?= tiffin:latest
 LOADTEST_IMAGE ?= tiffin-loadtest:latest
@@ -98,9 +100,9 @@ reproduce: $(VENV)/.training ## Make all models and prove that they are those in
 
 ##@ Measure it
 
-bench: $(VENV)/.loadtest $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (about 20 minutes)
+bench: $(VENV)/.loadtest $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (20 minutes; BENCH=--quick: does all run?)
 	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
-	$(BIN)/python -m loadtest.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH)
+	$(BIN)/python -m loadtest.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH) $(BENCH)
 
 compare: $(VENV)/.loadtest $(VENV)/.training ## Measure against FastAPI, LitServe, BentoML and MLServer (COMPARE=--quick: does all run?)
 	@command -v wrk >/dev/null || { echo 'make compare needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }

@@ -19,7 +19,7 @@ import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-ENGINE_SECONDS = 120
+ENGINE_SECONDS = 600
 
 
 def output_of(*command: str) -> bytes:

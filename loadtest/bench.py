@@ -1,6 +1,9 @@
 """How fast the server is: each figure a ratio to something else, measured in the same run.
 
 python -m loadtest.bench [--rounds 5] [--seconds 4] [scenario ...]
+
+--quick only tries whether every scenario works: once, a second each, and with a small network in place of one of
+DistilBERT's size. What is sent is made for as long as is measured, so that a slow machine needs no longer than another.
 """
 
 from __future__ import annotations
@@ -33,14 +36,22 @@ from serving.settings import available_cores
 
 # So few that they are all asked for while the server warms up, so many that few are asked for at the same time.
 KNOWN_ROWS = 2_000
+# More than a server answers in a second, so that nothing comes twice.
+ROWS_PER_SECOND = 10_000
+WARM_UP_ROWS = 50_000
+TEXTS_PER_SECOND = 5_000
+# Of overload: texts in a request, and requests that are made to find the capacity.
+BATCH_TEXTS = 8
+CAPACITY_BATCHES = 10_000
 
 
 @dataclass
 class Bench:
-    """What every scenario needs: the models' home, a folder for bodies, how often and how long to measure."""
+    """What every scenario needs: the models' home, a folder for bodies, other models, how often and long to measure."""
 
     home: Path
     folder: Path
+    artefacts: Artefacts
     rounds: int
     seconds: float
 
@@ -70,18 +81,17 @@ def rows(count: int) -> Iterator[dict[str, float]]:
     return map(inputs.tumour, range(count))
 
 
-def against_fastapi(bench: Bench, scenario: str, bodies: Path, per_round: int = 0, **settings: Any) -> None:
+def against_fastapi(bench: Bench, scenario: str, bodies: Path, **settings: Any) -> None:
     """Requests per second to breast_cancer, with 10 and with 64 connections."""
     path = "/breast_cancer/predict"
     with tiffin(bench.home, models="breast_cancer", **settings) as ours, plain_fastapi() as theirs:
         wrk(ours, path, bodies, 10, 1)
         wrk(theirs, path, bodies, 10, 1)
-        start = 50_000  # past the bodies that warmed up
+        start = WARM_UP_ROWS
         for connections in (10, 64):
 
             def measure(number: int, connections: int = connections) -> tuple[float, float]:
                 nonlocal start
-                start += per_round
                 found = wrk(ours, path, bodies, connections, bench.seconds, start)
                 start += found.requests
                 other = wrk(theirs, path, bodies, connections, bench.seconds, start)
@@ -117,7 +127,9 @@ def redis_cache(bench: Bench) -> None:
 
 def new_rows(bench: Bench) -> None:
     """Rows that were never seen."""
-    against_fastapi(bench, "breast_cancer, every row new", bench.bodies("rows", rows(600_000)))
+    # Two numbers of connections, each for us and for the other.
+    count = WARM_UP_ROWS + round(4 * bench.rounds * bench.seconds * ROWS_PER_SECOND)
+    against_fastapi(bench, "breast_cancer, every row new", bench.bodies("rows", rows(count)))
 
 
 class BareSession:
@@ -143,16 +155,16 @@ class BareSession:
 def against_session(bench: Bench, home: Path, scenario: str) -> None:
     """Texts per second with 64 connections, and the latency of one."""
     bare = BareSession(home)
-    sample = texts(100_000)
+    sample = texts(round((0.5 + 2.5 * bench.rounds) * bench.seconds * TEXTS_PER_SECOND))
     bodies = bench.bodies("texts", ({"text": [text]} for text in sample))
     bare.seconds(sample[:200], 8)
     used = 0
     with tiffin(home, models="sentiment") as address:
-        used += wrk(address, "/sentiment/predict", bodies, 64, 2).requests
+        used += wrk(address, "/sentiment/predict", bodies, 64, bench.seconds / 2).requests
 
         def throughput(number: int) -> tuple[float, float]:
             nonlocal used
-            found = wrk(address, "/sentiment/predict", bodies, 64, max(bench.seconds, 6), used)
+            found = wrk(address, "/sentiment/predict", bodies, 64, 1.5 * bench.seconds, used)
             part = sample[used : used + min(found.requests, 4_000)]
             used += found.requests
             return found.per_second, len(part) / bare.seconds(part, 8)
@@ -189,7 +201,7 @@ def sentiment(bench: Bench) -> None:
 
 def distilbert(bench: Bench) -> None:
     """A text classifier of DistilBERT's size, with random weights."""
-    against_session(bench, Artefacts(FOLDER).of("distilbert") / "home", "DistilBERT's size")
+    against_session(bench, bench.artefacts.of("distilbert") / "home", "DistilBERT's size")
 
 
 def many_rows(bench: Bench) -> None:
@@ -215,17 +227,21 @@ def many_rows(bench: Bench) -> None:
     say("segmentation, 10 000 rows in one request", ratio, "x json.loads and a DataFrame", f"{a:.2f} : {b:.2f} s")
 
 
+def batch(number: int) -> dict[str, list[str]]:
+    """Texts that no other batch has."""
+    return {"text": [inputs.text(number * BATCH_TEXTS + place) for place in range(BATCH_TEXTS)]}
+
+
 def overload(bench: Bench) -> None:
     """Three times the capacity, in an open loop, for a minute (15 times --seconds)."""
-    sample = texts(400_000)
-    size = 8
     path = "/sentiment/predict"
-    batches = [{"text": sample[i : i + size]} for i in range(0, len(sample), size)]
-    bodies = bench.bodies("batches", batches)
-    requests = [Request(path, JSON, json.dumps(batch).encode()) for batch in batches[10_000:]]
+    bodies = bench.bodies("batches", map(batch, range(CAPACITY_BATCHES)))
     with tiffin(bench.home, models="sentiment", cache_max_bytes=2**20, response_cache_max_bytes=2**20) as address:
-        wrk(address, path, bodies, 16, 2)
-        before = wrk(address, path, bodies, 16, 10, 1_000).per_second
+        wrk(address, path, bodies, 16, bench.seconds / 2)
+        before = wrk(address, path, bodies, 16, 2.5 * bench.seconds, 1_000).per_second
+        due = due_times(3 * before, 15 * bench.seconds, cv=0)
+        numbers = range(CAPACITY_BATCHES, CAPACITY_BATCHES + len(due))
+        requests = [Request(path, JSON, json.dumps(batch(number)).encode()) for number in numbers]
         port = httpx.URL(address).port
         server = next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port)
         processes = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
@@ -234,11 +250,10 @@ def overload(bench: Bench) -> None:
         # all that the benchmarks imported and made, does not hold up: that took 90 ms and was seen as a slow refusal.
         gc.collect()
         gc.freeze()
-        due = due_times(3 * before, 15 * bench.seconds, cv=0)
         seen: Arrivals = run(arrivals(address, requests, due))
         growth = sum(process.memory_info().rss for process in processes) / memory
         # Other tenants of a machine slow it down for minutes.
-        capacity = (before + wrk(address, path, bodies, 16, 10, 5_000).per_second) / 2
+        capacity = (before + wrk(address, path, bodies, 16, 2.5 * bench.seconds, 5_000).per_second) / 2
     accepted = np.array(seen.accepted)
     say(
         "overload, goodput at 3 x capacity",
@@ -272,10 +287,14 @@ def main() -> int:
     parser.add_argument("scenario", nargs="*", metavar="scenario", choices=[[], *SCENARIOS], help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the median counts")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
+    parser.add_argument("--quick", action="store_true", help="only try whether every scenario works, see above")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 1, 1.0
     home = store_home()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(home, Path(folder), arguments.rounds, arguments.seconds)
+        artefacts = Artefacts(FOLDER, small=arguments.quick)
+        bench = Bench(home, Path(folder), artefacts, arguments.rounds, arguments.seconds)
         for name in arguments.scenario or SCENARIOS:
             try:
                 SCENARIOS[name](bench)

@@ -2,12 +2,12 @@
 # Install requirements into the virtual environment of a folder, made where it is not there:
 #   requirements/install.sh ENVIRONMENT ARGUMENT...
 # ARGUMENTs are those of `pip install`. Serving's environment is made by uv where that is there. PYTHON names another
-# interpreter. What goes wrong is told in one line; what pip or uv said of it lies in .cache/install.log.
+# interpreter. What goes wrong is told in one line; what pip or uv said of it lies in .cache/install-ENVIRONMENT.log.
 set -eu
 environment=$1
 shift
 python=${PYTHON:-python3}
-log=.cache/install.log
+log=.cache/install$(printf %s "/$environment" | tr / -).log
 mkdir -p .cache
 
 fail() {

@@ -1,10 +1,14 @@
 """What the servers serve, made once below .cache/compare: each file the same for Tiffin and for its peers.
 
+The networks with random weights also come small, for checks in which their speed does not matter: of the same kind,
+made, exported and served by the same code, but of a few layers.
+
 python -m loadtest.compare.artefacts KIND FOLDER
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -14,6 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loadtest.processes import ROOT
 
@@ -22,12 +27,15 @@ FOLDER = ROOT / ".cache" / "compare"
 
 @dataclass(frozen=True)
 class Artefacts:
-    """Folders by what lies in them."""
+    """Folders by what lies in them; `small` asks for small networks."""
 
     folder: Path
+    small: bool = False
 
     def of(self, kind: str) -> Path:
         """The folder `kind`, made now unless it is there; RuntimeError with the last lines when that fails."""
+        if self.small and f"small_{kind}" in SAVERS:
+            kind = f"small_{kind}"
         folder = self.folder / f"{kind}-{digest(kind)}"
         if not folder.exists():
             print(f"making {kind}", file=sys.stderr, flush=True)
@@ -49,15 +57,22 @@ def entry(home: Path, model: str) -> Path:
     return stored / (stored / "latest").read_text(encoding="utf-8").strip()
 
 
-def save_distilbert(folder: Path) -> None:
-    """`torch`: DistilBERT's shape with seeded random weights; `home`: a BentoML home with it as int8 ONNX."""
+def save_distilbert(folder: Path, **shape: Any) -> None:
+    """`torch`: DistilBERT's shape with seeded random weights; `home`: a BentoML home with it as int8 ONNX.
+
+    `shape` are values of its configuration other than DistilBERT's.
+    """
     import torch
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     from training.sentiment import LABELS, tokenizer
 
     torch.manual_seed(0)
-    config = DistilBertConfig(id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)})
+    labels: dict[str, Any] = {
+        "id2label": dict(enumerate(LABELS)),
+        "label2id": {name: i for i, name in enumerate(LABELS)},
+    }
+    config = DistilBertConfig(**labels, **shape)
     model = DistilBertForSequenceClassification(config)
     # So large that the labels differ in more than rounding.
     torch.nn.init.normal_(model.classifier.weight)
@@ -97,16 +112,20 @@ def save_tokenizer(tokenize: object, folder: Path) -> None:
     path.write_text(json.dumps(config), encoding="utf-8")
 
 
-def save_resnet(folder: Path) -> None:
-    """`home`: a BentoML home with ResNet-50's shape with seeded random weights and 1 000 labels as float32 ONNX."""
+def save_resnet(folder: Path, side: int = 224, **shape: Any) -> None:
+    """`home`: a BentoML home with ResNet-50's shape with seeded random weights and 1 000 labels as float32 ONNX.
+
+    It takes pictures of `side` pixels; `shape` are values of its configuration other than ResNet-50's.
+    """
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification
 
     torch.manual_seed(0)
     names = [f"thing {i}" for i in range(1_000)]
-    config = ResNetConfig(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+    labels: dict[str, Any] = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    config = ResNetConfig(**labels, **shape)
     ResNetForImageClassification(config).save_pretrained(folder / "torch")
-    processor = {"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.875, "size": {"shortest_edge": 224}}
+    processor = {"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.875, "size": {"shortest_edge": side}}
     (folder / "torch" / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     take("image", folder)
 
@@ -150,15 +169,19 @@ def digest(kind: str) -> str:
 
 SAVERS: dict[str, Callable[[Path], None]] = {
     "distilbert": save_distilbert,
+    "small_distilbert": functools.partial(save_distilbert, n_layers=1, dim=96, hidden_dim=192),
     "sentiment": save_sentiment,
     "resnet": save_resnet,
+    "small_resnet": functools.partial(save_resnet, side=64, depths=[1, 1, 1, 1], hidden_sizes=[32, 64, 96, 128]),
     "tabular": save_tabular,
 }
 # What each is made by, or of.
 SOURCES = {
     "distilbert": ("training/sentiment.py", "training/quantize.py"),
+    "small_distilbert": ("training/sentiment.py", "training/quantize.py"),
     "sentiment": ("training/sentiment.py", "training/weights/sentiment/*", "loadtest/compare/mean_pooled.py"),
     "resnet": ("training/image_own.py",),
+    "small_resnet": ("training/image_own.py",),
     "tabular": (
         "training/breast_cancer.py",
         "training/segmentation.py",

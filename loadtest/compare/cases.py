@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest.compare.artefacts import Artefacts, entry
-from loadtest.compare.loads import CUSTOMER, MANY_CUSTOMERS, PICTURE, TEXT, TUMOUR, Form, every_new, mostly_known
+from loadtest.compare.loads import (
+    CUSTOMER,
+    MANY_CUSTOMERS,
+    PICTURE,
+    SOME_CUSTOMERS,
+    TEXT,
+    TUMOUR,
+    Form,
+    every_new,
+    mostly_known,
+)
+
+QUICK_CONNECTIONS = (10,)
 
 # Tiffin's home, and the models of peers by engine.
 Models = tuple[Path, dict[str, Path]]
@@ -37,7 +49,8 @@ class Case:
     """A load, the model that Tiffin serves under it (all when empty), the peers with their engine.
 
     `most_per_second` is more than any server answers, so that no request comes twice. `tolerance` is how far a
-    peer's score may be from Tiffin's: int8 and float32 differ, the same graph hardly.
+    peer's score may be from Tiffin's: int8 and float32 differ, the same graph hardly. `quick_form` is the form of
+    smaller requests, for where speed does not matter.
     """
 
     title: str
@@ -54,14 +67,11 @@ class Case:
     with_redis: bool = False
     kind: str = "load"
     optional: bool = False
+    quick_form: Form | None = None
 
-    def up_to(self, connections: int) -> Case:
-        """Without the loads of more connections, and without what is asked of these."""
-        return replace(
-            self,
-            connections=tuple(count for count in self.connections if count <= connections),
-            asks=tuple(ask for ask in self.asks if ask.connections <= connections),
-        )
+    def quick(self) -> Case:
+        """With a single load, and nothing asked of the ratios."""
+        return replace(self, connections=QUICK_CONNECTIONS, asks=(), form=self.quick_form or self.form)
 
 
 def distilbert(home: Path, artefacts: Artefacts) -> Models:
@@ -192,6 +202,7 @@ CASES: dict[str, Case] = {
         engine="",
         asks=asks("fastapi_tabular", {"seconds": 0.2}),
         kind="single",
+        quick_form=SOME_CUSTOMERS,
     ),
     "image": Case(
         title="image, ResNet-50's shape, every image new, the same ONNX file",

@@ -1,61 +1,116 @@
-"""The virtual environment of each peer, below .cache/peers."""
+"""The virtual environment of each peer, in the user's cache: built once for every checkout that asks for the same.
+
+What all peers with torch have in common lies in an environment of its own, which theirs see by a .pth file, since torch
+takes longer to install than all else. Every peer still has exactly the versions that its file pins.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-from loadtest.processes import ROOT
+from filelock import FileLock
 
 PEERS = Path(__file__).parent / "peers"
-FOLDER = ROOT / ".cache" / "peers"
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiffin" / "peers"
 # The packages whose versions tell what a peer is.
 NAMED = {
     *("fastapi", "fastapi-cache2", "litserve", "bentoml", "mlserver", "uvicorn"),
     *("torch", "transformers", "onnxruntime", "pandas", "scikit-learn", "statsmodels"),
 }
 
+TORCH_CPU = "https://download.pytorch.org/whl/cpu"
 
-def pins(peer: str) -> dict[str, str]:
+Pins = dict[str, str]
+
+
+def pins(peer: str) -> Pins:
     """Versions of all that a peer needs, by name."""
     lines = (PEERS / f"{peer}.txt").read_text(encoding="utf-8").splitlines()
     return dict(line.split("==", 1) for line in lines if line and not line.startswith("#"))
 
 
-def versions(peer: str) -> dict[str, str]:
+def versions(peer: str) -> Pins:
     """Versions of what a peer is made of."""
     return {name: version for name, version in pins(peer).items() if name in NAMED}
 
 
+def shared_pins() -> Pins:
+    """Versions that all peers with torch have in common."""
+    needing_torch = [found for path in PEERS.glob("*.txt") if "torch" in (found := pins(path.stem))]
+    return dict(set.intersection(*(set(found.items()) for found in needing_torch)))
+
+
+@functools.cache
 def python(peer: str) -> Path:
-    """The interpreter of a peer's environment, which is built now when it is not what the peer's file asks for.
+    """The interpreter of a peer's environment, which is built now unless it is there.
 
     Raises RuntimeError with pip's last lines when it cannot be built.
     """
-    requirements = PEERS / f"{peer}.txt"
-    content = requirements.read_bytes() + sys.version.encode()
-    wanted = hashlib.sha256(content).hexdigest()
-    folder = FOLDER / peer
+    needed = pins(peer)
+    if "torch" not in needed:
+        return interpreter(environment(peer, needed))
+    shared = shared_pins()
+    base = environment("torch", shared, whole=False)
+    return interpreter(environment(peer, dict(needed.items() - shared.items()), base))
+
+
+def interpreter(folder: Path) -> Path:
+    """The Python of a virtual environment."""
+    return Path(sysconfig.get_path("scripts", "venv", {"base": str(folder)})) / "python"
+
+
+def packages(folder: Path) -> Path:
+    """Where a virtual environment's packages lie."""
+    return Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
+
+
+def environment(name: str, wanted: Pins, base: Path | None = None, *, whole: bool = True) -> Path:
+    """The folder of an environment with these packages, and with those of the environment `base`.
+
+    Raises RuntimeError when it cannot be built and, unless it is not `whole`, when a package lacks what it needs.
+    """
+    content = json.dumps([sorted(wanted.items()), str(base), sys.version])
+    folder = FOLDER / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     built = folder / "built"
-    interpreter = folder / "bin" / "python"
-    if not built.is_file() or built.read_text(encoding="utf-8") != wanted:
-        print(f"building the virtual environment of {peer}", file=sys.stderr, flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        install = [str(interpreter), "-m", "pip", "install", "--quiet"]
-        run([sys.executable, "-m", "venv", str(folder)], peer)
-        # torch comes first: what needs it would else bring a newer one.
-        torch = re.findall(r"^torch==.*$", requirements.read_text(encoding="utf-8"), re.MULTILINE)
-        if torch:
-            run([*install, *torch], peer)
-        run([*install, "-r", str(requirements)], peer)
-        built.write_text(wanted, encoding="utf-8")
-    return interpreter
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    # Two checkouts may want the same one.
+    with FileLock(folder.with_suffix(".lock")):
+        if not built.is_file():
+            print(f"building the virtual environment of {name}", file=sys.stderr, flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            pip = install(name, folder, wanted, base)
+            if whole:
+                run([*pip, "check"], name)
+            built.touch()
+    return folder
+
+
+def install(name: str, folder: Path, wanted: Pins, base: Path | None) -> list[str]:
+    """Build an environment; the command of pip for it."""
+    # One with a base needs no pip of its own, which would also bring setuptools in place of the base's.
+    run([sys.executable, "-m", "venv", *([] if base is None else ["--without-pip"]), str(folder)], name)
+    pip = [str(interpreter(base or folder)), "-m", "pip", "--python", str(interpreter(folder))]
+    if base is not None:
+        (packages(folder) / "shared.pth").write_text(f"{packages(base)}\n", encoding="utf-8")
+    requirements = folder / "requirements.txt"
+    requirements.write_text("".join(f"{package}=={version}\n" for package, version in wanted.items()), encoding="utf-8")
+    if "torch" in wanted:
+        # As in the Makefile, the build for CPUs; then what this build needs.
+        torch = [*pip, "install", "--quiet", f"torch=={wanted['torch']}"]
+        run([*torch, "--no-deps", "--retries", "1", "--extra-index-url", TORCH_CPU], name)
+        run(torch, name)
+    # All that these need stands beside them.
+    run([*pip, "install", "--quiet", "--no-deps", "-r", str(requirements)], name)
+    return pip
 
 
 def run(command: list[str], peer: str, env: Mapping[str, str] | None = None) -> None:

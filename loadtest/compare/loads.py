@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ TEXT = Form(inputs.sentiment, lambda answer: ranked(answer["predictions"]))
 TUMOUR = Form(inputs.breast_cancer, diagnosis)
 CUSTOMER = Form(inputs.segmentation, segments)
 MANY_CUSTOMERS = Form(rows, segments)
+# More than are computed as one block.
+SOME_CUSTOMERS = Form(functools.partial(rows, count=1_000), segments)
 PICTURE = Form(inputs.image, lambda answer: ranked([answer["predictions"]]))
 # Peers that are asked otherwise than Tiffin.
 FORMS = {

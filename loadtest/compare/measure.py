@@ -1,4 +1,4 @@
-"""One case: each of its servers alone on the machine, under the same load."""
+"""Cases: each of their servers alone on the machine, under the same load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +22,16 @@ from loadtest.compare.artefacts import Artefacts
 from loadtest.compare.cases import Case
 from loadtest.compare.loads import FORMS, POOL, SAMPLE, Answer, Form, differences, mostly_known
 from loadtest.compare.servers import Server, wait_until_idle
+from loadtest.inputs import Request
 from loadtest.processes import NoAnswerError, write_bodies, wrk
 
 SAMPLES = 20
 # Bodies that wrk may ask for beyond those that it sends: it formats one to check the script, and one per connection.
 SPARE = 200
 TIFFIN = "tiffin"
+ANSWER_SECONDS = 300
+# More than a case sends.
+NUMBERS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -61,57 +65,126 @@ class Measured:
 
 
 class Bodies:
-    """Files of bodies for wrk, each written once: phase k of each server gets the same numbers."""
+    """Files of bodies for wrk, each written once: phase k of each server gets the same numbers, from `first` on."""
 
-    def __init__(self, folder: Path, case: Case, plan: Plan) -> None:
+    def __init__(self, folder: Path, case: Case, plan: Plan, first: int = 0) -> None:
         self.folder = folder
         self.case = case
+        self.first = first
         self.count = case.most_per_second * max(plan.seconds, plan.warm_up_seconds) + SPARE
 
     def of(self, form: Form, phase: int) -> Path:
         """The bodies of a phase in a server's form."""
         path = self.folder / f"{form.request.__name__}-{phase}"
         if not path.exists():
-            positions = range(phase * self.count, (phase + 1) * self.count)
+            first = self.first + phase * self.count
+            positions = range(first, first + self.count)
             write_bodies(path, (form.request(self.case.numbers(position)).body for position in positions))
         return path
 
+    def write(self, form: Form, plan: Plan) -> None:
+        """Write those of all phases, so that this is done before a server runs."""
+        if self.case.kind == "load":
+            for phase in range(len(self.case.connections) * (plan.repetitions + 1)):
+                self.of(form, phase)
 
-def compare(case: Case, plan: Plan, home: Path, artefacts: Artefacts) -> list[Measured]:
-    """Tiffin's figures and those of each peer."""
-    own, models = case.models(home, artefacts)
-    found = []
+
+@dataclass(frozen=True)
+class Start:
+    """What a server is started with: a peer with an engine and its model, or Tiffin with its home and a model's name.
+
+    Tiffin serves all models when the name is empty.
+    """
+
+    name: str
+    engine: str
+    files: Path
+    model: str = ""
+    with_redis: bool = False
+
+    def running(self, example: Request) -> AbstractContextManager[Server]:
+        """The server, once it has answered an example."""
+        if self.name == TIFFIN:
+            return servers.tiffin(self.files, example, self.model, with_redis=self.with_redis)
+        return servers.peer(self.name, self.engine, self.files, example)
+
+
+@dataclass
+class Task:
+    """A case to be measured on a server, what is sent to it, and what was found."""
+
+    case: Case
+    bodies: Bodies
+    form: Form
+    measured: Measured
+
+    def run(self, server: Server, client: httpx.Client, plan: Plan, expected: Answer) -> Answer:
+        """Measure, unless the server's answers, which are returned, are not those expected."""
+        figures = self.measured.figures
+        figures["cold_start_seconds"] = server.cold_start_seconds
+        answers = sample(client, self.form, 1 if self.case.kind == "single" else SAMPLES)
+        for difference in differences(expected or answers, answers, self.case.tolerance):
+            raise RuntimeError(f"{self.measured.server} answers otherwise than Tiffin: {difference}")
+        MEASURES[self.case.kind](server, client, self.case, self.form, self.bodies, plan, self.measured)
+        figures["memory_bytes"] = server.memory_bytes()
+        figures["redis_bytes"] = server.redis_bytes()
+        return answers
+
+    def fail(self, error: Exception) -> None:
+        """Say why there are no figures."""
+        self.measured.void = str(error) or repr(error)
+        print(f"{self.measured.server} is void: {self.measured.void}", file=sys.stderr, flush=True)
+
+
+def compare(cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts) -> list[list[Measured]]:
+    """Tiffin's figures and those of each peer, by case; a server that several of the cases need is started once."""
     with tempfile.TemporaryDirectory() as folder:
-        bodies = Bodies(Path(folder), case, plan)
-        expected: Answer = []
-        for name in (TIFFIN, *case.peers):
-            form = case.form if name == TIFFIN else FORMS.get(name, case.form)
-            measured = Measured(name, case.engine if name != TIFFIN else "")
-            found.append(measured)
-            if case.kind == "load":
-                for phase in range(len(case.connections) * (plan.repetitions + 1)):
-                    bodies.of(form, phase)
-            measured.busy = wait_until_idle(plan.idle_seconds)
-            example = form.request(SAMPLE)
-            running: AbstractContextManager[Server]
-            if name == TIFFIN:
-                running = servers.tiffin(own, example, case.model, with_redis=case.with_redis)
-            else:
-                running = servers.peer(name, case.engine, models[case.engine], example)
+        tasks = planned(cases, plan, home, artefacts, Path(folder))
+        expected: dict[Case, Answer] = {}
+        for start, of_server in tasks.items():
+            for task in of_server:
+                task.bodies.write(task.form, plan)
+                task.measured.busy = wait_until_idle(plan.idle_seconds)
+            left = list(of_server)
             try:
-                with running as server, httpx.Client(base_url=server.address, timeout=60) as client:
-                    measured.figures["cold_start_seconds"] = server.cold_start_seconds
-                    answers = sample(client, form, 1 if case.kind == "single" else SAMPLES)
-                    expected = expected or answers
-                    for difference in differences(expected, answers, case.tolerance):
-                        raise RuntimeError(f"{name} answers otherwise than Tiffin: {difference}")
-                    MEASURES[case.kind](server, client, case, form, bodies, plan, measured)
-                    measured.figures["memory_bytes"] = server.memory_bytes()
-                    measured.figures["redis_bytes"] = server.redis_bytes()
+                with (
+                    start.running(left[0].form.request(SAMPLE)) as server,
+                    httpx.Client(base_url=server.address, timeout=ANSWER_SECONDS) as client,
+                ):
+                    while left:
+                        task = left.pop(0)
+                        try:
+                            answers = task.run(server, client, plan, expected.get(task.case, []))
+                            expected.setdefault(task.case, answers)
+                        except (RuntimeError, httpx.HTTPError) as error:
+                            task.fail(error)
             except RuntimeError as error:
-                measured.void = str(error)
-                print(f"{name} is void: {error}", file=sys.stderr, flush=True)
-    return found
+                for task in left:
+                    task.fail(error)
+    of_all = [task for of_server in tasks.values() for task in of_server]
+    return [[task.measured for task in of_all if task.case is case] for case in cases]
+
+
+def planned(
+    cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts, folder: Path
+) -> dict[Start, list[Task]]:
+    """What is measured on which server, Tiffin's, whose answers are expected of the others, before all others."""
+    tasks: dict[Start, list[Task]] = {}
+    models = [case.models(home, artefacts) for case in cases]
+    bodies = []
+    for number, case in enumerate(cases):
+        (folder / str(number)).mkdir()
+        # No server that is measured more than once may know what it is sent.
+        bodies.append(Bodies(folder / str(number), case, plan, number * NUMBERS))
+    for case, (own, _), made in zip(cases, models, bodies, strict=True):
+        start = Start(TIFFIN, "", own, case.model, case.with_redis)
+        tasks.setdefault(start, []).append(Task(case, made, case.form, Measured(TIFFIN, "")))
+    for case, (_, theirs), made in zip(cases, models, bodies, strict=True):
+        for peer in case.peers:
+            start = Start(peer, case.engine, theirs[case.engine])
+            measured = Measured(peer, case.engine)
+            tasks.setdefault(start, []).append(Task(case, made, FORMS.get(peer, case.form), measured))
+    return tasks
 
 
 def sample(client: httpx.Client, form: Form, count: int) -> Answer:

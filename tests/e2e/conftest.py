@@ -19,8 +19,9 @@ from tests.conftest import ROOT
 
 ENGINE = os.environ.get("BACKEND", "podman")
 IMAGE = os.environ.get("IMAGE", "tiffin:latest")
-COMMAND_SECONDS = 60
-READY_SECONDS = 60
+# Of a machine that is slow, or busy with much else.
+COMMAND_SECONDS = 300
+READY_SECONDS = 300
 OVERLAY = ROOT / "k8s" / "overlays" / "podman"
 
 
@@ -159,6 +160,8 @@ def pod(image: str) -> Iterator[Pod]:
     ).stdout
     port = free_port()
     manifest = re.sub(r"hostPort: \d+", f"hostPort: {port}", rendered)
+    # Longer than the default, within which a machine that is busy may not answer.
+    manifest = manifest.replace("  REDIS_URL:", '  REDIS_TIMEOUT_SECONDS: "1"\n  REDIS_URL:')
     volumes = set(engine("volume", "ls", "--quiet").stdout.split())
     try:
         played = engine("kube", "play", "-", stdin=manifest).stdout.split()

@@ -52,7 +52,7 @@ def audit(url: str, requirements: Path | str = "requirements/serving.txt") -> su
         env={**os.environ, "OSV_URL": url},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 

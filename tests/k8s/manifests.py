@@ -29,7 +29,7 @@ RENDERS["base+all, their alternatives"] = [name for name in COMPONENTS if name n
 def kustomize(folder: Path) -> str:
     """What kustomize makes of a folder; CalledProcessError with its complaint when it cannot."""
     return subprocess.run(
-        ["kubectl", "kustomize", folder], capture_output=True, text=True, check=True, timeout=60
+        ["kubectl", "kustomize", folder], capture_output=True, text=True, check=True, timeout=300
     ).stdout
 
 

@@ -24,7 +24,7 @@ CUSTOM_GROUPS = {"gateway.networking.k8s.io", "keda.sh", "monitoring.coreos.com"
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def is_custom(manifest: Manifest) -> bool:

@@ -1,4 +1,4 @@
-"""A server that answers as it is told: ready, with the model sentiment, and whatever body, after a stall."""
+"""A server that answers as it is told: ready, with the model sentiment, and whatever body, after a time or a stall."""
 
 from __future__ import annotations
 
@@ -21,9 +21,15 @@ OPEN = {
 
 
 @contextlib.contextmanager
-def stub(answer: object, status: int = 200, stall_seconds: float = 0.0) -> Iterator[str]:
-    """Address of the server; it stalls for its first prediction, and meanwhile answers no other."""
+def stub(
+    answer: object, status: int = 200, stall_seconds: float = 0.0, seconds: float = 0.0, together: int = 1_000
+) -> Iterator[str]:
+    """Address of the server; it stalls for its first prediction, and meanwhile answers no other.
+
+    Each prediction takes `seconds`; when more are asked for `together`, some are refused.
+    """
     lock = threading.Lock()
+    places = threading.Semaphore(together)
     stalls = iter([stall_seconds])
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +49,13 @@ def stub(answer: object, status: int = 200, stall_seconds: float = 0.0) -> Itera
             self.rfile.read(int(self.headers["Content-Length"]))
             with lock:
                 time.sleep(next(stalls, 0.0))
-            self.say(status, answer)
+            if not places.acquire(blocking=False):
+                return self.say(503, {"error": "overloaded", "detail": []})
+            try:
+                time.sleep(seconds)
+            finally:
+                places.release()
+            return self.say(status, answer)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import pytest
 
 from loadtest import inputs
 from loadtest.compare import environments
-from loadtest.compare.cases import CASES, Ask
+from loadtest.compare.artefacts import Artefacts
+from loadtest.compare.cases import BATCHING, CASES, Ask
 from loadtest.compare.loads import FORMS, NEW_EVERY, POOL, Form, differences, mostly_known
-from loadtest.compare.measure import TIFFIN, Bodies, Measured, Plan, ratios
+from loadtest.compare.measure import TIFFIN, Bodies, Measured, Plan, planned, ratios
 from loadtest.compare.report import add_result, draw, panels, table
 from loadtest.compare.servers import PEERS
 from loadtest.processes import write_bodies
@@ -71,11 +72,33 @@ def test_every_ask_is_of_a_peer_and_a_figure_of_its_case() -> None:
             assert ask.connections in (0, *case.connections)
 
 
-def test_a_case_up_to_some_connections_asks_for_what_it_measures() -> None:
-    case = CASES["text_onnx"].up_to(10)
-    assert case.connections == (1, 10)
-    assert [ask.figure for ask in case.asks] == ["per_second_10", "p50_1"] * 3
-    assert CASES["memory"].up_to(10).asks == CASES["memory"].asks
+def test_a_quick_case_has_one_load_and_asks_for_nothing() -> None:
+    case = CASES["text_onnx"].quick()
+    assert (case.connections, case.asks) == ((10,), ())
+    assert CASES["segmentation_rows"].quick().form is not CASES["segmentation_rows"].form
+
+
+def test_a_server_that_several_cases_need_is_started_once_and_tiffin_before_its_peers(tmp_path: Path) -> None:
+    def models(*_: object) -> tuple[Path, dict[str, Path]]:
+        return tmp_path / "home", {"torch": tmp_path / "torch", "onnx": tmp_path / "onnx"}
+
+    cases = [replace(CASES[name], models=models) for name in ("text_new", "text_onnx", "default_new", "text_known")]
+    tasks = planned(cases, PLAN, tmp_path, Artefacts(tmp_path), tmp_path)
+    assert {task.bodies.first for of_server in tasks.values() for task in of_server} == {0, 2e7, 4e7, 6e7}
+    assert [(start.name, start.engine, start.with_redis, len(of_server)) for start, of_server in tasks.items()] == [
+        (TIFFIN, "", False, 3),
+        (TIFFIN, "", True, 1),
+        ("fastapi_text", "torch", False, 3),
+        *((peer, "torch", False, 2) for peer in BATCHING),
+        *((peer, "onnx", False, 1) for peer in ("fastapi_text", *BATCHING)),
+    ]
+
+
+def test_what_peers_with_torch_share_is_pinned_alike_by_each() -> None:
+    shared = environments.shared_pins()
+    assert {"torch", "transformers", "numpy"} <= shared.keys()
+    for peer in ("fastapi_text", *BATCHING):
+        assert shared.items() <= environments.pins(peer).items()
 
 
 def test_95_percent_are_known() -> None:
