@@ -30,7 +30,7 @@ from loadtest.compare.report import add_result, draw, facts, table
 from loadtest.processes import ROOT, MissingToolError, redis_program, store_home
 
 REPORTS = ROOT / "reports"
-QUICK = Plan(repetitions=1, seconds=2, warm_up_seconds=1, idle_seconds=0)
+QUICK = Plan(repetitions=1, seconds=2, warm_up_seconds=1, idle_seconds=0, repeats=True)
 
 
 def arguments() -> argparse.Namespace:
