@@ -51,7 +51,7 @@ if ! "$environment/bin/python" -m pip --version >/dev/null 2>&1; then
         "$python" -m venv "$environment" >"$log" 2>&1 || explain
 fi
 if [ "${INSTALLER:-pip}" = uv ] && uv --version >/dev/null 2>&1; then
-    uv pip install --quiet --python "$environment/bin/python" "$@" >"$log" 2>&1 || explain
+    uv pip install --quiet --compile-bytecode --python "$environment/bin/python" "$@" >"$log" 2>&1 || explain
 else
     "$environment/bin/python" -m pip install --quiet "$@" >"$log" 2>&1 || explain
 fi
