@@ -105,9 +105,14 @@ def system_app(
     )
 
 
+def predict_of(name: str) -> models.model.Route:
+    """Return a model's route that every model has."""
+    return next(route for route in models.find(name).routes() if route.name == "predict")
+
+
 def schemas(name: str) -> Document:
     """Return the JSON schemas of what a model's predict takes and answers, as this code has them."""
-    predict = next(route for route in models.find(name).routes() if route.name == "predict")
+    predict = predict_of(name)
     return {
         "input_schema": predict.request.model_json_schema(),
         "output_schema": predict.response.model_json_schema(),
@@ -153,9 +158,8 @@ def complete(document: Document, names: list[str], secured: bool) -> Document:
 def add_example(post: Document, name: str) -> None:
     """Give a model's predict the example of its input where that is what it takes and its schema has none."""
     model = models.find(name)
-    predict = next(route for route in model.routes() if route.name == "predict")
     content = post["requestBody"]["content"].get("application/json")
-    if content is not None and predict.request is model.input and model.input_example is not None:
+    if content is not None and predict_of(name).request is model.input and model.input_example is not None:
         content["schema"].setdefault("example", model.input_example)
 
 

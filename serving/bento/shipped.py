@@ -36,12 +36,12 @@ def put_into_store(names: Iterable[str], folder: Path = FOLDER) -> None:
     of the user's own, the entry is dated before that. What interrupted copies left is removed.
     """
     found = [folder / name for name in names if (folder / name / "model.yaml").is_file()]
-    if all(is_stored(entry) and has_default(entry.name) for entry in found):
+    if all(map(is_in_order, found)):
         return
     home().mkdir(parents=True, exist_ok=True)
     with FileLock(home() / "tiffin.lock", timeout=LOCK_SECONDS):
         for entry in found:
-            if not (is_stored(entry) and has_default(entry.name)):
+            if not is_in_order(entry):
                 remove_incomplete(entry.name)
             if not is_stored(entry):
                 store(entry)
@@ -69,25 +69,25 @@ def content_version(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> 
 def is_stored(entry: Path) -> bool:
     """Return whether the store has this entry, and whole."""
     info = read_info(entry)
-    if not is_readable(f"{info['name']}:{info['version']}"):
+    found = readable(f"{info['name']}:{info['version']}")
+    if found is None:
         return False
-    stored = Path(bentoml.models.get(f"{info['name']}:{info['version']}").path)
+    stored = Path(found.path)
     sizes = {path.name: path.stat().st_size for path in entry.iterdir() if path.name != "model.yaml"}
     return all((stored / name).is_file() and (stored / name).stat().st_size == size for name, size in sizes.items())
 
 
-def has_default(name: str) -> bool:
-    """Return whether BentoML finds a default of a model."""
-    return is_readable(name)
+def is_in_order(entry: Path) -> bool:
+    """Return whether the store has this entry, and finds a default of its model."""
+    return is_stored(entry) and readable(entry.name) is not None
 
 
-def is_readable(tag: str) -> bool:
-    """Return whether the store has an entry that BentoML can read; of a broken one it raises errors of many classes."""
+def readable(tag: str) -> bentoml.Model | None:
+    """Return the entry under a tag that BentoML can read; of a broken one it raises errors of many classes."""
     try:
-        bentoml.models.get(tag)
+        return bentoml.models.get(tag)
     except Exception:
-        return False
-    return True
+        return None
 
 
 def remove_incomplete(name: str) -> None:
@@ -100,11 +100,11 @@ def remove_incomplete(name: str) -> None:
         about = entry / "model.yaml"
         is_empty = not about.is_file() or not about.stat().st_size
         is_ours = re.fullmatch(r"[0-9a-f]{12}", entry.name) is not None
-        if entry.is_dir() and (is_empty or is_ours) and not is_readable(f"{name}:{entry.name}"):
+        if entry.is_dir() and (is_empty or is_ours) and readable(f"{name}:{entry.name}") is None:
             shutil.rmtree(entry)
-    if not is_readable(name):
+    if readable(name) is None:
         (folder / "latest").unlink(missing_ok=True)
-        is_readable(name)
+        readable(name)
 
 
 def store(entry: Path) -> None:

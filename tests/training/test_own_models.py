@@ -17,12 +17,12 @@ import onnx
 import pytest
 import torch
 import transformers
-import yaml
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from models.image import ImageClassifier
+from serving.bento.shipped import read_info
 from tests.conftest import newest, serving, train
 from tests.serving.bento.test_shipped import entry, put
 from training import hub
@@ -109,7 +109,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def metadata(store: Path, name: str) -> dict[str, Any]:
     """What the newest entry of a store says of itself."""
-    found: dict[str, Any] = yaml.safe_load((newest(store, name) / "model.yaml").read_text(encoding="utf-8"))["metadata"]
+    found: dict[str, Any] = read_info(newest(store, name))["metadata"]
     return found
 
 

@@ -44,6 +44,16 @@ def integer(operator: str, inputs: list[str], domain: str = "") -> onnx.NodeProt
     return helper.make_node(operator, inputs, ["y"], domain=domain)
 
 
+def qdq(product: str, factors: tuple[str, str], *between: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Nodes that dequantize "x" to "a", make the factors, multiply them and quantize the product."""
+    return [
+        helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        *between,
+        helper.make_node(product, factors, ["c"]),
+        helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
+    ]
+
+
 FORMS = {
     "MatMulInteger": graph([integer("MatMulInteger", ["x", "w"])], {"w": WEIGHTS}, QUANTIZED_INPUT, TensorProto.INT32),
     "MatMulInteger with zero points": graph(
@@ -79,24 +89,22 @@ FORMS = {
         TensorProto.UINT8,
     ),
     "QDQ": graph(
-        [
-            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        qdq(
+            "Gemm",
+            ("a", "b"),
             helper.make_node("DequantizeLinear", ["w", "s"], ["b"]),
-            helper.make_node("Gemm", ["a", "b"], ["c"]),
-            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
-        ],
+        ),
         {"w": WEIGHTS, "s": SCALE, "ys": np.float32(600), "z": np.uint8(128)},
         QUANTIZED_INPUT,
         TensorProto.UINT8,
     ),
     "QDQ by channel, transposed": graph(
-        [
-            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        qdq(
+            "MatMul",
+            ("a", "t"),
             helper.make_node("DequantizeLinear", ["w", "ws"], ["b"], axis=0),
             helper.make_node("Transpose", ["b"], ["t"], perm=[1, 0]),
-            helper.make_node("MatMul", ["a", "t"], ["c"]),
-            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
-        ],
+        ),
         {
             "w": np.ascontiguousarray(WEIGHTS.T),
             "s": SCALE,
@@ -108,37 +116,34 @@ FORMS = {
         TensorProto.UINT8,
     ),
     "QDQ around what moves numbers": graph(
-        [
-            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        qdq(
+            "Conv",
+            ("m", "b"),
             helper.make_node("MaxPool", ["a"], ["m"], kernel_shape=[1, 1]),
             helper.make_node("DequantizeLinear", ["w", "s"], ["b"]),
-            helper.make_node("Conv", ["m", "b"], ["c"]),
-            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
-        ],
+        ),
         {"w": FILTERS, "s": SCALE, "ys": np.float32(600), "z": np.uint8(128)},
         PICTURE,
         TensorProto.UINT8,
     ),
     "QDQ with weights in a node": graph(
-        [
-            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        qdq(
+            "MatMul",
+            ("a", "b"),
             helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(WEIGHTS)),
             helper.make_node("DequantizeLinear", ["w", "s"], ["b"]),
-            helper.make_node("MatMul", ["a", "b"], ["c"]),
-            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
-        ],
+        ),
         {"s": SCALE, "ys": np.float32(600), "z": np.uint8(128)},
         QUANTIZED_INPUT,
         TensorProto.UINT8,
     ),
     "QDQ with weights that a node quantizes": graph(
-        [
-            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        qdq(
+            "MatMul",
+            ("a", "b"),
             helper.make_node("QuantizeLinear", ["v", "s", "wz"], ["w"]),
             helper.make_node("DequantizeLinear", ["w", "s", "wz"], ["b"]),
-            helper.make_node("MatMul", ["a", "b"], ["c"]),
-            helper.make_node("QuantizeLinear", ["c", "ys", "z"], ["y"]),
-        ],
+        ),
         {
             "v": WEIGHTS.astype(np.float32),
             "s": SCALE,

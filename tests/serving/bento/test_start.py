@@ -21,7 +21,7 @@ import models
 from loadtest.processes import free_port
 from serving.bento import start
 from serving.inference.instruction_set import instruction_set
-from tests.conftest import ROOT, started_server, train
+from tests.conftest import ROOT, run_python, started_server, train
 
 START_SECONDS = 120
 
@@ -178,15 +178,7 @@ def test_a_bento_of_a_model_that_the_store_lacks(tmp_path: Path, project_without
 
 def preflight(home: Path) -> subprocess.CompletedProcess[str]:
     """What is checked before `bentoml serve`, which makes its home before it imports the service."""
-    return subprocess.run(
-        [sys.executable, "-m", "serving.bento.start"],
-        cwd=ROOT,
-        env={**os.environ, "BENTOML_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
-    )
+    return run_python(home, "-m", "serving.bento.start")
 
 
 def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
