@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import models
-from models.segmentation import VARIABLES
+from models.segmentation.columns import VARIABLES
 from tests.conftest import serving
 
 TUMOUR = {

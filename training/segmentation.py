@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.model import Array
-from models.segmentation import NUMERIC, THRESHOLD, VARIABLES, Columns, checked, features
+from models.segmentation.columns import NUMERIC, THRESHOLD, VARIABLES, Columns, checked, features
 from training.evaluation import evaluate_binary
 from training.export import sklearn_to_onnx
 from training.served import Served, serve
@@ -105,7 +105,7 @@ def check_coefficients(fitted: dict[str, float]) -> float:
 def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
     """Draw, fit, export, check; there is no data to be given."""
     if set(FIGURES["coefficients"]) != set(VARIABLES):
-        raise TrainingError("glm26.json and models/segmentation.py name different variables")
+        raise TrainingError("glm26.json and models/segmentation name different variables")
     report("drawing rows", 0.0)
     columns, classes = draw(rows, seed=26)
     matrix = features(checked(columns, 0))

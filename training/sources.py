@@ -55,10 +55,11 @@ def modules(start: Path) -> list[Path]:
     for path in found:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             for name in imported_names(node):
-                file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
-                known = name.partition(".")[0] in PACKAGES and name not in WITHOUT_EFFECT
-                if known and file.is_file() and file not in found:
-                    found.append(file)
+                if name.partition(".")[0] not in PACKAGES or name in WITHOUT_EFFECT:
+                    continue
+                module = ROOT.joinpath(*name.split("."))
+                files = (module.with_suffix(".py"), module / "__init__.py")
+                found += [file for file in files if file.is_file() and file not in found]
     return [start, *sorted(found[1:])]
 
 

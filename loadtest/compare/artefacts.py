@@ -147,7 +147,7 @@ def save_tabular(folder: Path) -> None:
     import pandas
 
     from models.breast_cancer import FEATURES
-    from models.segmentation import VARIABLES
+    from models.segmentation.columns import VARIABLES
     from training import breast_cancer, segmentation
 
     rows, _, classes, _ = breast_cancer.split()

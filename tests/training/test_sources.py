@@ -51,7 +51,7 @@ def test_it_stays_where_no_number_changes(checkout: Path, file: str, old: str, n
         ("training/segmentation.py", "MISSING = 0.05", "MISSING = 0.06"),
         ("training/export.py", "target_opset=18", "target_opset=19"),
         ("training/glm26.json", "coef", "coefficient"),
-        ("models/segmentation.py", "THRESHOLD = 0.75", "THRESHOLD = 0.5"),
+        ("models/segmentation/columns.py", "THRESHOLD = 0.75", "THRESHOLD = 0.5"),
         ("requirements/training.txt", "scikit-learn==", "scikit-learn==1"),
         ("requirements/serving.txt", "numpy==", "numpy==1"),
     ],

@@ -20,7 +20,7 @@ import training.image
 import training.image_fit
 import training.sentiment
 import training.sentiment_fit
-from models.segmentation import VARIABLES, checked, features
+from models.segmentation.columns import VARIABLES, checked, features
 from serving.bento.shipped import FOLDER, read_info
 from tests.conftest import ROOT, newest, train
 from training import bench, fitting, segmentation
