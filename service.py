@@ -7,8 +7,10 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 # Before anything that an older Python cannot read.
 if sys.version_info < (3, 11):  # noqa: UP036
@@ -23,22 +25,27 @@ os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**20))
 
 import bentoml
+from starlette.responses import Response
 from starlette.routing import Route
 
 import models
 from models.model import Array
 from serving import logs, metrics, tracing
 from serving.access import ApiKeys, RateLimit
-from serving.api import Answers, api_methods, file_fields, json_routes
-from serving.bento import start
+from serving.api import Answers, api_methods, file_fields, form_routes, json_routes
+from serving.bento import protocol, start
 from serving.cache import MemoryCache, PredictionCache
 from serving.edge import Edge, Endpoint, Guards
+from serving.http.body import BytesInFlight
+from serving.http.bounds import json_bound
+from serving.http.cors import Cors
 from serving.predictor import Predictor, stored_model
 from serving.redis_cache import RedisCache
 from serving.system import system_app
 
 settings = start.read_settings()
 start.prepare(settings.models)
+protocol.install(settings.keep_alive_seconds)
 redis = None
 if settings.redis_url:
     from serving.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
@@ -49,7 +56,11 @@ guards = Guards(
     ApiKeys(settings.api_keys, settings.api_keys_file),
     RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None,
     MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds),
+    BytesInFlight(settings.max_in_flight_bytes),
 )
+
+# Of a form, beside the files of `infer`.
+MAX_FIELDS = 100
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 packages = [
@@ -122,7 +133,6 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
             )
             await predictor.warm_up()
             predictors[name] = predictor
-            guards.runners[name] = predictor.runner
         logs.log_start([predictor.tag for predictor in predictors.values()], settings.workers, settings.session_threads)
         drain_on_sigterm(asyncio.get_running_loop())
         # What lives by now lives for good: collecting it again and again makes the slowest requests slow.
@@ -161,19 +171,35 @@ def endpoints() -> dict[str, Endpoint]:
         for route in system.routes
         if isinstance(route, Route)
     }
-    answers = json_routes(settings.models, predictors, settings.timeout_seconds)
+    arguments = (settings.models, predictors, settings.timeout_seconds)
+    answers: dict[str, Callable[[Any], Awaitable[Response]]] = {**json_routes(*arguments), **form_routes(*arguments)}
     declared = {f"/{name}/{route.name}": route for name in settings.models for route in models.find(name).routes()}
     for api in Tiffin.apis.values():
         route = declared.get(api.route)
+        files = file_fields(api.input_spec)
+        bound = json_bound(api.input_spec)
+        max_bytes = settings.max_upload_bytes if route and route.upload else settings.max_body_bytes
+        if not files:
+            max_bytes = min(max_bytes, bound.max_bytes)
         found[api.route] = Endpoint(
             "POST",
-            settings.max_upload_bytes if route and route.upload else settings.max_body_bytes,
-            file_fields(api.input_spec),
-            model=api.route.split("/")[1],
+            (route and route.max_body_bytes) or max_bytes,
+            max_values=bound.max_values,
+            files=files,
+            max_parts=MAX_FIELDS + models.find(api.route.split("/")[1]).max_items * (route is None),
             pure=route is None or route.pure,
             answer=answers.get(api.route),
         )
     return found
+
+
+def document() -> dict[str, Any]:
+    """BentoML's OpenAPI document, with the largest body of each route."""
+    described: dict[str, Any] = Tiffin.openapi_spec.asdict()
+    for path, methods in described["paths"].items():
+        if "post" in methods:
+            methods["post"]["x-max-body-bytes"] = admitted[path].max_body_bytes
+    return described
 
 
 system = system_app(
@@ -181,14 +207,18 @@ system = system_app(
     settings.models,
     ready=lambda: len(predictors) == len(settings.models) and not guards.draining,
     secured=guards.keys.required,
-    document=lambda: Tiffin.openapi_spec.asdict(),
+    document=document,
 )
+admitted = endpoints()
 # BentoML itself answers its clients' request for the schema, and the files of the page.
 Tiffin.add_asgi_middleware(
     Edge,
     system=system,
-    endpoints=endpoints(),
+    endpoints=admitted,
     passed_on=("/schema.json", "/static_content/"),
     timeout_seconds=settings.timeout_seconds,
+    body_timeout_seconds=settings.body_timeout_seconds,
     guards=guards,
 )
+if settings.cors_origins:
+    Tiffin.add_asgi_middleware(Cors, origins=settings.cors_origins)

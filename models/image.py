@@ -18,6 +18,8 @@ from models.model import Array, Infer, InvalidInputError, LabelScore, Model, ran
 FORMATS = ("JPEG", "PNG", "WEBP")
 # A 24 megapixel camera's picture passes; what is larger is refused before its pixels are decoded.
 MAX_PIXELS = 25_000_000
+# A photograph of so many pixels is smaller by far.
+MAX_FORM_BYTES = 32 * 2**20
 TOP = 5
 
 
@@ -116,7 +118,7 @@ class ImageClassifier(Model[Upload]):
         width, height = (max(self.shortest_edge, int(side * scale)) for side in image.size)
         return middle(image.resize((width, height), self.resample), *self.size)
 
-    @route()
+    @route(max_body_bytes=MAX_FORM_BYTES)
     async def predict(self, request: Picture, infer: Infer[Upload]) -> Classification:
         """Classify one picture."""
         upload = Upload(request.image_file.read_bytes(), request.with_resize)

@@ -69,20 +69,22 @@ class Route:
     summary: str
     upload: bool
     pure: bool
+    max_body_bytes: int | None
 
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[BaseModel]])
 
 
-def route(*, upload: bool = False, pure: bool = True) -> Callable[[Method], Method]:
+def route(*, upload: bool = False, pure: bool = True, max_body_bytes: int | None = None) -> Callable[[Method], Method]:
     """Mark `async def name(self, request: Request, infer: Infer) -> Response` as a route.
 
     The annotations are the schemas. `upload` admits the larger bodies that files need; `pure` says that
-    equal requests get equal answers, which may then be cached.
+    equal requests get equal answers, which may then be cached. A body may have as many bytes as the schema
+    admits, or `max_body_bytes`.
     """
 
     def mark(method: Method) -> Method:
-        method.__dict__.update(upload=upload, pure=pure)
+        method.__dict__.update(upload=upload, pure=pure, max_body_bytes=max_body_bytes)
         return method
 
     return mark
@@ -141,5 +143,15 @@ class Model(ABC, Generic[Item]):
                 continue
             hints = get_type_hints(method)
             summary = (method.__doc__ or name).strip().splitlines()[0]
-            found.append(Route(name, hints["request"], hints["return"], summary, method.upload, method.pure))
+            found.append(
+                Route(
+                    name,
+                    hints["request"],
+                    hints["return"],
+                    summary,
+                    method.upload,
+                    method.pure,
+                    method.max_body_bytes,
+                )
+            )
         return found

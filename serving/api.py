@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -20,6 +21,9 @@ from serving.context import own_context
 from serving.errors import Problem, overloaded, unprocessable, validation_response
 from serving.predictor import Predictor
 from serving.runner import OverloadedError
+
+# Files of many rows that are read side by side; each takes a thread, and memory beyond its bytes.
+UPLOADS_AT_A_TIME = 2
 
 
 class Answers:
@@ -88,6 +92,51 @@ def json_routes(
         for route in models.find(name).routes()
         if not file_fields(route.request)
     }
+
+
+def form_routes(
+    names: Iterable[str], predictors: Mapping[str, Predictor], timeout_seconds: float
+) -> dict[str, Callable[[dict[str, Any]], Awaitable[Response]]]:
+    """Answers to the fields of forms that the models' routes with files take, by path."""
+    slots = asyncio.Semaphore(UPLOADS_AT_A_TIME)
+
+    def answer_to(name: str, route: Route) -> Callable[[dict[str, Any]], Awaitable[Response]]:
+        async def answer(fields: dict[str, Any]) -> Response:
+            try:
+                request = route.request.model_validate(fields)
+            except ValidationError as error:
+                return validation_response(error.errors(include_url=False, include_context=False, include_input=False))
+            answering = respond(predictors[name], route, request, timeout_seconds)
+            return await (one_of(slots, answering) if route.upload else answering)
+
+        return answer
+
+    return {
+        f"/{name}/{route.name}": answer_to(name, route)
+        for name in names
+        for route in models.find(name).routes()
+        if file_fields(route.request)
+    }
+
+
+async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Response]) -> Response:
+    """Return what `work` returns, once there is a slot for it, which it has until it ends.
+
+    A thread that reads a file goes on when nobody waits for it any more.
+    """
+
+    async def hold_slot() -> Response:
+        try:
+            return await work
+        finally:
+            slots.release()
+
+    try:
+        await slots.acquire()
+    except asyncio.CancelledError:
+        work.close()
+        raise
+    return await asyncio.shield(asyncio.create_task(hold_slot()))
 
 
 def infer_method(name: str, timeout_seconds: float) -> Any:

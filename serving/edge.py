@@ -9,10 +9,11 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -22,16 +23,15 @@ from serving import context, metrics, tracing
 from serving.access import ApiKeys, RateLimit
 from serving.cache import MemoryCache
 from serving.context import RequestContext
-from serving.errors import error_response, overloaded, validation_response
-from serving.forms import check_form
-from serving.runner import OverloadedError, Runner
+from serving.errors import error_response, validation_response
+from serving.http.body import START_BYTES, BytesInFlight, ClientGoneError, RefusedError, RequestBody, too_large, utf8
+from serving.http.bounds import has_more_values
+from serving.http.forms import Form
 
 log = logging.getLogger("tiffin.edge")
 access = logging.getLogger("tiffin.access")
 
 REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
-# Hashing a larger body, so as to look for its answer, would hold up the requests behind it.
-MAX_CACHED_BODY = 2**20
 
 # What nginx logs for a client that closed the connection before it was answered.
 CLIENT_GONE = 499
@@ -43,17 +43,19 @@ RawHeaders = list[tuple[bytes, bytes]]
 class Endpoint:
     """What the edge admits at a path; without `files` a body is JSON, with them multipart.
 
-    `open`: for everybody, without a key and however often. `pure`: equal bodies get equal answers.
-    `answer`: makes the answer to a body; without it BentoML does.
+    `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `open`: for everybody, without a
+    key and however often. `pure`: equal bodies get equal answers. `answer`: makes the answer to a JSON body or to
+    the fields of a form; without it BentoML does.
     """
 
     method: str
     max_body_bytes: int = 0
+    max_values: int = 10_000
     files: frozenset[str] = frozenset()
-    model: str = ""
+    max_parts: int = 100
     open: bool = False
     pure: bool = False
-    answer: Callable[[bytes], Awaitable[Response]] | None = None
+    answer: Callable[[Any], Awaitable[Response]] | None = None
 
 
 class StoredAnswer(NamedTuple):
@@ -70,24 +72,20 @@ class Guards:
     keys: ApiKeys
     limit: RateLimit | None
     answers: MemoryCache[StoredAnswer]
-    runners: dict[str, Runner] = field(default_factory=dict)
+    in_flight: BytesInFlight
     # On its way to the end; connections are not kept, so that clients go elsewhere.
     draining: bool = False
-
-
-class ClientGoneError(Exception):
-    """The client closed the connection before its request was answered."""
 
 
 class Edge:
     """ASGI middleware: refuses what cannot succeed, answers what is known, gives every error the same form.
 
     Requests to unknown paths, with the wrong method, without a valid key, over the rate limit, too large,
-    of a wrong media type, with an unreadable form or for a model that is overloaded never reach BentoML,
-    nor do those whose body was answered before. What BentoML answers with an error is brought into the form
-    of `ErrorBody`. What takes longer than `timeout_seconds` is given up, and so is what nobody waits for any
-    more. `system` answers GET requests to `endpoints`, BentoML those to paths that start with one of
-    `passed_on`.
+    of a wrong media type or with an unreadable form never reach BentoML, nor do those whose body was answered
+    before. What BentoML answers with an error is brought into the form of `ErrorBody`. What takes longer than
+    `timeout_seconds` to answer, or `body_timeout_seconds` to arrive without progress, is given up, and so is what
+    nobody waits for any more. `system` answers GET requests to `endpoints`, BentoML those to paths that start
+    with one of `passed_on`.
     """
 
     def __init__(
@@ -97,6 +95,7 @@ class Edge:
         endpoints: Mapping[str, Endpoint],
         passed_on: tuple[str, ...],
         timeout_seconds: float,
+        body_timeout_seconds: float,
         guards: Guards,
     ) -> None:
         self.app = app
@@ -104,6 +103,7 @@ class Edge:
         self.endpoints = endpoints
         self.passed_on = passed_on
         self.timeout_seconds = timeout_seconds
+        self.body_timeout_seconds = body_timeout_seconds
         self.guards = guards
         self.hits = metrics.cache_lookups.labels("response", "memory", "hit")
         self.misses = metrics.cache_lookups.labels("response", "memory", "miss")
@@ -115,7 +115,7 @@ class Edge:
             return
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several, the first: so reads BentoML
-        request = new_context(headers, self.timeout_seconds)
+        request = new_context(scope["headers"], headers, self.timeout_seconds)
         answer = Answer(send, request)
         if self.guards.draining:
             answer.extra.append((b"connection", b"close"))
@@ -140,11 +140,14 @@ class Edge:
 
     async def answer(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, answer: Answer) -> None:
         """Answer, with an error if need be."""
+        limit = asyncio.timeout(self.timeout_seconds)
         try:
-            async with asyncio.timeout(self.timeout_seconds):
-                refusal = await self.pass_on(scope, headers, receive, answer)
+            async with limit:
+                refusal = await self.pass_on(scope, headers, receive, answer, limit)
         except TimeoutError:
-            refusal = too_late(answer.received, self.timeout_seconds)
+            refusal = self.too_late(answer.received)
+        except RefusedError as error:
+            refusal = error.response
         except ClientGoneError:
             # BentoML's time-out waits for an answer to begin, and so does the end of the server; this reaches nobody.
             refusal = Response(status_code=CLIENT_GONE)
@@ -156,7 +159,7 @@ class Edge:
             await refusal(scope, receive, answer.send_through)
 
     async def pass_on(
-        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, answer: Answer
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, answer: Answer, limit: asyncio.Timeout
     ) -> Response | None:
         """Have the app answer; or return the refusal of a request that it need not see."""
         path: str = scope["path"]
@@ -182,29 +185,84 @@ class Edge:
         expected = b"multipart/form-data" if endpoint.files else b"application/json"
         if media_type(headers.get(b"content-type", expected)) != expected:
             return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {expected.decode()}")
-        body = await read_body(headers, receive, endpoint.max_body_bytes)
-        if body is None:
-            return error_response(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {endpoint.max_body_bytes:,} bytes"
-            )
-        answer.received = True
-        answer.pure = endpoint.pure
-        if endpoint.pure and await self.answer_again(path, headers, body, answer):
+
+        def extend(seconds: float) -> None:
+            limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+        extend(self.body_timeout_seconds)
+        body = RequestBody(
+            headers,
+            receive,
+            endpoint.max_body_bytes,
+            self.guards.in_flight,
+            on_progress=partial(extend, self.body_timeout_seconds),
+        )
+
+        def received() -> None:
+            answer.received, answer.pure = True, endpoint.pure
+            answer.request.deadline = time.monotonic() + self.timeout_seconds
+            extend(self.timeout_seconds)
+
+        try:
+            if endpoint.files:
+                return await self.answer_form(endpoint, scope, headers, body, answer, received)
+            return await self.answer_json(endpoint, scope, headers, body, answer, received)
+        finally:
+            body.release()
+
+    async def answer_json(
+        self,
+        endpoint: Endpoint,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        body: RequestBody,
+        answer: Answer,
+        received: Callable[[], None],
+    ) -> Response | None:
+        """Answer a JSON body, or return its refusal."""
+        data = utf8(await body.all(), headers.get(b"content-type", b""))
+        received()
+        if endpoint.pure and await self.answer_again(scope["path"], headers, data, answer):
             return None
-        if (runner := self.guards.runners.get(endpoint.model)) is not None:
-            try:
-                runner.check_load(answer.request.deadline)
-            except OverloadedError as error:
-                return overloaded(error.retry_after_seconds)
-        if endpoint.files:
-            refusal = await check_form(Headers(scope=scope), body, endpoint.files)
-            if refusal is not None:
-                return refusal
-        elif not body:
+        if not data:
             # BentoML would take it for an empty object.
             return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
-        await self.call(endpoint, scope, body, receive, answer)
+        if await has_more_values(data, endpoint.max_values):
+            return too_large(f"{endpoint.max_values:,} values")
+        await self.call(endpoint, scope, data, data, body.receive, answer)
         return None
+
+    async def answer_form(
+        self,
+        endpoint: Endpoint,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        body: RequestBody,
+        answer: Answer,
+        received: Callable[[], None],
+    ) -> Response | None:
+        """Answer a form, or return its refusal."""
+        # BentoML reads it again, so that all of it must stay.
+        start = await (body.start() if endpoint.answer else body.all())
+        if body.complete:
+            received()
+            if endpoint.pure and await self.answer_again(scope["path"], headers, start, answer):
+                return None
+        with Form(
+            headers.get(b"content-type", b""), endpoint.files, endpoint.max_parts, keep=bool(endpoint.answer)
+        ) as form:
+            await form.read(start, body.pieces)
+            if not answer.received:
+                received()
+            await self.call(endpoint, scope, form.fields, start, body.receive, answer)
+        return None
+
+    def too_late(self, received: bool) -> Response:
+        """Return the answer to a request whose time is over: our fault only when it had come as a whole."""
+        if received:
+            return error_response(HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {self.timeout_seconds:g} seconds")
+        error = f"the body did not come, or got on, within {self.body_timeout_seconds:g} seconds"
+        return error_response(HTTPStatus.REQUEST_TIMEOUT, error, headers={"Connection": "close"})
 
     async def admit(self, scope: Scope, headers: Mapping[bytes, bytes], answer: Answer) -> Response | None:
         """The refusal of a request without a valid key or over the rate limit."""
@@ -229,11 +287,12 @@ class Edge:
 
     async def answer_again(self, path: str, headers: Mapping[bytes, bytes], body: bytes, answer: Answer) -> bool:
         """Whether the same body was answered before: then with that answer; else the answer will be kept."""
-        if len(body) > MAX_CACHED_BODY:
+        # Hashing a larger one would hold up the requests behind it.
+        if len(body) > START_BYTES:
             return False
-        digest = blake2b(body, digest_size=16, key=path.encode()[:64])
         # A form's boundary, by which it is read, stands in this header.
-        digest.update(headers.get(b"content-type", b""))
+        digest = blake2b(b"\0".join((path.encode(), headers.get(b"content-type", b""), b"")), digest_size=16)
+        digest.update(body)
         key = digest.digest()
         if not answer.request.no_cache:
             known = self.guards.answers.get(key)
@@ -246,8 +305,10 @@ class Edge:
             answer.keep = (self.guards.answers, key)
         return False
 
-    async def call(self, endpoint: Endpoint, scope: Scope, body: bytes, receive: Receive, answer: Answer) -> None:
-        """Have the endpoint answer, or BentoML, until the client is gone."""
+    async def call(
+        self, endpoint: Endpoint, scope: Scope, content: Any, body: bytes, receive: Receive, answer: Answer
+    ) -> None:
+        """Have the endpoint answer the `content` of a body, or BentoML the body, until the client is gone."""
         # Cancelling what works for a client that is gone lets the runner drop its items.
         task = asyncio.current_task()
         gone = False
@@ -266,7 +327,7 @@ class Edge:
             if endpoint.answer is None:
                 await self.app(scope, replay(body), answer.send)
             else:
-                response = await endpoint.answer(body)
+                response = await endpoint.answer(content)
                 await response(scope, receive, answer.send)
         except asyncio.CancelledError:
             if not gone or task is None:
@@ -277,21 +338,15 @@ class Edge:
             watch.cancel()
 
 
-def too_late(received: bool, timeout_seconds: float) -> Response:
-    """The answer to a request whose time is over: our fault only when it had come as a whole."""
-    if received:
-        return error_response(HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {timeout_seconds:g} seconds")
-    error = f"the body did not come within {timeout_seconds:g} seconds"
-    return error_response(HTTPStatus.REQUEST_TIMEOUT, error, headers={"Connection": "close"})
-
-
-def new_context(headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
+def new_context(raw: RawHeaders, headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
     """The context of a request that comes now."""
     given = headers.get(b"x-request-id", b"")
     name = given.decode() if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
     request = RequestContext(name, time.monotonic() + timeout_seconds)
     if b"cache-control" in headers:
-        directives = {part.strip().lower() for part in headers[b"cache-control"].split(b",")}
+        # Several lines of it are one.
+        values = b",".join(value for header, value in raw if header == b"cache-control")
+        directives = {part.strip().lower() for part in values.split(b",")}
         request.no_store = b"no-store" in directives
         request.no_cache = request.no_store or b"no-cache" in directives
     return request
@@ -409,26 +464,6 @@ def uniform(status: int, body: bytes) -> Response:
 def media_type(content_type: bytes) -> bytes:
     """The media type of a Content-Type header, without its parameters."""
     return content_type.partition(b";")[0].strip().lower()
-
-
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes | None:
-    """The whole body, or None when it has more than `most` bytes; ClientGoneError when it ends early."""
-    declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared) > most:
-        return None
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > most:
-            return None
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def replay(body: bytes) -> Receive:

@@ -47,11 +47,11 @@ def error_response(
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
-def overloaded(retry_after_seconds: float) -> JSONResponse:
-    """503 for what could not be computed in time."""
+def overloaded(retry_after_seconds: float, cause: str = "") -> JSONResponse:
+    """503 for what could not be computed in time, or received at all by the `cause`."""
     return error_response(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "overloaded, try again later",
+        "overloaded, try again later" + (f": {cause}" if cause else ""),
         headers={"Retry-After": str(max(1, math.ceil(retry_after_seconds)))},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ CORES_PER_WORKER = 4
 # Settings that hold passwords, or may.
 SECRET = ("api_keys", "otel_exporter_otlp_endpoint", "redis_url")
 SHOWN_CHARACTERS = 80
+# As a browser sends it: scheme, host and port in lower case, no path.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*+://(?:[^/?#@\s:A-Z]++|\[[0-9a-f:]++\])(?::[0-9]++)?+")
 
 
 def bound_cores() -> int:
@@ -109,11 +112,30 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: float = Field(
         default=5.0, ge=0, description="Seconds after SIGTERM in which requests are taken but /readyz says no."
     )
+    body_timeout_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds in which a body must arrive, or 64 KiB more of it; over it status 408.",
+    )
+    keep_alive_seconds: int = Field(
+        default=620,
+        ge=1,
+        description="Seconds for which a connection is kept between requests; longer than any proxy in front keeps it.",
+    )
     max_body_bytes: int = Field(
-        default=32 * 2**20, ge=1, description="Largest body of a request in bytes; over it status 413."
+        default=64 * 2**20,
+        ge=1,
+        description="Largest body of a request in bytes, where the route's own bound is not lower; over it status 413.",
     )
     max_upload_bytes: int = Field(
         default=256 * 2**20, ge=1, description="The same for routes that take files of many rows."
+    )
+    max_in_flight_bytes: int = Field(
+        default=512 * 2**20, ge=1, description="Most bytes of all bodies that a worker holds; over it status 503."
+    )
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Origins whose pages may ask, separated by commas, such as https://app.example; * for all.",
     )
     cache_ttl_seconds: float = Field(
         default=180.0, ge=0, description="Seconds for which predictions and answers are kept; 0 turns the caches off."
@@ -156,11 +178,22 @@ class Settings(BaseSettings):
             raise ValueError(f"names no model; models/ has {', '.join(models.names())}")
         return list(dict.fromkeys(map(models.check, names))) if isinstance(names, list) else value
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
-    def split_keys(cls, value: object) -> object:
-        """The keys in 'a, b' as a list."""
+    def split_parts(cls, value: object) -> object:
+        """The parts of 'a, b' as a list."""
         return split(value)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def check_origins(cls, origins: list[str]) -> list[str]:
+        """An address with a path or a slash at its end would never match what a browser sends."""
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "must be * or origins such as https://app.example:8443, without a path or slash at the end"
+                )
+        return origins
 
     @field_validator("api_keys_file")
     @classmethod

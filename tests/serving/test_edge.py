@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +20,10 @@ from starlette.types import Message, Receive, Scope, Send
 from serving import context
 from serving.access import ApiKeys, RateLimit
 from serving.cache import MemoryCache
-from serving.edge import MAX_CACHED_BODY, Edge, Endpoint, Guards
-from serving.runner import Runner
+from serving.edge import Edge, Endpoint, Guards
+from serving.http.body import START_BYTES, BytesInFlight
 from tests.serving.test_cache import Clock
-from tests.serving.test_runner import LIMIT_SECONDS, Sum, save_sum
+from tests.serving.test_runner import LIMIT_SECONDS
 
 MADE_ID = re.compile("[0-9a-f]{32}")
 
@@ -94,7 +93,7 @@ class App:
 ENDPOINTS = {
     **{path: Endpoint("POST", 100) for path in ("/echo", "/id", "/fail", "/busy", "/hang")},
     **{
-        path: Endpoint("POST", 2 * MAX_CACHED_BODY, model="sum", pure=True)
+        path: Endpoint("POST", 2 * START_BYTES, pure=True)
         for path in ("/bad", "/count", "/count-too", "/created", "/partial")
     },
     "/health": Endpoint("GET", open=True),
@@ -109,7 +108,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def guards(clock: Clock) -> Guards:
-    return Guards(ApiKeys([], None), None, MemoryCache("response", 2**22, 180, clock))
+    return Guards(ApiKeys([], None), None, MemoryCache("response", 2**22, 180, clock), BytesInFlight(2**24))
 
 
 @pytest.fixture
@@ -123,7 +122,9 @@ def edge(app: App, guards: Guards) -> Edge:
         return PlainTextResponse("system")
 
     system = Starlette(routes=[Route("/health", answer), Route("/sum/info", answer)])
-    return Edge(app, system, ENDPOINTS, passed_on=("/static/",), timeout_seconds=0.2, guards=guards)
+    return Edge(
+        app, system, ENDPOINTS, passed_on=("/static/",), timeout_seconds=0.2, body_timeout_seconds=0.2, guards=guards
+    )
 
 
 @pytest.fixture
@@ -290,14 +291,14 @@ class TestResponseCache:
         assert app.reached == 2
 
     def test_a_large_body_is_always_answered_anew(self, client: TestClient) -> None:
-        texts = [client.post("/count", content=b"x" * (MAX_CACHED_BODY + 1)).text for _ in range(2)]
+        texts = [client.post("/count", content=b"x" * (START_BYTES + 1)).text for _ in range(2)]
         assert texts == ["1", "2"]
 
 
 class TestKeys:
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:
-        return Guards(ApiKeys(["secret"], None), None, MemoryCache("response", 2**20, 180, clock))
+        return Guards(ApiKeys(["secret"], None), None, MemoryCache("response", 2**20, 180, clock), BytesInFlight(2**24))
 
     @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "other"}, {"Authorization": "Basic secret"}])
     def test_a_request_without_a_valid_key_does_not_reach_the_app(
@@ -328,7 +329,12 @@ class TestRateLimit:
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:
         keys = ApiKeys(["one", "two"], None)
-        return Guards(keys, RateLimit(parse("2/hour"), None, "test:"), MemoryCache("response", 2**20, 180, clock))
+        return Guards(
+            keys,
+            RateLimit(parse("2/hour"), None, "test:"),
+            MemoryCache("response", 2**20, 180, clock),
+            BytesInFlight(2**24),
+        )
 
     @pytest.fixture
     def ask(self, client: TestClient) -> Callable[[str], Any]:
@@ -357,30 +363,6 @@ class TestRateLimit:
         assert "ratelimit-limit" not in responses[0].headers
 
 
-class TestOverload:
-    @pytest.fixture
-    def runner(self, guards: Guards, tmp_path: Path) -> Iterator[Runner]:
-        runner = Runner(Sum(tmp_path), save_sum(tmp_path), "sum", threads=1, queue_seconds=2.0)
-        guards.runners["sum"] = runner
-        yield runner
-        runner.close()
-
-    def test_a_request_for_an_overloaded_model_does_not_reach_the_app(
-        self, client: TestClient, app: App, runner: Runner
-    ) -> None:
-        runner.unfinished, runner.batch_seconds = 45, [0.0, 0.1, 0.3]  # 4.5 seconds of work
-        response = client.post("/count", content=b"{}")
-        assert response.status_code == 503
-        assert response.headers["retry-after"] == "3"
-        assert set(response.json()) == {"error", "detail"}
-        assert app.reached == 0
-
-    def test_a_known_answer_is_given_all_the_same(self, client: TestClient, runner: Runner) -> None:
-        client.post("/count", content=b"{}")
-        runner.unfinished, runner.batch_seconds = 45, [0.0, 0.1, 0.3]
-        assert client.post("/count", content=b"{}").status_code == 200
-
-
 async def never() -> Message:
     """A client that sends no more, and stays."""
     return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
@@ -402,7 +384,7 @@ class TestLeaving:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
 
-        edge.timeout_seconds = 2 * LIMIT_SECONDS
+        edge.timeout_seconds = edge.body_timeout_seconds = 2 * LIMIT_SECONDS
         async with asyncio.timeout(LIMIT_SECONDS):
             await edge({"type": "http", "method": "POST", "path": "/hang", "headers": []}, receive, send)
         return statuses
@@ -426,7 +408,7 @@ class TestLeaving:
                     statuses.append(message["status"])
                     assert (b"connection", b"close") in message["headers"]
 
-            edge.timeout_seconds = 0.05
+            edge.body_timeout_seconds = 0.05
             await edge({"type": "http", "method": "POST", "path": "/hang", "headers": []}, never, send)
             return statuses
 

@@ -1,0 +1,1 @@
+"""HTTP: what a request may bring, and what it may cost."""

@@ -1,0 +1,195 @@
+"""The body of a request on its way in: bounded in bytes and in time, counted with all others, decoded."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
+
+from python_multipart.multipart import parse_options_header
+from starlette.responses import Response
+from starlette.types import Receive
+
+from serving.errors import error_response, overloaded
+
+# What must arrive in every time-out: 51 kbit/s of 10 s. A slow client is received, a stalled one is not.
+PROGRESS_BYTES = 2**16
+# So much of a body is read before anything is done with it; a body that ends by then may be known to a cache.
+START_BYTES = 2**20
+# Of a compressed body, decoded at a time: more would hold up other requests.
+DECODED_BYTES = 2**18
+GZIP = (b"gzip", b"x-gzip")
+# Charsets that clients declare for JSON, which is UTF-8 (RFC 8259).
+UTF8 = ("utf-8", "utf8", "us-ascii")
+CHARSETS = ("iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its request was answered."""
+
+
+class RefusedError(Exception):
+    """A request cannot be taken; `response` tells the client why."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
+class BytesInFlight:
+    """The bytes of all bodies that a worker holds at a time, of which there may be `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+
+    def check(self, more: int) -> None:
+        """Raise RefusedError when there is no room for `more` bytes."""
+        if self.bytes + more > self.max_bytes:
+            raise RefusedError(overloaded(1, f"all bodies together have more than {self.max_bytes:,} bytes"))
+
+
+class RequestBody:
+    """Reads the body of one request, of at most `max_bytes`, before and after it is decoded.
+
+    Its bytes count as in flight until `release`. `on_progress` is called whenever another PROGRESS_BYTES have
+    arrived. Raises RefusedError for a body that is too large or encoded in a way that is not understood, and
+    ClientGoneError when it ends early.
+    """
+
+    def __init__(
+        self,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        max_bytes: int,
+        in_flight: BytesInFlight,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.receive = receive
+        self.max_bytes = max_bytes
+        self.in_flight = in_flight
+        self.on_progress = on_progress
+        self.held = 0
+        self.complete = False
+        coding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if coding not in (b"identity", b"", *GZIP):
+            raise RefusedError(
+                error_response(
+                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                    "the Content-Encoding of the body must be gzip, or the body not encoded",
+                    headers={"Accept-Encoding": "gzip"},
+                )
+            )
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit():
+            self.check_size(int(declared))
+            in_flight.check(int(declared))
+        self.pieces = self.decoded() if coding in GZIP else self.received()
+
+    async def start(self) -> bytes:
+        """Return the first START_BYTES or a little more; `complete` tells whether that is all."""
+        chunks: list[bytes] = []
+        size = 0
+        async for piece in self.pieces:
+            chunks.append(piece)
+            size += len(piece)
+            if size >= START_BYTES:
+                return b"".join(chunks)
+        self.complete = True
+        return b"".join(chunks)
+
+    async def all(self) -> bytes:
+        """Return the whole body."""
+        start = await self.start()
+        if self.complete:
+            return start
+        body = bytearray(start)
+        async for piece in self.pieces:
+            body += piece
+        self.complete = True
+        return bytes(body)
+
+    async def received(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        async for chunk in self.messages():
+            self.hold(len(chunk))
+            yield chunk
+
+    async def decoded(self) -> AsyncIterator[bytes]:
+        """Yield the body unzipped, in pieces."""
+        decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        try:
+            async for chunk in self.messages():
+                while chunk and not decoder.eof:
+                    piece = decoder.decompress(chunk, DECODED_BYTES)
+                    chunk = decoder.unconsumed_tail
+                    self.hold(len(piece))
+                    yield piece
+                    await asyncio.sleep(0)
+                if chunk or decoder.unused_data:
+                    raise zlib.error("data after its end")
+        except zlib.error:
+            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, "the body is not valid gzip")) from None
+        if not decoder.eof:
+            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, "the body is not valid gzip: it ends early"))
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        """Yield what the server hands over."""
+        more, size, progress = True, 0, 0
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            chunk: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(chunk)
+            self.check_size(size)
+            if size - progress >= PROGRESS_BYTES:
+                self.on_progress()
+                progress = size
+            yield chunk
+
+    def check_size(self, size: int) -> None:
+        """Raise RefusedError when a body of `size` bytes is too large."""
+        if size > self.max_bytes:
+            raise RefusedError(too_large(f"{self.max_bytes:,} bytes"))
+
+    def hold(self, more: int) -> None:
+        """Count bytes as in flight."""
+        self.check_size(self.held + more)
+        self.in_flight.check(more)
+        self.held += more
+        self.in_flight.bytes += more
+
+    def release(self) -> None:
+        """Count them no longer."""
+        self.in_flight.bytes -= self.held
+        self.held = 0
+
+
+def too_large(bound: str) -> Response:
+    """Return the answer to a body over a bound."""
+    return error_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {bound}")
+
+
+def utf8(body: bytes, content_type: bytes) -> bytes:
+    """Return a JSON body as UTF-8 without a byte order mark, from the charset that `content_type` declares.
+
+    Raises RefusedError for a charset that is not among CHARSETS, and for a body that is not of its charset.
+    """
+    charset = "utf-8"
+    if b"charset" in content_type.lower():
+        charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in UTF8:
+        if charset not in CHARSETS:
+            allowed = ", ".join(("utf-8", *CHARSETS))
+            raise RefusedError(
+                error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the charset of the body must be one of {allowed}")
+            )
+        try:
+            body = body.decode(charset).encode()
+        except UnicodeError:
+            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, f"the body is not {charset}")) from None
+    return body.removeprefix(BYTE_ORDER_MARK)

@@ -1,0 +1,221 @@
+"""Multipart forms, read once while they come: files go to the disk, the rest stays small."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
+
+from serving.errors import Problem, error_response, overloaded, unprocessable
+from serving.http.body import RefusedError
+
+# A file's name becomes the end of a temporary file's name in BentoML, which file systems limit to 255 bytes.
+MAX_FILENAME_BYTES = 200
+MAX_TEXT_BYTES = 2**16
+# Parsed at a time; and written at a time, beside the event loop.
+PARSE_BYTES = 2**16
+WRITE_BYTES = 2**20
+
+
+@dataclass
+class Part:
+    """One part of a form: its headers while they are read, then the name of its field and its file or text."""
+
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    header: bytes = b""
+    value: bytes = b""
+    name: str = ""
+    is_file: bool = False
+    file: IO[bytes] | None = None
+    text: bytearray = field(default_factory=bytearray)
+
+
+class Form:
+    """A form of at most `max_parts` parts, of which the fields `files` are to be files and no others.
+
+    After `read`, `fields` has a path for each file and a value for each other field, JSON or text. With `keep`, the
+    first file of a field is written to a temporary file, removed when the context ends; without it none is written.
+    """
+
+    def __init__(self, content_type: bytes, files: frozenset[str], max_parts: int, *, keep: bool) -> None:
+        self.files = files
+        self.max_parts = max_parts
+        self.keep = keep
+        self.fields: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self.parts = 0
+        self.part = Part()
+        self.written: list[IO[bytes]] = []
+        self.unwritten: list[tuple[IO[bytes], bytes]] = []
+        self.unwritten_bytes = 0
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
+        if not boundary:
+            raise unreadable("it has no boundary")
+        try:
+            self.parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self.begin_part,
+                    "on_header_field": self.add_header_name,
+                    "on_header_value": self.add_header_value,
+                    "on_header_end": self.end_header,
+                    "on_headers_finished": self.end_headers,
+                    "on_part_data": self.add_data,
+                    "on_part_end": self.end_part,
+                },
+            )
+        except FormParserError as error:
+            raise unreadable(str(error)) from None
+
+    def __enter__(self) -> Form:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the files."""
+        for file in self.written:
+            file.close()
+            with contextlib.suppress(OSError):  # Windows keeps what is still being read
+                Path(file.name).unlink(missing_ok=True)
+
+    async def read(self, start: bytes, rest: AsyncIterator[bytes]) -> None:
+        """Read the whole form: its `start` and the `rest`. Raises RefusedError when it cannot be read or used."""
+        try:
+            for at in range(0, len(start), PARSE_BYTES):
+                await self.feed(start[at : at + PARSE_BYTES])
+                await asyncio.sleep(0)
+            async for chunk in rest:
+                await self.feed(chunk)
+            self.write()
+        except (FormParserError, UnicodeError) as error:
+            raise unreadable(str(error)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise RefusedError(overloaded(1, "there is no room for the file")) from error
+        if self.parser.state != MultipartState.END:
+            raise unreadable("it ends early")
+        if self.problems:
+            raise RefusedError(unprocessable(self.problems))
+
+    async def feed(self, chunk: bytes) -> None:
+        """Read a piece of it."""
+        self.parser.write(chunk)
+        if self.unwritten_bytes >= WRITE_BYTES:
+            await asyncio.to_thread(self.write)
+
+    def write(self) -> None:
+        """Write to the files what has been read of them."""
+        for file, data in self.unwritten:
+            if data:
+                file.write(data)
+            else:
+                file.close()
+        self.unwritten, self.unwritten_bytes = [], 0
+
+    def begin_part(self) -> None:
+        """Begin a part."""
+        self.parts += 1
+        if self.parts > self.max_parts:
+            raise unreadable(f"it has more than {self.max_parts} parts")
+        self.part = Part()
+
+    def add_header_name(self, data: bytes, start: int, end: int) -> None:
+        """Read a piece of a header's name."""
+        self.part.header += data[start:end]
+
+    def add_header_value(self, data: bytes, start: int, end: int) -> None:
+        """Read a piece of a header's value."""
+        self.part.value += data[start:end]
+
+    def end_header(self) -> None:
+        """Keep a header."""
+        self.part.headers[self.part.header.lower()] = self.part.value
+        self.part.header = self.part.value = b""
+
+    def end_headers(self) -> None:
+        """Find out what the part is."""
+        part = self.part
+        _, options = parse_options_header(part.headers.get(b"content-disposition"))
+        if b"name" not in options:
+            raise unreadable("a part has no Content-Disposition with a name")
+        part.name = text_of(options[b"name"])
+        part.is_file = b"filename" in options
+        problem = self.problem(part, options.get(b"filename", b""))
+        if problem is not None:
+            self.problems.append(problem)
+        elif part.is_file and self.keep and part.name not in self.fields:
+            part.file = tempfile.NamedTemporaryFile(prefix="tiffin-", delete=False)  # noqa: SIM115  # until the form ends
+            self.written.append(part.file)
+            self.fields[part.name] = Path(part.file.name)
+
+    def problem(self, part: Part, filename: bytes) -> Problem | None:
+        """Return what is wrong with a part, as far as its headers tell."""
+        if not part.is_file:
+            if part.name in self.files:
+                # BentoML would take it for an address and download that.
+                return Problem(loc=[part.name], msg="Input should be a file with a filename", type="file_type")
+            return None
+        if part.name not in self.files:
+            return Problem(loc=[part.name], msg="Input should not be a file", type="unexpected_file")
+        if len(filename) > MAX_FILENAME_BYTES:
+            return Problem(loc=[part.name], msg="The filename is too long", type="filename_too_long")
+        return None
+
+    def add_data(self, data: bytes, start: int, end: int) -> None:
+        """Read a piece of a file or text."""
+        part = self.part
+        if part.file is not None:
+            self.unwritten.append((part.file, data[start:end]))
+            self.unwritten_bytes += end - start
+        elif not part.is_file and len(part.text) <= MAX_TEXT_BYTES:
+            part.text += data[start:end]
+
+    def end_part(self) -> None:
+        """Keep a file or text."""
+        part = self.part
+        if part.file is not None:
+            self.unwritten.append((part.file, b""))
+            part.file = None
+        elif not part.is_file and part.name not in self.files:
+            self.keep_text(part.name, part.text)
+
+    def keep_text(self, name: str, text: bytearray) -> None:
+        """Keep a field that is no file: what its JSON says, or text."""
+        if len(text) > MAX_TEXT_BYTES:
+            message = f"Input should have at most {MAX_TEXT_BYTES:,} bytes"
+            self.problems.append(Problem(loc=[name], msg=message, type="string_too_long"))
+            return
+        value = text_of(text)
+        try:
+            self.fields[name] = json.loads(value)
+        except json.JSONDecodeError:
+            self.fields[name] = value
+        except (ValueError, RecursionError):
+            message = "Input is nested too deeply or a number too long"
+            self.problems.append(Problem(loc=[name], msg=message, type="json_invalid"))
+
+
+def text_of(data: bytes | bytearray) -> str:
+    """Return text that is UTF-8, as nearly all is, or was Latin-1."""
+    try:
+        return data.decode()
+    except UnicodeError:
+        return data.decode("latin-1")
+
+
+def unreadable(why: str) -> RefusedError:
+    """Return the refusal of a form that cannot be read."""
+    return RefusedError(error_response(HTTPStatus.BAD_REQUEST, f"the body is not a valid form: {why}"))

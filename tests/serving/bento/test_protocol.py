@@ -1,0 +1,106 @@
+"""uvicorn with our protocol, on a real socket."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from serving.bento.protocol import HttpProtocol
+from tests.serving.conftest import wait_until
+
+LIMIT_SECONDS = 60
+BODY = b'{"text": ["a fine evening"]}'
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the body."""
+    if scope["type"] != "http":
+        return
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(echo, http=HttpProtocol, log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        wait_until(lambda: server.started, LIMIT_SECONDS)
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        thread.join(LIMIT_SECONDS)
+
+
+def head(*lines: str, method: str = "POST", length: int = len(BODY)) -> bytes:
+    return "\r\n".join([f"{method} /a HTTP/1.1", "Host: x", *lines, f"Content-Length: {length}", "", ""]).encode()
+
+
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA")
+PLAIN = head()
+OFFERS = {
+    "h2c": head(*UPGRADE),
+    "h2c, kept": head("Connection: Upgrade, HTTP2-Settings, keep-alive", *UPGRADE[1:]),
+    "two lines": head("Connection: Upgrade", "Connection: HTTP2-Settings", *UPGRADE[1:]),
+    "websocket": head("Connection: Upgrade", "Upgrade: websocket"),
+    "lower case": head("connection: upgrade", "upgrade: H2C"),
+}
+
+
+def talk(port: int, *pieces: bytes, answers: int) -> bytes:
+    """What comes back until there are as many answers, or the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        received = b""
+        while received.count(BODY) < answers and (chunk := connection.recv(2**16)):
+            received += chunk
+        return received
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("size", [1, 10, 10_000])
+def test_an_offer_of_another_protocol_is_declined_and_the_connection_goes_on(
+    port: int, offer: bytes, size: int
+) -> None:
+    sent = (offer + BODY) * 2 + PLAIN + BODY
+    received = talk(port, *(sent[at : at + size] for at in range(0, len(sent), size)), answers=3)
+    assert received.count(b"200 OK") == received.count(BODY) == 3
+
+
+def test_a_chunked_body_survives_the_offer(port: int) -> None:
+    lines = ("POST /a HTTP/1.1", "Host: x", *UPGRADE, "Transfer-Encoding: chunked", "", "")
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (BODY[:5], BODY[5:]))
+    received = talk(port, "\r\n".join(lines).encode(), chunks + b"0\r\n\r\n", PLAIN + BODY, answers=2)
+    assert received.count(BODY) == 2
+
+
+def test_thousands_of_offers_in_one_piece_are_answered(port: int) -> None:
+    assert talk(port, (OFFERS["h2c"] + BODY) * 2_000, answers=2_000).count(BODY) == 2_000
+
+
+def test_connect_is_refused_or_closed(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        connection.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n" + b"x" * 100)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(2**16):
+            pass
+    assert talk(port, PLAIN + BODY, answers=1).count(BODY) == 1
+
+
+def test_a_wish_to_close_is_kept(port: int) -> None:
+    received = talk(port, head("Connection: Upgrade, close", "Upgrade: h2c") + BODY, answers=2)
+    assert received.count(BODY) == 1
