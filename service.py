@@ -45,7 +45,7 @@ from serving.system import system_app
 
 settings = start.read_settings()
 start.prepare(settings.models)
-protocol.install(settings.keep_alive_seconds)
+protocol.install(settings.keep_alive_seconds, settings.body_timeout_seconds)
 redis = None
 if settings.redis_url:
     from serving.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
@@ -210,6 +210,9 @@ system = system_app(
     document=document,
 )
 admitted = endpoints()
+# The first sees a request first.
+if settings.cors_origins:
+    Tiffin.add_asgi_middleware(Cors, origins=settings.cors_origins)
 # BentoML itself answers its clients' request for the schema, and the files of the page.
 Tiffin.add_asgi_middleware(
     Edge,
@@ -220,5 +223,3 @@ Tiffin.add_asgi_middleware(
     body_timeout_seconds=settings.body_timeout_seconds,
     guards=guards,
 )
-if settings.cors_origins:
-    Tiffin.add_asgi_middleware(Cors, origins=settings.cors_origins)

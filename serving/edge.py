@@ -24,7 +24,16 @@ from serving.access import ApiKeys, RateLimit
 from serving.cache import MemoryCache
 from serving.context import RequestContext
 from serving.errors import error_response, validation_response
-from serving.http.body import START_BYTES, BytesInFlight, ClientGoneError, RefusedError, RequestBody, too_large, utf8
+from serving.http.body import (
+    RECEIVING,
+    START_BYTES,
+    BytesInFlight,
+    ClientGoneError,
+    RefusedError,
+    RequestBody,
+    too_large,
+    utf8,
+)
 from serving.http.bounds import has_more_values
 from serving.http.forms import Form
 
@@ -185,6 +194,9 @@ class Edge:
         expected = b"multipart/form-data" if endpoint.files else b"application/json"
         if media_type(headers.get(b"content-type", expected)) != expected:
             return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {expected.decode()}")
+
+        if RECEIVING in scope.get("extensions", ()):
+            await answer.client({"type": RECEIVING})
 
         def extend(seconds: float) -> None:
             limit.reschedule(asyncio.get_running_loop().time() + seconds)

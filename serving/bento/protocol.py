@@ -1,13 +1,22 @@
-"""How connections are served: uvicorn's protocol, which BentoML gives no setting for."""
+"""How connections are served: uvicorn's protocol, for which BentoML has no setting."""
 
 from __future__ import annotations
 
+import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import httptools
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.errors import error_response
+from serving.http.body import RECEIVING
+
+# Of the head of a request, or of trailers and of what frames the chunks of a body, without 1/32 of a body between.
+MAX_HEAD_BYTES = 2**16
+FRAME_BYTES = 32
 # Of an offer to go on by another protocol.
 OFFER = (b"upgrade", b"http2-settings")
 
@@ -50,20 +59,86 @@ class RequestParser:
         return getattr(self.parser, name)
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol for HTTP/1.1, which keeps connections for `keep_alive_seconds` and declines upgrades."""
+class Receiving:
+    """ASGI app that offers the extension RECEIVING to another."""
 
-    keep_alive_seconds = 5
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on everything but messages of the extension."""
+
+        async def pass_on(message: Message) -> None:
+            if message["type"] != RECEIVING:
+                await send(message)
+
+        scope["extensions"] = {**scope.get("extensions", {}), RECEIVING: {}}
+        await self.app(scope, receive, pass_on)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol for HTTP/1.1, with the bounds that it lacks; it declines other protocols.
+
+    A connection is kept for `keep_alive_seconds` between requests. It is closed when a head has not come within
+    `stall_seconds` of its first byte, or of the connection; when the client reads nothing of an answer for as long;
+    and when a head or trailers have more than MAX_HEAD_BYTES.
+    """
+
+    keep_alive_seconds = 5.0
+    stall_seconds = 10.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.parser: Any = RequestParser(self)
-        self.timeout_keep_alive = self.keep_alive_seconds
+        self.app: Any = Receiving(self.app)
+        self.timeout_keep_alive = self.keep_alive_seconds  # type: ignore[assignment]
+        self.in_head = True
+        self.bytes_left = MAX_HEAD_BYTES
+        self.head_timer: asyncio.TimerHandle | None = None
+        self.read_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a head."""
+        super().connection_made(transport)
+        self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        super().connection_lost(exc)
+        for timer in (self.head_timer, self.read_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Read what the client sent."""
+        self.bytes_left -= len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self.bytes_left < 0:
+            self.refuse()
+        elif self.in_head and self.head_timer is None:
+            self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
+
+    def on_message_begin(self) -> None:
+        """Begin with a head."""
+        self.in_head = True
+        self.bytes_left = MAX_HEAD_BYTES
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is to be read again without an offer of another protocol."""
         if not self.parser.offers_protocol():
+            self.in_head = False
+            if self.head_timer is not None:
+                self.head_timer.cancel()
+                self.head_timer = None
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of a body."""
+        self.bytes_left = min(MAX_HEAD_BYTES, self.bytes_left + FRAME_BYTES * len(body))
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Give the answer the end of its request, unless that is to be read again."""
@@ -82,9 +157,44 @@ class HttpProtocol(HttpToolsProtocol):
                 lines.append(name + b": " + value)
         return b"\r\n".join([*lines, b"", b""])
 
+    def refuse(self) -> None:
+        """Answer that a head, or trailers, are too large, and close the connection."""
+        response = error_response(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the head has more than {MAX_HEAD_BYTES:,} bytes"
+        )
+        if self.cycle is None or self.cycle.response_complete:
+            head = [b"HTTP/1.1 431 Request Header Fields Too Large", b"connection: close"]
+            head += [name + b": " + value for name, value in response.raw_headers]
+            self.transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
+        self.transport.close()
 
-def install(keep_alive_seconds: int) -> None:
+    def pause_writing(self) -> None:
+        """Close the connection unless the client goes on reading."""
+        super().pause_writing()
+        self.await_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        if self.read_timer is not None:
+            self.read_timer.cancel()
+
+    def await_reader(self, unread: int) -> None:
+        """Look again later whether the client has read any of `unread` bytes."""
+        self.read_timer = self.loop.call_later(self.stall_seconds, self.close_unread, unread)
+
+    def close_unread(self, before: int) -> None:
+        """Close the connection when as much is unread as before."""
+        unread = self.transport.get_write_buffer_size()
+        if unread >= before:
+            self.transport.abort()
+        else:
+            self.await_reader(unread)
+
+
+def install(keep_alive_seconds: float, stall_seconds: float) -> None:
     """Have the workers that start from now on serve connections by HttpProtocol."""
     HttpProtocol.keep_alive_seconds = keep_alive_seconds
+    HttpProtocol.stall_seconds = stall_seconds
     for name in ("auto", "httptools"):
         HTTP_PROTOCOLS[name] = f"{__name__}:{HttpProtocol.__name__}"

@@ -13,6 +13,9 @@ from starlette.types import Receive
 
 from serving.errors import error_response, overloaded
 
+# An ASGI extension: a message of this type tells that the request is being taken care of, and goes no further. By it
+# BentoML's time-out, which counts from the head on, takes a request for answered whose body comes for minutes.
+RECEIVING = "tiffin.receiving"
 # What must arrive in every time-out: 51 kbit/s of 10 s. A slow client is received, a stalled one is not.
 PROGRESS_BYTES = 2**16
 # So much of a body is read before anything is done with it; a body that ends by then may be known to a cache.

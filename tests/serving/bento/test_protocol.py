@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -32,17 +33,41 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+@contextlib.contextmanager
+def serving(protocol: type[HttpProtocol]) -> Iterator[int]:
+    """Port of a server in a thread of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(echo, http=HttpProtocol, log_level="error", lifespan="off")
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(uvicorn.Config(echo, http=protocol, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         wait_until(lambda: server.started, LIMIT_SECONDS)
         yield listening.getsockname()[1]
-        server.should_exit = True
+        server.should_exit = server.force_exit = True
         thread.join(LIMIT_SECONDS)
+
+
+class Patient(HttpProtocol):
+    keep_alive_seconds = stall_seconds = 2 * LIMIT_SECONDS
+
+
+class Impatient(HttpProtocol):
+    keep_alive_seconds, stall_seconds = 2 * LIMIT_SECONDS, 0.1
+
+
+class Forgetful(HttpProtocol):
+    keep_alive_seconds, stall_seconds = 0.1, 2 * LIMIT_SECONDS
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with serving(Patient) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def impatient_port() -> Iterator[int]:
+    with serving(Impatient) as port:
+        yield port
 
 
 def head(*lines: str, method: str = "POST", length: int = len(BODY)) -> bytes:
@@ -104,3 +129,75 @@ def test_connect_is_refused_or_closed(port: int) -> None:
 def test_a_wish_to_close_is_kept(port: int) -> None:
     received = talk(port, head("Connection: Upgrade, close", "Upgrade: h2c") + BODY, answers=2)
     assert received.count(BODY) == 1
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the server closes the connection."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while chunk := connection.recv(2**16):
+            received += chunk
+    return received
+
+
+@pytest.mark.parametrize("sent", [b"", b"P", b"POST /a HTTP/1.1\r\nHost: x\r\n", PLAIN + BODY + b"POST"])
+def test_a_head_that_does_not_come_ends_the_connection(impatient_port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", impatient_port), LIMIT_SECONDS) as connection:
+        connection.sendall(sent)
+        assert rest(connection).count(BODY) == sent.count(BODY)
+
+
+def test_a_client_that_reads_nothing_is_left(impatient_port: int) -> None:
+    body = b"a" * 2**24
+    with socket.create_connection(("127.0.0.1", impatient_port), LIMIT_SECONDS) as connection:
+        connection.sendall(head(length=len(body)) + body)
+        wait_until(lambda: closed(connection), LIMIT_SECONDS)
+
+
+def closed(connection: socket.socket) -> bool:
+    """Whether the other side has reset the connection, which writing tells without reading."""
+    try:
+        connection.send(b"\r\n")
+    except ConnectionError:
+        return True
+    return False
+
+
+def test_a_connection_is_kept_as_long_as_is_said() -> None:
+    with serving(Forgetful) as port, socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        connection.sendall(PLAIN + BODY)
+        assert rest(connection).count(BODY) == 1
+
+
+@pytest.mark.parametrize("line", [b"a: " + b"b" * 2**20, b"a: b\r\n" * 2**18, b"b" * 2**20])
+def test_a_large_head_is_refused(port: int, line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"POST /a HTTP/1.1\r\nHost: x\r\n" + line)
+        assert b" 200 " not in rest(connection)
+    assert talk(port, PLAIN + BODY, answers=1).count(BODY) == 1
+
+
+@pytest.mark.parametrize("trailer", [b"a: " + b"b" * 2**20, b"a: b\r\n" * 2**18])
+def test_large_trailers_are_refused(port: int, trailer: bytes) -> None:
+    start = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(start + trailer)
+        assert b" 200 " not in rest(connection)
+
+
+def test_a_body_in_small_chunks_is_read(port: int) -> None:
+    lines = ("POST /a HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", "", "")
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY * 2_000)
+    assert talk(port, "\r\n".join(lines).encode() + chunks + b"0\r\n\r\n", answers=2_000).count(BODY) == 2_000
+
+
+def test_a_slow_reader_gets_its_answer(impatient_port: int) -> None:
+    body = b"a" * 2**21
+    with socket.create_connection(("127.0.0.1", impatient_port), LIMIT_SECONDS) as connection:
+        connection.sendall(head(length=len(body)) + body)
+        received = 0
+        while received < len(body):
+            received += len(connection.recv(2**13))
+        assert received >= len(body)
