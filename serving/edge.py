@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -44,6 +43,9 @@ REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
 
 # What nginx logs for a client that closed the connection before it was answered.
 CLIENT_GONE = 499
+
+# A body that has come by then is not waited for.
+AT_ONCE_SECONDS = 0.1
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -125,7 +127,7 @@ class Edge:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several, the first: so reads BentoML
         request = new_context(scope["headers"], headers, self.timeout_seconds)
-        answer = Answer(send, request)
+        answer = Answer(send, request, RECEIVING in scope.get("extensions", ()))
         if self.guards.draining:
             answer.extra.append((b"connection", b"close"))
         # Each request has a task of its own, so this need not be taken back.
@@ -195,30 +197,13 @@ class Edge:
         if media_type(headers.get(b"content-type", expected)) != expected:
             return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {expected.decode()}")
 
-        if RECEIVING in scope.get("extensions", ()):
-            await answer.client({"type": RECEIVING})
-
-        def extend(seconds: float) -> None:
-            limit.reschedule(asyncio.get_running_loop().time() + seconds)
-
-        extend(self.body_timeout_seconds)
-        body = RequestBody(
-            headers,
-            receive,
-            endpoint.max_body_bytes,
-            self.guards.in_flight,
-            on_progress=partial(extend, self.body_timeout_seconds),
-        )
-
-        def received() -> None:
-            answer.received, answer.pure = True, endpoint.pure
-            answer.request.deadline = time.monotonic() + self.timeout_seconds
-            extend(self.timeout_seconds)
-
+        wait = Wait(answer, limit, self.body_timeout_seconds, self.timeout_seconds)
+        body = RequestBody(headers, receive, endpoint.max_body_bytes, self.guards.in_flight, wait.for_body)
+        answer.pure = endpoint.pure
         try:
             if endpoint.files:
-                return await self.answer_form(endpoint, scope, headers, body, answer, received)
-            return await self.answer_json(endpoint, scope, headers, body, answer, received)
+                return await self.answer_form(endpoint, scope, headers, body, answer, wait)
+            return await self.answer_json(endpoint, scope, headers, body, answer, wait)
         finally:
             body.release()
 
@@ -229,17 +214,17 @@ class Edge:
         headers: Mapping[bytes, bytes],
         body: RequestBody,
         answer: Answer,
-        received: Callable[[], None],
+        wait: Wait,
     ) -> Response | None:
         """Answer a JSON body, or return its refusal."""
         data = utf8(await body.all(), headers.get(b"content-type", b""))
-        received()
+        await wait.for_answer()
         if endpoint.pure and await self.answer_again(scope["path"], headers, data, answer):
             return None
         if not data:
             # BentoML would take it for an empty object.
             return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
-        if await has_more_values(data, endpoint.max_values):
+        if len(data) > endpoint.max_values and await has_more_values(data, endpoint.max_values):
             return too_large(f"{endpoint.max_values:,} values")
         await self.call(endpoint, scope, data, data, body.receive, answer)
         return None
@@ -251,13 +236,13 @@ class Edge:
         headers: Mapping[bytes, bytes],
         body: RequestBody,
         answer: Answer,
-        received: Callable[[], None],
+        wait: Wait,
     ) -> Response | None:
         """Answer a form, or return its refusal."""
         # BentoML reads it again, so that all of it must stay.
         start = await (body.start() if endpoint.answer else body.all())
         if body.complete:
-            received()
+            await wait.for_answer()
             if endpoint.pure and await self.answer_again(scope["path"], headers, start, answer):
                 return None
         with Form(
@@ -265,7 +250,7 @@ class Edge:
         ) as form:
             await form.read(start, body.pieces)
             if not answer.received:
-                received()
+                await wait.for_answer()
             await self.call(endpoint, scope, form.fields, start, body.receive, answer)
         return None
 
@@ -350,6 +335,39 @@ class Edge:
             watch.cancel()
 
 
+class Wait:
+    """How long a request is waited for: `body_seconds` for its body to get on, then `answer_seconds` for its answer.
+
+    `limit` is set to the latter from the request's head on, which does for what comes at once.
+    """
+
+    def __init__(self, answer: Answer, limit: asyncio.Timeout, body_seconds: float, answer_seconds: float) -> None:
+        self.answer = answer
+        self.limit = limit
+        self.body_seconds = body_seconds
+        self.answer_seconds = answer_seconds
+        self.until = time.monotonic() + AT_ONCE_SECONDS
+        self.told = False
+
+    async def for_body(self) -> None:
+        """Wait for more of the body from now on."""
+        await self.anew(self.body_seconds)
+
+    async def for_answer(self) -> None:
+        """Wait for the answer from now on."""
+        self.answer.received = True
+        if time.monotonic() > self.until:
+            await self.anew(self.answer_seconds)
+            self.answer.request.deadline = time.monotonic() + self.answer_seconds
+
+    async def anew(self, seconds: float) -> None:
+        """Wait for so long from now on."""
+        if not self.told and self.answer.may_tell_receiving:
+            await self.answer.client({"type": RECEIVING})
+        self.told = True
+        self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
 def new_context(raw: RawHeaders, headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
     """The context of a request that comes now."""
     given = headers.get(b"x-request-id", b"")
@@ -367,8 +385,9 @@ def new_context(raw: RawHeaders, headers: Mapping[bytes, bytes], timeout_seconds
 class Answer:
     """The way of an answer to the client; errors are held back until they are complete, then rewritten."""
 
-    def __init__(self, send: Send, request: RequestContext) -> None:
+    def __init__(self, send: Send, request: RequestContext, may_tell_receiving: bool) -> None:
         self.client = send
+        self.may_tell_receiving = may_tell_receiving
         self.request = request
         self.status: int | None = None
         self.held: Message | None = None

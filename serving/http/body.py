@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from python_multipart.multipart import parse_options_header
@@ -57,8 +57,8 @@ class BytesInFlight:
 class RequestBody:
     """Reads the body of one request, of at most `max_bytes`, before and after it is decoded.
 
-    Its bytes count as in flight until `release`. `on_progress` is called whenever another PROGRESS_BYTES have
-    arrived. Raises RefusedError for a body that is too large or encoded in a way that is not understood, and
+    Its bytes count as in flight until `release`. `on_progress` is called whenever PROGRESS_BYTES more have arrived.
+    Raises RefusedError for a body that is too large or encoded in a way that is not understood, and
     ClientGoneError when it ends early.
     """
 
@@ -68,13 +68,14 @@ class RequestBody:
         receive: Receive,
         max_bytes: int,
         in_flight: BytesInFlight,
-        on_progress: Callable[[], None],
+        on_progress: Callable[[], Awaitable[None]],
     ) -> None:
         self.receive = receive
         self.max_bytes = max_bytes
         self.in_flight = in_flight
         self.on_progress = on_progress
-        self.held = 0
+        self.size = self.held = 0
+        self.more = True
         self.complete = False
         coding = headers.get(b"content-encoding", b"identity").strip().lower()
         if coding not in (b"identity", b"", *GZIP):
@@ -89,12 +90,20 @@ class RequestBody:
         if declared.isdigit():
             self.check_size(int(declared))
             in_flight.check(int(declared))
-        self.pieces = self.decoded() if coding in GZIP else self.received()
+        self.zipped = coding in GZIP
+        # Goes on where it was left.
+        self.pieces = self.decoded() if self.zipped else self.received()
 
     async def start(self) -> bytes:
         """Return the first START_BYTES or a little more; `complete` tells whether that is all."""
         chunks: list[bytes] = []
-        size = 0
+        if not self.zipped:
+            chunks.append(await self.next())
+            if not self.more:  # as nearly always
+                self.complete = True
+                return chunks[0]
+        await self.on_progress()
+        size = sum(map(len, chunks))
         async for piece in self.pieces:
             chunks.append(piece)
             size += len(piece)
@@ -116,15 +125,15 @@ class RequestBody:
 
     async def received(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
-        async for chunk in self.messages():
-            self.hold(len(chunk))
-            yield chunk
+        while self.more:
+            yield await self.next()
 
     async def decoded(self) -> AsyncIterator[bytes]:
         """Yield the body unzipped, in pieces."""
         decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
         try:
-            async for chunk in self.messages():
+            while self.more:
+                chunk = await self.next()
                 while chunk and not decoder.eof:
                     piece = decoder.decompress(chunk, DECODED_BYTES)
                     chunk = decoder.unconsumed_tail
@@ -138,21 +147,22 @@ class RequestBody:
         if not decoder.eof:
             raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, "the body is not valid gzip: it ends early"))
 
-    async def messages(self) -> AsyncIterator[bytes]:
-        """Yield what the server hands over."""
-        more, size, progress = True, 0, 0
-        while more:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            chunk: bytes = message.get("body", b"")
-            more = message.get("more_body", False)
-            size += len(chunk)
-            self.check_size(size)
-            if size - progress >= PROGRESS_BYTES:
-                self.on_progress()
-                progress = size
-            yield chunk
+    async def next(self) -> bytes:
+        """Return what the server hands over next."""
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk: bytes = message.get("body", b"")
+        self.more = message.get("more_body", False)
+        before = self.size
+        self.size += len(chunk)
+        if self.zipped:
+            self.check_size(self.size)
+        else:
+            self.hold(len(chunk))
+        if self.size // PROGRESS_BYTES > before // PROGRESS_BYTES:
+            await self.on_progress()
+        return chunk
 
     def check_size(self, size: int) -> None:
         """Raise RefusedError when a body of `size` bytes is too large."""
