@@ -28,7 +28,7 @@ from starlette.routing import Route
 import models
 from models.model import Array
 from serving import logs, metrics, tracing
-from serving.access import ApiKeys, RateLimit
+from serving.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.api import Answers, api_methods, file_fields, json_routes
 from serving.bento import start
 from serving.cache import MemoryCache, PredictionCache
@@ -45,10 +45,13 @@ if settings.redis_url:
 
     redis = RedisClient(settings.redis_url, settings.redis_timeout_seconds)
 predictors: dict[str, Predictor] = {}
+limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
 guards = Guards(
     ApiKeys(settings.api_keys, settings.api_keys_file),
-    RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None,
+    limit,
     MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds),
+    failed_keys=limit or RateLimit(FAILED_KEYS, None, settings.redis_prefix),
+    trusted_proxies=settings.trusted_proxies,
 )
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
