@@ -22,6 +22,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**20))
 
+from serving.bento import start
+
+start.set_environment()
+
 import bentoml
 from starlette.routing import Route
 
@@ -30,7 +34,6 @@ from models.model import Array
 from serving import logs, metrics, tracing
 from serving.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.api import Answers, api_methods, file_fields, json_routes
-from serving.bento import start
 from serving.cache import MemoryCache, PredictionCache
 from serving.edge import Edge, Endpoint, Guards
 from serving.predictor import Predictor, stored_model
