@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tiffin.keys")
 
-# Requests without a valid key, by address, where no other limit is set; beyond it they get 429, with one never.
+# Most requests without a valid key, by address, where no other limit is set. A valid key is never refused for them.
 FAILED_KEYS = parse("60/minute")
 # What a request may try; more would be guesses that count as one.
 MAX_GIVEN_KEYS = 4

@@ -365,7 +365,9 @@ class TestFailedKeys:
     def guards(self, clock: Clock) -> Guards:
         answers: MemoryCache[Any] = MemoryCache("response", 0, 0, clock)
         limit = RateLimit(parse("2/hour"), None, "test:")
-        return Guards(ApiKeys(["one"], None), None, answers, limit, [ip_network("10.0.0.0/8")])
+        return Guards(
+            ApiKeys(["one"], None), None, answers, failed_keys=limit, trusted_proxies=[ip_network("10.0.0.0/8")]
+        )
 
     @pytest.fixture
     def ask(self, edge: Edge) -> Callable[..., Any]:
@@ -398,7 +400,7 @@ class TestAddress:
     def guards(self, clock: Clock) -> Guards:
         answers: MemoryCache[Any] = MemoryCache("response", 0, 0, clock)
         limit = RateLimit(parse("1/hour"), None, "test:")
-        return Guards(ApiKeys([], None), limit, answers, None, [ip_network("10.0.0.0/8")])
+        return Guards(ApiKeys([], None), limit, answers, trusted_proxies=[ip_network("10.0.0.0/8")])
 
     @staticmethod
     def ask(edge: Edge, peer: str, *forwarded: str) -> int:
