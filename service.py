@@ -24,6 +24,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**20))
 
+from serving.bento import start
+
+start.set_environment()
+
 import bentoml
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,9 +35,9 @@ from starlette.routing import Route
 import models
 from models.model import Array
 from serving import logs, metrics, tracing
-from serving.access import ApiKeys, RateLimit
+from serving.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.api import Answers, api_methods, file_fields, form_routes, json_routes
-from serving.bento import protocol, start
+from serving.bento import protocol
 from serving.cache import MemoryCache, PredictionCache
 from serving.edge import Edge, Endpoint, Guards
 from serving.http.body import BytesInFlight
@@ -52,11 +56,14 @@ if settings.redis_url:
 
     redis = RedisClient(settings.redis_url, settings.redis_timeout_seconds)
 predictors: dict[str, Predictor] = {}
+limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
 guards = Guards(
     ApiKeys(settings.api_keys, settings.api_keys_file),
-    RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None,
+    limit,
     MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds),
     BytesInFlight(settings.max_in_flight_bytes),
+    failed_keys=limit or RateLimit(FAILED_KEYS, None, settings.redis_prefix),
+    trusted_proxies=settings.trusted_proxies,
 )
 
 # Of a form, beside the files of `infer`.

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import codecs
 import hashlib
-import hmac
+import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from limits import RateLimitItem, WindowStats
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from limits import RateLimitItem, WindowStats, parse
+from limits.aio.storage import RedisStorage, Storage
 from limits.aio.storage.redis import RedisClusterStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 if TYPE_CHECKING:
     from serving.redis_client import RedisClient
 
+log = logging.getLogger("tiffin.keys")
+
+# Most requests without a valid key, by address, where no other limit is set. A valid key is never refused for them.
+FAILED_KEYS = parse("60/minute")
+# What a request may try; more would be guesses that count as one.
+MAX_GIVEN_KEYS = 4
 # The file of keys is looked at again after this time.
 RELOAD_SECONDS = 1.0
 # What is counted in Redis at a time; more requests than that wait for their turn.
 REDIS_REQUESTS = 16
+# Keys and addresses that are counted in memory; beyond so many, those that began first are forgotten.
+MAX_OWNERS = 100_000
 
 
 class ApiKeys:
@@ -39,6 +49,7 @@ class ApiKeys:
         self.digests = self.fixed
         self.checked = -math.inf
         self.state: tuple[int, int, int] | None = None
+        self.fault = ""
         self.reload()
 
     @property
@@ -47,32 +58,69 @@ class ApiKeys:
         return bool(self.fixed) or self.file is not None
 
     def reload(self) -> None:
-        """Read the file again if it has changed; while it is gone, the keys stay as they were."""
+        """Read the file again if it has changed; while it is gone or holds no keys, they stay as they were."""
         if self.file is None or time.monotonic() - self.checked < RELOAD_SECONDS:
             return
         self.checked = time.monotonic()
-        with contextlib.suppress(OSError):
+        try:
             status = self.file.stat()
             state = (status.st_mtime_ns, status.st_size, status.st_ino)
             if state != self.state:
-                lines = self.file.read_bytes().splitlines()
-                self.digests = self.fixed | {digest(line.strip()) for line in lines if line.strip()}
-                self.state = state
+                self.digests = self.fixed | {digest(key) for key in read_keys(self.file)}
+            self.state, self.fault = state, ""
+        except (OSError, ValueError) as error:
+            fault = f"{self.file} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            if fault != self.fault:
+                log.error("%s; the keys stay as they were", fault)
+            self.state, self.fault = None, fault
 
-    def owner(self, headers: Mapping[bytes, bytes]) -> str | None:
-        """A name for the key in `Authorization: Bearer` or `X-API-Key`; None without a valid one."""
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        key = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+    def owner(self, headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> str | None:
+        """Return a name for the first valid key in `Authorization: Bearer` and `X-API-Key`; None without one.
+
+        Either admits, in whichever line: a proxy may have put a token of its own beside the client's key.
+        """
         self.reload()
-        given = digest(key)
-        # Every key is compared, each in constant time: how long it takes tells nothing of them.
-        valid = [hmac.compare_digest(given, known) for known in self.digests]
-        return given.hex()[:16] if any(valid) else None
+        for key in islice(given_keys(headers), MAX_GIVEN_KEYS):
+            # Looked up by its digest: how long that takes tells nothing of the keys, however many there are.
+            given = digest(key)
+            if given in self.digests:
+                return given.hex()[:16]
+        return None
+
+
+def given_keys(headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """Yield what stands in `Authorization: Bearer` and `X-API-Key`, in all lines of them."""
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        if name == b"x-api-key":
+            yield value.strip()
+        elif name == b"authorization":
+            scheme, _, token = value.strip().partition(b" ")
+            if scheme.lower() == b"bearer":
+                yield token.strip()
 
 
 def digest(key: bytes) -> bytes:
     """What is kept of a key."""
     return hashlib.sha256(key).digest()
+
+
+def read_keys(file: Path) -> list[bytes]:
+    """Return the keys in a file, one per line, in UTF-8 or with a byte order mark in UTF-16.
+
+    Raises OSError when it cannot be read, ValueError when it holds no text or no keys.
+    """
+    content = file.read_bytes()
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # as UTF-16 without its mark has
+        raise ValueError(f"{file} is not text in UTF-8") from None
+    keys = [line.strip() for line in text.encode().splitlines() if line.strip()]
+    if not keys:
+        raise ValueError(f"{file} holds no keys")
+    return keys
 
 
 class Allowance(NamedTuple):
@@ -104,12 +152,12 @@ class RateLimit:
         self.redis = redis
         # Each takes a connection for itself, of which there are not any number.
         self.slots = asyncio.Semaphore(REDIS_REQUESTS)
-        self.own = FixedWindowRateLimiter(MemoryStorage())
+        self.own = MemoryCounts(limit)
         self.shared = FixedWindowRateLimiter(redis_storage(redis, prefix)) if redis else None
 
     async def take(self, owner: str) -> Allowance:
         """Count one request of `owner`."""
-        allowed, window = await self.count_shared(owner) or await self.count(self.own, owner)
+        allowed, window = await self.count_shared(owner) or self.own.hit(owner)
         return Allowance(
             allowed, self.limit.amount, window.remaining, max(1, math.ceil(window.reset_time - time.time()))
         )
@@ -126,6 +174,30 @@ class RateLimit:
     async def count(self, limiter: FixedWindowRateLimiter, owner: str) -> tuple[bool, WindowStats]:
         """Count one request; whether it is allowed, and the state of the window."""
         return await limiter.hit(self.limit, owner), await limiter.get_window_stats(self.limit, owner)
+
+
+class MemoryCounts:
+    """Counts in fixed windows, which begin with an owner's first request.
+
+    The storage of `limits` for this goes over all owners at every request.
+    """
+
+    def __init__(self, limit: RateLimitItem, max_owners: int = MAX_OWNERS) -> None:
+        self.limit = limit
+        self.max_owners = max_owners
+        # By owner the end of its window and the requests in it; all windows are equally long, so the first ends first.
+        self.windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def hit(self, owner: str) -> tuple[bool, WindowStats]:
+        """Count one request; whether it is allowed, and the state of the window."""
+        now = time.time()
+        while self.windows and next(iter(self.windows.values()))[0] <= now:
+            self.windows.popitem(last=False)
+        end, count = self.windows.get(owner, (now + self.limit.get_expiry(), 0))
+        self.windows[owner] = (end, count + 1)
+        if len(self.windows) > self.max_owners:
+            self.windows.popitem(last=False)
+        return count < self.limit.amount, WindowStats(end, max(0, self.limit.amount - count - 1))
 
 
 def redis_storage(redis: RedisClient, prefix: str) -> Storage:

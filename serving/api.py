@@ -18,7 +18,7 @@ import models
 from models.model import InvalidInputError, Route
 from serving import context, tracing
 from serving.context import own_context
-from serving.errors import Problem, overloaded, unprocessable, validation_response
+from serving.errors import ModelFaultError, Problem, overloaded, unprocessable, validation_response
 from serving.predictor import Predictor
 from serving.runner import OverloadedError
 
@@ -57,15 +57,20 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
 
 
 async def respond(predictor: Predictor, route: Route, request: BaseModel, timeout_seconds: float) -> Response:
-    """The answer to a validated request."""
+    """Answer a validated request; raise ModelFaultError when the model fails, or its answer does not fit its schema."""
     infer = partial(predictor.infer, request=context.current.get() or own_context(timeout_seconds))
     try:
         answer: BaseModel = await getattr(predictor.model, route.name)(request, infer)
+        content = answer.model_dump_json(exclude_unset=True)
     except InvalidInputError as error:
         return unprocessable([Problem(loc=list(error.location), msg=str(error), type=error.kind)])
     except OverloadedError as error:
         return overloaded(error.retry_after_seconds)
-    return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+    except TimeoutError:
+        raise
+    except Exception as error:  # a ValidationError among them would be taken for one of the request
+        raise ModelFaultError(f"{predictor.name} failed to answer {route.name}") from error
+    return Response(content, media_type="application/json")
 
 
 def json_routes(
@@ -160,6 +165,10 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
                 outputs = await predictor.outputs(model.items(items), own_context(timeout_seconds))
         except OverloadedError as error:
             raise ServiceUnavailable("overloaded") from error
+        except TimeoutError:
+            raise
+        except Exception as error:
+            raise ModelFaultError(f"{name} failed to answer infer") from error
         return [output if isinstance(output, InvalidInputError) else output.tolist() for output in outputs]
 
     method.__name__ = f"{name}_infer"

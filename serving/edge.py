@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from http import HTTPStatus
@@ -35,6 +35,7 @@ from serving.http.body import (
 )
 from serving.http.bounds import has_more_values
 from serving.http.forms import Form
+from serving.http.proxies import Network, client_address
 
 log = logging.getLogger("tiffin.edge")
 access = logging.getLogger("tiffin.access")
@@ -84,6 +85,9 @@ class Guards:
     limit: RateLimit | None
     answers: MemoryCache[StoredAnswer]
     in_flight: BytesInFlight
+    # For requests without a valid key, by address; and who may tell the address of a client.
+    failed_keys: RateLimit | None = None
+    trusted_proxies: Sequence[Network] = ()
     # On its way to the end; connections are not kept, so that clients go elsewhere.
     draining: bool = False
 
@@ -186,7 +190,7 @@ class Edge:
                 f"{scope['method']} is not allowed here, use {endpoint.method}",
                 headers={"Allow": endpoint.method},
             )
-        if not endpoint.open and (refusal := await self.admit(scope, headers, answer)) is not None:
+        if not endpoint.open and (refusal := await self.admit(scope, answer)) is not None:
             return refusal
         if endpoint.method != "POST":
             answer.received = True
@@ -261,25 +265,27 @@ class Edge:
         error = f"the body did not come, or got on, within {self.body_timeout_seconds:g} seconds"
         return error_response(HTTPStatus.REQUEST_TIMEOUT, error, headers={"Connection": "close"})
 
-    async def admit(self, scope: Scope, headers: Mapping[bytes, bytes], answer: Answer) -> Response | None:
-        """The refusal of a request without a valid key or over the rate limit."""
+    async def admit(self, scope: Scope, answer: Answer) -> Response | None:
+        """Return the refusal of a request without a valid key or over the rate limit."""
         guards = self.guards
-        owner = None
-        if guards.keys.required:
-            owner = guards.keys.owner(headers)
+        owner = guards.keys.owner(scope["headers"]) if guards.keys.required else None
+        lacks_key = guards.keys.required and owner is None
+        limit = guards.failed_keys if lacks_key else guards.limit
+        if limit is not None:
             if owner is None:
-                return error_response(
-                    HTTPStatus.UNAUTHORIZED,
-                    "a valid API key is needed, in the header Authorization: Bearer KEY or X-API-Key: KEY",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-        if guards.limit is not None:
-            allowance = await guards.limit.take(owner or (scope["client"] or ("unknown",))[0])
+                peer = (scope.get("client") or ("unknown",))[0]
+                owner = client_address(peer, scope["headers"], guards.trusted_proxies)
+            allowance = await limit.take(owner)
             answer.extra += [(name.lower().encode(), value.encode()) for name, value in allowance.headers().items()]
             if not allowance.allowed:
-                return error_response(
-                    HTTPStatus.TOO_MANY_REQUESTS, f"at most {guards.limit.limit} requests are allowed"
-                )
+                kind = "requests without a valid key" if lacks_key else "requests"
+                return error_response(HTTPStatus.TOO_MANY_REQUESTS, f"at most {limit.limit} {kind} are allowed")
+        if lacks_key:
+            return error_response(
+                HTTPStatus.UNAUTHORIZED,
+                "a valid API key is needed, in the header Authorization: Bearer KEY or X-API-Key: KEY",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
         return None
 
     async def answer_again(self, path: str, headers: Mapping[bytes, bytes], body: bytes, answer: Answer) -> bool:

@@ -13,9 +13,18 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
 
+class ModelFaultError(Exception):
+    """A model failed to answer a request that fits its schema; the cause is what it raised."""
+
+
 def is_server_fault(record: logging.LogRecord) -> bool:
-    """Whether a log record tells of a fault of the server, not of a request that does not fit its schema."""
-    error = record.exc_info[1] if record.exc_info else None
+    """Return whether a log record tells of more than a request which BentoML refused or whose client has gone.
+
+    What a model raises reaches BentoML as ModelFaultError, so a ValidationError that it logs is one of the request.
+    """
+    if record.name.partition(".")[0] != "bentoml" or not record.exc_info:
+        return True
+    error = record.exc_info[1]
     # Raised by BentoML's dispatcher of batches when a request is cancelled.
     cancelled = error is not None and isinstance(error.__context__, asyncio.CancelledError)
     return not cancelled and not isinstance(error, ValidationError)

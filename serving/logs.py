@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -22,7 +23,7 @@ def configure(access_log: bool) -> None:
     # BentoML also writes a traceback for every request that it refuses.
     handler.addFilter(is_server_fault)
     if sys.stderr.isatty():
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
     else:
         handler.setFormatter(
             JsonFormatter(
@@ -39,6 +40,25 @@ def configure(access_log: bool) -> None:
     # Without a handler in reach, uvicorn does not even make its line; the edge's own knows more.
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("tiffin.access").disabled = not access_log
+
+
+class LineFormatter(logging.Formatter):
+    """Lines for a terminal, which nothing that a client sends, such as a path, can end or colour; JSON escapes it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the line, with escapes for what cannot be printed."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the lines of a traceback, each with such escapes."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for the characters that cannot be printed."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def log_start(models: Sequence[str], workers: int, threads: int) -> None:

@@ -1,7 +1,7 @@
 """Prometheus metrics. Every label takes few values: routes, statuses and models, never what a client sent.
 
-BentoML gives its workers a common folder for prometheus_client's multiprocess mode, in which their
-metrics add up.
+The workers of a server have a common folder (`serving/bento/start.py`) for prometheus_client's multiprocess mode, in
+which their metrics add up.
 """
 
 from __future__ import annotations

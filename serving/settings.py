@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
+from serving.access import read_keys
+from serving.http.proxies import Network
 
 # Beyond so many cores one event loop cannot keep the models of a worker busy.
 CORES_PER_WORKER = 4
@@ -164,6 +167,11 @@ class Settings(BaseSettings):
     rate_limit: RateLimitItem | None = Field(
         default=None, description="Most requests per key or client address, such as 100/minute; over it status 429."
     )
+    trusted_proxies: Annotated[list[Network], NoDecode] = Field(
+        default_factory=list,
+        description="Proxies whose X-Forwarded-For tells the client's address: addresses and networks, such as "
+        "10.0.0.0/8, separated by commas; none by default.",
+    )
     otel_exporter_otlp_endpoint: str = Field(
         default="", description="Collector to which traces are sent by OTLP over HTTP, such as http://localhost:4318."
     )
@@ -178,10 +186,19 @@ class Settings(BaseSettings):
             raise ValueError(f"names no model; models/ has {', '.join(models.names())}")
         return list(dict.fromkeys(map(models.check, names))) if isinstance(names, list) else value
 
-    @field_validator("api_keys", "cors_origins", mode="before")
+    @field_validator("api_keys", mode="before")
     @classmethod
-    def split_parts(cls, value: object) -> object:
-        """The parts of 'a, b' as a list."""
+    def split_keys(cls, value: object) -> object:
+        """Return the keys in 'a, b' as a list; commas alone would admit everybody."""
+        keys = split(value)
+        if value and not keys:
+            raise ValueError("holds no key; unset it to admit everybody")
+        return keys
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def split_origins(cls, value: object) -> object:
+        """Return the origins in 'a, b' as a list."""
         return split(value)
 
     @field_validator("cors_origins")
@@ -198,10 +215,10 @@ class Settings(BaseSettings):
     @field_validator("api_keys_file")
     @classmethod
     def readable(cls, value: Path | None) -> Path | None:
-        """A file that cannot be read would lock everybody out."""
+        """A file that cannot be read, or holds no keys, would lock everybody out."""
         if value is not None:
             try:
-                value.read_bytes()
+                read_keys(value)
             except OSError as error:
                 raise ValueError(f"{value} cannot be read: {error.strerror}") from error
         return value
@@ -214,6 +231,13 @@ class Settings(BaseSettings):
             return parse(value) if isinstance(value, str) else value
         except ValueError as error:
             raise ValueError("must be a number of requests and a time, such as 100/minute") from error
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def parse_networks(cls, value: object) -> object:
+        """Return the networks in '10.0.0.0/8, ::1' as a list."""
+        parts = split(value)
+        return [network(part) for part in parts] if isinstance(parts, list) else value
 
     @field_validator("redis_url")
     @classmethod
@@ -229,6 +253,14 @@ class Settings(BaseSettings):
 def split(value: object) -> object:
     """'a, b' as a list."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def network(value: object) -> Network:
+    """Return an address or a network; ValueError that names what is neither."""
+    try:
+        return ip_network(value)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{error}; must be addresses and networks, such as 10.0.0.0/8, ::1") from error
 
 
 def faults(error: ValidationError) -> list[str]:

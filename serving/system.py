@@ -37,6 +37,8 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
+Document = dict[str, Any]
+
 ERRORS = {
     "400": "The body is not valid JSON or not a valid form.",
     "401": "A valid API key is missing, where the server asks for one.",
@@ -49,9 +51,27 @@ ERRORS = {
     "504": "Not answered in time.",
 }
 
-DESCRIPTION = "Trained models of different kinds, served by one Bento. Errors are `{error, detail}` on every route."
+SECONDS = {"type": "integer", "minimum": 1}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again.", "schema": SECONDS}}
+COUNT = {"type": "integer", "minimum": 0}
+# Headers of errors, by status.
+HEADERS: dict[str, Document] = {
+    "401": {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}},
+    "429": RETRY_AFTER
+    | {
+        "RateLimit-Limit": {"description": "Requests that a window of time has.", "schema": COUNT},
+        "RateLimit-Remaining": {"description": "Those that are left of it.", "schema": COUNT},
+        "RateLimit-Reset": {"description": "Seconds until the next window.", "schema": SECONDS},
+    },
+    "503": RETRY_AFTER,
+}
+# How a key is sent, where the server asks for one; either way admits.
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
-Document = dict[str, Any]
+DESCRIPTION = "Trained models of different kinds, served by one Bento. Errors are `{error, detail}` on every route."
 
 
 def system_app(
@@ -135,7 +155,9 @@ def complete(document: Document, names: list[str], secured: bool) -> Document:
     schemas |= error.pop("$defs")
     schemas["ErrorBody"] = error
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
-    errors = {status: {"description": text, "content": content} for status, text in ERRORS.items()}
+    errors: Document = {status: {"description": text, "content": content} for status, text in ERRORS.items()}
+    for status, headers in HEADERS.items():
+        errors[status]["headers"] = headers
     for path, methods in document["paths"].items():
         if "post" in methods:
             post = methods["post"]
@@ -144,12 +166,17 @@ def complete(document: Document, names: list[str], secured: bool) -> Document:
             post["summary"] = post.pop("description")
     for name in names:
         add_example(document["paths"][f"/{name}/predict"]["post"], name)
-        document["paths"][f"/{name}/info"] = get_path(name, f"What is known of the model {name}.")
+        info = get_path(name, f"What is known of the model {name}.")
+        info["get"]["responses"] |= {status: errors[status] for status in ("401", "429")}
+        document["paths"][f"/{name}/info"] = info
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
     document["tags"] = [{"name": name} for name in [*names, "Infrastructure"]]
     if secured:
-        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"key": []}]
+        document["components"]["securitySchemes"] = SCHEMES
+        for path, methods in document["paths"].items():
+            if path.split("/")[1] in names:
+                for operation in methods.values():
+                    operation["security"] = [{scheme: []} for scheme in SCHEMES]
     version = document["info"]["version"].replace("None", "development")  # that of the Bento
     document["info"] = {"title": "Tiffin", "version": version, "description": DESCRIPTION}
     return document

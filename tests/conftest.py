@@ -46,8 +46,7 @@ def started_server(
 ) -> Iterator[Server]:
     """A server process that is ready; it is ended by its process id.
 
-    It shares the models and Bentos of `home` but has a home of its own, since two servers of one home
-    would empty each other's folder of metrics.
+    It shares the models and Bentos of `home` but has a home of its own, with its log and its metrics.
     """
     own = Path(tempfile.mkdtemp(prefix="tiffin-home-"))
     for folder in ("models", "bentos"):

@@ -7,9 +7,12 @@ home that can be written to.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import functools
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -25,9 +28,40 @@ HOST, PORT = "0.0.0.0", 3000  # noqa: S104
 CONFIGURATION = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
 # What BentoML makes in its home at every start.
 FOLDERS = ("bentos", "models", "envs", "tmp")
+# Where uvicorn reads which proxies to believe, prometheus_client where metrics are, and workers which folder to take.
+FORWARDED, MULTIPROCESS, METRICS = "FORWARDED_ALLOW_IPS", "PROMETHEUS_MULTIPROC_DIR", "TIFFIN_METRICS_DIR"
 # What the workers' metrics take at least.
 PROBE_BYTES = 2**20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def set_environment() -> None:
+    """Set what prometheus_client and uvicorn read from the environment; to be called before they are imported.
+
+    The process of `bentoml serve` makes a folder of metrics for its workers, since that of BentoML's home is emptied by
+    the next server with the same home. uvicorn would believe whatever a client on this machine says of its address.
+    """
+    command, _ = bentoml_command()
+    if command == "serve":
+        if os.environ.get(FORWARDED):
+            print(f"{FORWARDED} has no effect: set TRUSTED_PROXIES", file=sys.stderr)
+        os.environ[METRICS] = metrics_folder()
+    elif METRICS in os.environ and MULTIPROCESS in os.environ:
+        os.environ[MULTIPROCESS] = os.environ[METRICS]
+    os.environ[FORWARDED] = ""
+
+
+@functools.cache
+def metrics_folder() -> str:
+    """Make a folder that is removed when this process ends, in BentoML's home where that can be written to."""
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(prefix="metrics-", dir=home())
+    except OSError:
+        with store_faults():
+            folder = tempfile.mkdtemp(prefix="tiffin-metrics-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def read_settings() -> Settings:

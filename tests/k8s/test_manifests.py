@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pkgutil import iter_modules
 from typing import Any
 from urllib.parse import urlsplit
@@ -187,6 +188,15 @@ def test_a_file_of_keys_is_mounted(name: str) -> None:
                 found for found in pod(deployment)["volumes"] if found["name"] == mounts[file.rpartition("/")[0]]
             ]
             assert volume["secret"]["secretName"] in SECRETS
+
+
+@renders
+def test_behind_a_gateway_its_word_is_taken_for_the_clients_address(name: str) -> None:
+    routed = bool(list(destinations(name)))
+    for deployment in servers(name):
+        networks = [part for part in settings(name, deployment).get("TRUSTED_PROXIES", "").split(",") if part]
+        assert bool(networks) == routed
+        assert all(ip_network(network).is_private or network == "100.64.0.0/10" for network in networks)
 
 
 @renders

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from limits import parse
 
 from loadtest.processes import free_port
-from serving.access import ApiKeys, RateLimit
+from serving.access import MAX_GIVEN_KEYS, ApiKeys, MemoryCounts, RateLimit, read_keys
 from serving.redis_cache import RedisCache
 from serving.redis_client import RedisClient
 from tests.serving.conftest import RedisServer, eventually, wait_until
@@ -22,6 +23,9 @@ pytestmark = pytest.mark.anyio
 
 PREFIX = "tiffin:"
 RELOAD_LIMIT_SECONDS = 60
+
+
+Headers = dict[bytes, bytes] | list[tuple[bytes, bytes]]
 
 
 def admits(keys: ApiKeys, key: str) -> bool:
@@ -61,10 +65,14 @@ def test_keys_are_required_when_some_are_set(key_file: Path) -> None:
         {b"x-api-key": b"a"},
         {b"x-api-key": "ключ".encode()},
         {b"x-api-key": b"b", b"authorization": b"Basic YTpi"},
+        {b"x-api-key": b"a", b"authorization": b"Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln"},
+        {b"x-api-key": b"stale", b"authorization": b"Bearer a"},
+        [(b"x-api-key", b"stale"), (b"x-api-key", b"a")],
+        [(b"authorization", b"Basic YTpi"), (b"authorization", b"Bearer c"), (b"authorization", b"Bearer a")],
     ],
     ids=str,
 )
-def test_each_key_is_admitted_in_either_header(headers: dict[bytes, bytes]) -> None:
+def test_each_key_is_admitted_in_either_header_and_any_line(headers: Headers) -> None:
     assert ApiKeys(["a", "b", "ключ"], None).owner(headers) is not None
 
 
@@ -76,7 +84,9 @@ def test_each_key_is_admitted_in_either_header(headers: dict[bytes, bytes]) -> N
         {b"authorization": b"Bearer c"},
         {b"authorization": b"Basic a"},
         {b"authorization": b"a"},
-        {b"authorization": b"Bearer c", b"x-api-key": b"a"},
+        {b"authorization": b"Bearer c", b"x-api-key": b"c"},
+        [(b"x-api-key", b"c")] * MAX_GIVEN_KEYS + [(b"x-api-key", b"a")],
+        [(b"x-forwarded-api-key", b"a")],
         {b"x-api-key": b""},
         {b"x-api-key": b"A"},
         {b"x-api-key": b"a,b"},
@@ -84,7 +94,7 @@ def test_each_key_is_admitted_in_either_header(headers: dict[bytes, bytes]) -> N
     ],
     ids=str,
 )
-def test_without_a_valid_key_nobody_is_admitted(headers: dict[bytes, bytes]) -> None:
+def test_without_a_valid_key_nobody_is_admitted(headers: Headers) -> None:
     assert ApiKeys(["a", "b"], None).owner(headers) is None
 
 
@@ -127,6 +137,60 @@ def test_while_the_file_is_gone_the_keys_stay(key_file: Path) -> None:
     wait_until(lambda: admits(keys, "fourth"), RELOAD_LIMIT_SECONDS)
 
 
+TEXTS = {
+    "utf-8": b"secret\nother\n",
+    "windows": b"secret\r\nother",
+    "utf-8 with a mark": b"\xef\xbb\xbfsecret\r\nother\r\n",
+    "utf-16": "secret\r\nother\r\n".encode("utf-16"),
+    "utf-16, the other end first": b"\xfe\xff" + "secret\nother\n".encode("utf-16-be"),
+    "spaces": b"\n  secret\t\r\n\n other \n\n",
+}
+NO_KEYS = {
+    "empty": (b"", "holds no keys"),
+    "a mark alone": (b"\xef\xbb\xbf", "holds no keys"),
+    "lines without any": (b" \r\n\n\t\n", "holds no keys"),
+    "utf-16 without a mark": ("secret\n".encode("utf-16-le"), "is not text in UTF-8"),
+    "half of a character": (b"\xff\xfes", "is not text in UTF-8"),
+    "latin-1": (b"caf\xe9\n", "is not text in UTF-8"),
+    "an archive": (b"\x1f\x8b\x08\0\0", "is not text in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS)
+def test_a_file_is_read_as_editors_write_it(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(content)
+    assert read_keys(file) == [b"secret", b"other"]
+    keys = ApiKeys([], file)
+    assert admits(keys, "secret")
+    assert not admits(keys, "\ufeffsecret")
+
+
+@pytest.mark.parametrize(("content", "fault"), NO_KEYS.values(), ids=NO_KEYS)
+def test_a_file_without_keys_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"keys {fault}$"):
+        read_keys(file)
+
+
+@pytest.mark.parametrize(("content", "fault"), NO_KEYS.values(), ids=NO_KEYS)
+def test_a_file_that_loses_its_keys_changes_nothing_and_is_logged_once(
+    key_file: Path, caplog: pytest.LogCaptureFixture, content: bytes, fault: str
+) -> None:
+    keys = ApiKeys([], key_file)
+    key_file.write_bytes(content)
+    for _ in range(3):
+        keys.checked = float("-inf")  # as if a second had passed
+        assert admits(keys, "first")
+    (record,) = caplog.records
+    assert record.getMessage() == f"{key_file} {fault}; the keys stay as they were"
+    rotate(key_file, "fourth")
+    keys.checked = float("-inf")
+    assert admits(keys, "fourth")
+    assert not admits(keys, "first")
+
+
 # The rate limit.
 
 
@@ -159,6 +223,33 @@ async def test_in_the_next_window_it_is_allowed_again() -> None:
         return (await limit.take("anna")).allowed
 
     await eventually(allowed)
+
+
+def test_counts_in_memory_end_with_their_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = MemoryCounts(parse("1/minute"))
+    now = 1_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert [counts.hit("anna")[0] for _ in range(2)] == [True, False]
+    now += 59
+    assert [counts.hit(name)[0] for name in ("anna", "bert")] == [False, True]
+    now += 1
+    assert [counts.hit(name)[0] for name in ("anna", "bert")] == [True, False]
+    assert list(counts.windows) == ["bert", "anna"]
+    now += 60
+    counts.hit("carl")
+    assert list(counts.windows) == ["carl"]
+
+
+def test_counts_in_memory_are_bounded() -> None:
+    counts = MemoryCounts(parse("1/hour"), max_owners=2)
+    assert [counts.hit(name)[0] for name in ("anna", "bert", "bert", "carl", "bert", "anna")] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 async def test_headers_tell_what_is_left() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -361,6 +362,71 @@ class TestRateLimit:
         responses = [client.get("/health") for _ in range(3)]
         assert [response.status_code for response in responses] == [200, 200, 200]
         assert "ratelimit-limit" not in responses[0].headers
+
+
+class TestFailedKeys:
+    """Guesses are bounded by address, and shut out nobody who has a key."""
+
+    @pytest.fixture
+    def guards(self, clock: Clock) -> Guards:
+        answers: MemoryCache[Any] = MemoryCache("response", 0, 0, clock)
+        limit = RateLimit(parse("2/hour"), None, "test:")
+        return Guards(
+            ApiKeys(["one"], None),
+            None,
+            answers,
+            BytesInFlight(2**24),
+            failed_keys=limit,
+            trusted_proxies=[ip_network("10.0.0.0/8")],
+        )
+
+    @pytest.fixture
+    def ask(self, edge: Edge) -> Callable[..., Any]:
+        proxy = TestClient(edge, client=("10.0.0.1", 50_000))
+        return lambda key, address="192.0.2.1": proxy.post(
+            "/echo", content=b"{}", headers={"X-API-Key": key, "X-Forwarded-For": address}
+        )
+
+    def test_too_many_wrong_keys_are_429(self, ask: Callable[..., Any], app: App) -> None:
+        responses = [ask(f"guess-{i}") for i in range(3)]
+        assert [response.status_code for response in responses] == [401, 401, 429]
+        assert [response.headers.get("www-authenticate") for response in responses] == ["Bearer", "Bearer", None]
+        assert 0 < int(responses[-1].headers["retry-after"]) <= 3600
+        assert responses[-1].json()["error"] == "at most 2 per 1 hour requests without a valid key are allowed"
+        assert app.reached == 0
+
+    def test_a_valid_key_is_admitted_all_the_same(self, ask: Callable[..., Any]) -> None:
+        keys = ["guess"] * 3 + ["one"] * 5 + ["guess"]
+        assert [ask(key).status_code for key in keys] == [401, 401, 429, 200, 200, 200, 200, 200, 429]
+
+    def test_each_address_has_its_own(self, ask: Callable[..., Any]) -> None:
+        addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2", "192.0.2.1, 192.0.2.2"]
+        assert [ask("guess", address).status_code for address in addresses] == [401, 401, 401, 401, 429]
+
+
+class TestAddress:
+    """Whom the rate limit counts where there are no keys."""
+
+    @pytest.fixture
+    def guards(self, clock: Clock) -> Guards:
+        answers: MemoryCache[Any] = MemoryCache("response", 0, 0, clock)
+        limit = RateLimit(parse("1/hour"), None, "test:")
+        return Guards(
+            ApiKeys([], None), limit, answers, BytesInFlight(2**24), trusted_proxies=[ip_network("10.0.0.0/8")]
+        )
+
+    @staticmethod
+    def ask(edge: Edge, peer: str, *forwarded: str) -> int:
+        client = TestClient(edge, client=(peer, 50_000))
+        headers = [("X-Forwarded-For", line) for line in forwarded]
+        return client.post("/echo", content=b"{}", headers=headers).status_code
+
+    def test_behind_a_trusted_proxy_it_is_the_client(self, edge: Edge) -> None:
+        asked = [self.ask(edge, "10.0.0.1", f"203.0.113.{i}", "192.0.2.1") for i in range(2)]
+        assert [*asked, self.ask(edge, "10.0.0.2", "192.0.2.2")] == [200, 429, 200]
+
+    def test_else_it_is_the_peer(self, edge: Edge) -> None:
+        assert [self.ask(edge, "127.0.0.1", f"192.0.2.{i}") for i in range(2)] == [200, 429]
 
 
 async def never() -> Message:

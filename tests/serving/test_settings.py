@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import models
 from serving import settings
-from serving.settings import Settings, available_cores, bound_cores
+from serving.settings import Settings, available_cores, bound_cores, faults
 from tests.conftest import ROOT
 
 
@@ -50,6 +50,18 @@ def test_api_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> No
     assert Settings().api_keys == ["one", "two"]
 
 
+def test_commas_alone_do_not_admit_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEYS", " ,,")
+    with pytest.raises(ValidationError, match="holds no key"):
+        Settings()
+
+
+def test_commas_alone_name_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELS", ",")
+    with pytest.raises(ValidationError, match="names no model; models/ has breast_cancer"):
+        Settings()
+
+
 def test_no_key_is_needed_by_default() -> None:
     settings = Settings()
     assert (settings.api_keys, settings.api_keys_file) == ([], None)
@@ -66,6 +78,41 @@ def test_a_file_of_keys_that_can_be_read_is_taken(monkeypatch: pytest.MonkeyPatc
     file.write_text("secret\n")
     monkeypatch.setenv("API_KEYS_FILE", str(file))
     assert Settings().api_keys_file == file
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(b"\r\n", "holds no keys"), ("secret".encode("utf-16-le"), "is not text in UTF-8")]
+)
+def test_a_file_without_keys_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, fault: str
+) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(content)
+    monkeypatch.setenv("API_KEYS_FILE", str(file))
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert faults(raised.value) == [f"API_KEYS_FILE={file}: {file} {fault}"]
+
+
+def test_no_proxy_is_trusted_by_default() -> None:
+    assert Settings().trusted_proxies == []
+
+
+def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.5,::1, fd00::/8,")
+    assert [str(found) for found in Settings().trusted_proxies] == [
+        "10.0.0.0/8",
+        "192.168.1.5/32",
+        "::1/128",
+        "fd00::/8",
+    ]
+
+
+@pytest.mark.parametrize("value", ["*", "gateway", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8 192.168.1.5"])
+def test_what_is_no_network_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", value)
+    with pytest.raises(ValidationError, match="must be addresses and networks, such as"):
+        Settings()
 
 
 def test_a_rate_limit_has_a_number_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

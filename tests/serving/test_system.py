@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import bentoml
+import pytest
 from starlette.testclient import TestClient
 
+from serving.api import Answers, api_methods
 from serving.system import system_app
 
 
@@ -16,3 +21,43 @@ def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
     assert client.get("/livez").status_code == 200
     ready = True
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def secured() -> dict[str, Any]:
+    """The OpenAPI document of a server that asks for keys."""
+    routes = type("Routes", (Answers,), api_methods(["breast_cancer"], 1.0))
+    service = bentoml.service(routes, name="tiffin")
+    app = system_app({}, ["breast_cancer"], bool, lambda: service.openapi_spec.asdict(), secured=True)
+    document: dict[str, Any] = TestClient(app).get("/docs.json").json()
+    return document
+
+
+def test_either_way_to_send_a_key_admits(secured: dict[str, Any]) -> None:
+    schemes = secured["components"]["securitySchemes"]
+    assert {(found["type"], found.get("scheme"), found.get("name")) for found in schemes.values()} == {
+        ("http", "bearer", None),
+        ("apiKey", None, "X-API-Key"),
+    }
+    security = secured["paths"]["/breast_cancer/predict"]["post"]["security"]
+    assert sorted(map(list, security)) == sorted([name] for name in schemes)
+
+
+def test_only_the_models_routes_want_a_key(secured: dict[str, Any]) -> None:
+    locked = {path for path, methods in secured["paths"].items() for found in methods.values() if found.get("security")}
+    assert locked == {f"/breast_cancer/{name}" for name in ("predict", "infer", "info")}
+    assert {"/health", "/livez", "/readyz", "/metrics"} < secured["paths"].keys()
+    assert "security" not in secured
+
+
+@pytest.mark.parametrize(("path", "method"), [("predict", "post"), ("infer", "post"), ("info", "get")])
+def test_refusals_have_their_headers(secured: dict[str, Any], path: str, method: str) -> None:
+    responses = secured["paths"][f"/breast_cancer/{path}"][method]["responses"]
+    assert list(responses["401"]["headers"]) == ["WWW-Authenticate"]
+    assert list(responses["429"]["headers"]) == [
+        "Retry-After",
+        "RateLimit-Limit",
+        "RateLimit-Remaining",
+        "RateLimit-Reset",
+    ]
+    assert "503" not in responses or list(responses["503"]["headers"]) == ["Retry-After"]

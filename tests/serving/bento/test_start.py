@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import models
-from loadtest.processes import free_port
+from loadtest.processes import free_port, link_folder
 from serving.bento import start
 from serving.inference.instruction_set import instruction_set
-from tests.conftest import ROOT, run_python, started_server, train
+from tests.conftest import ROOT, Server, run_python, started_server, train
 
 START_SECONDS = 120
 
@@ -263,6 +265,58 @@ def test_a_server_says_what_it_serves_and_on_what(store: Path) -> None:
     (tag,) = line["models"]
     assert tag.startswith("segmentation:")
     assert (line["workers"], line["session_threads"], line["instruction_set"]) == (1, 1, instruction_set())
+
+
+@pytest.fixture(scope="module")
+def beside(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two servers with one home, the second of which starts after the first has counted requests."""
+    home = tmp_path_factory.mktemp("home")
+    link_folder(home / "models", store / "models")
+    env = {"MODELS": "segmentation", "SESSION_THREADS": "1", "SHUTDOWN_GRACE_SECONDS": "0", "BENTOML_HOME": str(home)}
+    limited = {"RATE_LIMIT": "2/hour", "FORWARDED_ALLOW_IPS": "*"}
+    with started_server(store, env | limited) as first:
+        for i in range(4):
+            headers = {"X-Forwarded-For": f"192.0.2.{i}"}
+            httpx.get(f"{first.address}/segmentation/info", headers=headers, timeout=30)
+        with started_server(store, env) as second:
+            yield first, second
+    assert not list(home.glob("metrics-*"))
+
+
+def counted(server: Server) -> dict[tuple[str, str], float]:
+    """The requests that a server has counted, by route and status."""
+    text = httpx.get(f"{server.address}/metrics", timeout=30).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {
+        (sample.labels["route"], sample.labels["status"]): sample.value
+        for sample in samples
+        if sample.name == "tiffin_requests_total"
+    }
+
+
+def test_a_server_keeps_its_metrics_when_another_one_of_its_home_starts(beside: tuple[Server, Server]) -> None:
+    first, second = map(counted, beside)
+    assert sum(count for (route, _), count in first.items() if route == "/segmentation/info") == 4
+    assert {route for route, _ in second} <= {"/readyz", "/metrics"}
+
+
+def test_a_client_does_not_choose_its_address(beside: tuple[Server, Server]) -> None:
+    first = beside[0]
+    assert counted(first)["/segmentation/info", "429"] == 2
+    assert "FORWARDED_ALLOW_IPS has no effect: set TRUSTED_PROXIES" in first.log.read_text(encoding="utf-8")
+
+
+def test_a_home_that_can_only_be_read_has_its_metrics_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    start.metrics_folder.cache_clear()
+    folder = Path(start.metrics_folder())
+    assert folder.is_dir()
+    assert folder.parent == Path(tempfile.gettempdir())
+    folder.rmdir()
+    start.metrics_folder.cache_clear()
 
 
 def test_training_with_a_home_that_cannot_be_made(tmp_path: Path) -> None:

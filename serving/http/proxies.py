@@ -1,0 +1,56 @@
+"""The address by which a client is counted, also behind proxies that are trusted to tell it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# What a provider gives to each of its customers, at least.
+IPV6_PREFIX_BITS = 64
+# Proxies that stand one behind the other at most; what a header names before them is not looked at.
+MAX_PROXIES = 32
+# An address as proxies write it: [IPv6], [IPv6]:port, IPv4:port, or bare.
+WRITTEN = re.compile(r"\[([^][]+)\](?::\d+)?|([^][:]+):\d+|([^][]+)")
+
+
+def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
+    """Return the address of a request's client, of which one of IPv6 stands for its /64 network.
+
+    That is `peer`, the other end of the connection. A proxy that is trusted names in X-Forwarded-For whom it answers:
+    each appends one address, so the client is the last one that is not itself trusted. What stands before it, or before
+    an entry that is no address, anybody may have written.
+    """
+    address = parse(peer)
+    if address is None:  # as of a Unix socket
+        return peer
+    if is_trusted(address, trusted):
+        lines = [value for name, value in headers if name == b"x-forwarded-for"]
+        for entry in reversed(b",".join(lines).decode("latin-1").rsplit(",", MAX_PROXIES)):
+            named = parse(entry)
+            if named is None:
+                break
+            address = named
+            if not is_trusted(address, trusted):
+                break
+    return str(address if address.version == 4 else ip_network((int(address), IPV6_PREFIX_BITS), strict=False))
+
+
+def parse(text: str) -> Address | None:
+    """Return the address in an entry of X-Forwarded-For, IPv4 also where IPv6 maps it; None when there is none."""
+    written = WRITTEN.fullmatch(text.strip())
+    if written is None:
+        return None
+    try:
+        address = ip_address(written[1] or written[2] or written[3])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
+    """Return whether an address is in one of the networks."""
+    return any(address in network for network in trusted)

@@ -1,0 +1,162 @@
+"""What a model does wrong is a logged 500 by every way in, and no fault of the client."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bentoml
+import numpy as np
+import pytest
+from pydantic import BaseModel, Field, TypeAdapter
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+import models
+from models.model import Array, Infer, InvalidInputError, Model, route
+from serving import logs
+from serving.access import ApiKeys
+from serving.api import Answers, api_methods, file_fields, form_routes, json_routes
+from serving.cache import MemoryCache, PredictionCache
+from serving.edge import Edge, Endpoint, Guards
+from serving.http.body import BytesInFlight
+from serving.predictor import Predictor
+from tests.serving.test_runner import save_sum
+
+TIMEOUT_SECONDS = 30.0
+FAULTS = ["answer", "validation", "key", "value", "type", "nothing"]
+
+
+class Ask(BaseModel):
+    """What is to go wrong."""
+
+    fault: str
+
+
+class AskByFile(BaseModel):
+    """A file that holds what is to go wrong."""
+
+    file: Path
+
+
+class Told(BaseModel):
+    """An answer that a negative number is not."""
+
+    count: int = Field(ge=0)
+
+
+def go_wrong(fault: str) -> Any:
+    """Fail as a model may, or refuse the input."""
+    if fault == "answer":
+        return Told(count=-1)
+    if fault == "validation":
+        return TypeAdapter(int).validate_python("secret")
+    if fault == "key":
+        raise KeyError("secret")
+    if fault == "value":
+        raise ValueError("secret")
+    if fault == "type":
+        return len(None)  # type: ignore[arg-type]
+    if fault == "input":
+        raise InvalidInputError("unfit", ("fault",), "unfit")
+    return None
+
+
+class Faulty(Model[str]):
+    """Goes wrong as the request says."""
+
+    input = str
+    input_example = "fine"
+
+    @route()
+    async def predict(self, request: Ask, infer: Infer[str]) -> Told:
+        """Go wrong."""
+        told: Told = go_wrong(request.fault)
+        return told
+
+    @route(upload=True)
+    async def file(self, request: AskByFile, infer: Infer[str]) -> Told:
+        """Go wrong over a file."""
+        told: Told = go_wrong(request.file.read_text(encoding="utf-8"))
+        return told
+
+    def preprocess(self, item: str) -> dict[str, Array]:
+        return {"x": np.array([1], dtype=np.int64) if item == "fine" else go_wrong(item)}
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What the server writes to its log."""
+    level = logging.root.level
+    monkeypatch.setattr(logging.root, "handlers", [])
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    logs.configure(access_log=False)
+    yield written
+    logging.root.setLevel(level)
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> Iterator[TestClient]:
+    """A client of the model's routes as the server answers them."""
+    monkeypatch.setattr(models, "find", lambda name: Faulty)
+    save_sum(tmp_path)
+    stored: Any = SimpleNamespace(path=str(tmp_path), tag="faulty:1", info=SimpleNamespace(metadata={}))
+    predictor = Predictor("faulty", stored, PredictionCache(MemoryCache("test", 0, 0)), threads=1)
+
+    methods = api_methods(["faulty"], TIMEOUT_SECONDS)
+    routes = type("Routes", (Answers,), {"predictors": {"faulty": predictor}, **methods})
+    service = bentoml.service(routes, name="faulty", metrics={"enabled": False})
+    arguments: Any = (["faulty"], {"faulty": predictor}, TIMEOUT_SECONDS)
+    answers: dict[str, Any] = {**json_routes(*arguments), **form_routes(*arguments)}
+    endpoints = {
+        api.route: Endpoint("POST", 2**20, files=file_fields(api.input_spec), answer=answers.get(api.route))
+        for api in service.apis.values()
+    }
+    guards = Guards(ApiKeys([], None), None, MemoryCache("response", 0, 0), BytesInFlight(2**24))
+    app = Edge(service.to_asgi(), Starlette(), endpoints, (), TIMEOUT_SECONDS, TIMEOUT_SECONDS, guards)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+    predictor.close()
+
+
+def ask(client: TestClient, way: str, fault: str) -> Any:
+    """The answer to a request by one of the ways in."""
+    if way == "file":
+        return client.post("/faulty/file", files={"file": ("fault.txt", fault.encode())})
+    body = {"items": [fault]} if way == "infer" else {"fault": fault}
+    return client.post(f"/faulty/{way}", json=body)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("way", ["predict", "file", "infer"])
+def test_a_fault_of_the_model_is_500_and_logged(client: TestClient, log: io.StringIO, way: str, fault: str) -> None:
+    response = ask(client, way, fault)
+    assert response.status_code == 500
+    assert response.json()["detail"] == []
+    assert "secret" not in response.text
+    assert "Traceback" in log.getvalue()
+    assert response.headers["x-request-id"] in log.getvalue()
+
+
+@pytest.mark.parametrize("way", ["predict", "file", "infer"])
+def test_input_that_the_model_refuses_is_422_and_not_logged(client: TestClient, log: io.StringIO, way: str) -> None:
+    response = ask(client, way, "input")
+    assert response.status_code == 422
+    assert [(problem["msg"], problem["type"]) for problem in response.json()["detail"]] == [("unfit", "unfit")]
+    assert "Traceback" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/faulty/predict", {"fault": 1}), ("/faulty/infer", {"items": [1]}), ("/faulty/infer", {})]
+)
+def test_a_request_that_does_not_fit_the_schema_is_422_and_not_logged(
+    client: TestClient, log: io.StringIO, path: str, body: dict[str, Any]
+) -> None:
+    assert client.post(path, json=body).status_code == 422
+    assert "Traceback" not in log.getvalue()
