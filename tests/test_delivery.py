@@ -6,9 +6,7 @@ ports to a real server.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.support import kubectl
 
 GITHUB = ROOT / ".github" / "workflows" / "delivery.yaml"
 PAGES = ROOT / ".github" / "workflows" / "pages.yaml"
@@ -26,55 +25,6 @@ PLATFORMS = GITHUB.with_name("platforms.yaml")
 WINDOWS = ROOT / "docs" / "windows.md"
 GITLAB = ROOT / ".gitlab-ci.yml"
 TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-RENDERED = """\
-kind: Deployment
-    image: tiffin:latest
-"""
-KUBECTL = """\
-#!{python}
-import os, select, socket, sys
-from pathlib import Path
-arguments = sys.argv[1:]
-folder = Path({folder!r})
-with (folder / "asked").open("a") as asked:
-    print(*arguments, file=asked)
-if arguments[:2] == ["--namespace", "tests"]:
-    arguments = arguments[2:]
-match arguments:
-    case ["kustomize", overlay]:
-        print({rendered!r})
-    case ["apply", "--filename", "-"]:
-        (folder / "applied").write_text(sys.stdin.read())
-    case ["get", "deployments", *_, "name"]:
-        print("deployment.apps/tiffin-a", "deployment.apps/tiffin-b", sep="\\n")
-    case ["get", "deployments", *_]:
-        print("tiffin-a", 4 if (folder / "applied").exists() else 3)
-        print("tiffin-b", 7)
-    case ["get", "services", *_]:
-        print("service/tiffin-a")
-    case ["rollout", "status", deployment, *_]:
-        sys.exit({stuck!r} in deployment if not (folder / "undone").exists() else 0)
-    case ["rollout", "undo", *_]:
-        (folder / "undone").touch()
-    case ["port-forward", _, ports]:
-        listener = socket.create_server(("127.0.0.1", int(ports.split(":")[0])))
-        pairs = {{}}
-        while True:
-            for ready in select.select([listener, *pairs], [], [])[0]:
-                if ready is listener:
-                    client = listener.accept()[0]
-                    server = socket.create_connection(("127.0.0.1", {port}))
-                    pairs |= {{client: server, server: client}}
-                elif ready in pairs:
-                    if data := ready.recv(65536):
-                        pairs[ready].sendall(data)
-                    else:
-                        other = pairs.pop(ready)
-                        pairs.pop(other).close()
-                        other.close()
-    case _:
-        sys.exit(f"unexpected: {{arguments}}")
-"""
 
 
 def lines_of(job: dict[str, Any]) -> Iterator[str]:
@@ -171,18 +121,13 @@ def test_pipelines_hold_secrets_by_name_only() -> None:
 
 @pytest.fixture
 def deploy(tmp_path: Path, server: str) -> Any:
-    """Deploy to a cluster in which a Deployment may get stuck and the Service leads to a port; what came of it."""
+    """Deploy to a cluster, see `tests.support.kubectl`, in which the Service leads to a server; what came of it."""
 
-    def run(stuck: str = "none", port: str = server.rpartition(":")[2]) -> subprocess.CompletedProcess[str]:
-        kubectl = tmp_path / "kubectl"
-        kubectl.write_text(
-            KUBECTL.format(python=sys.executable, folder=str(tmp_path), rendered=RENDERED, stuck=stuck, port=port)
-        )
-        kubectl.chmod(kubectl.stat().st_mode | stat.S_IXUSR)
+    def run(*arguments: str, port: str = server.rpartition(":")[2], **cluster: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["make", "deploy", "OVERLAY=local", "IMAGE=registry.example/tiffin:1", "NAMESPACE=tests"],
+            ["make", "deploy", "OVERLAY=local", "IMAGE=registry.example/tiffin:1", *arguments],
             cwd=ROOT,
-            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            env=kubectl.install(tmp_path, port=port, **cluster),
             capture_output=True,
             text=True,
             timeout=120,
@@ -210,7 +155,15 @@ def test_a_deployment_that_answers_stays(deploy: Any, tmp_path: Path) -> None:
 def test_a_rollout_that_gets_stuck_is_rolled_back(deploy: Any, tmp_path: Path) -> None:
     assert deploy(stuck="tiffin-a").returncode != 0
     undone = [line for line in asked(tmp_path) if "undo" in line]
-    assert undone == ["--namespace tests rollout undo deployment/tiffin-a --to-revision 3"]
+    assert undone == ["--namespace tiffin rollout undo deployment/tiffin-a --to-revision 3"]
+
+
+def test_what_cannot_all_be_applied_is_rolled_back(deploy: Any, tmp_path: Path) -> None:
+    done = deploy(refuse=True)
+    assert done.returncode != 0
+    undone = [line for line in asked(tmp_path) if "undo" in line]
+    assert undone == ["--namespace tiffin rollout undo deployment/tiffin-a --to-revision 3"]
+    assert "200 /" not in done.stdout
 
 
 def test_a_server_that_answers_wrong_is_rolled_back(deploy: Any, tmp_path: Path) -> None:
