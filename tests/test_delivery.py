@@ -6,10 +6,12 @@ ports to a real server.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,111 @@ def test_a_pipeline_goes_from_lint_to_deployment(name: str) -> None:
     lines = [line.removeprefix("make ") for pipeline, line in steps() if pipeline == name]
     wanted = ["lint", "test", "image", "audit", "push", "cluster", "deploy"]
     assert [line for line in lines if line in wanted] == wanted
+
+
+def triggers(pipeline: str) -> list[str]:
+    """The patterns of the paths that start a pipeline, but for that of its own file."""
+    if pipeline == "github":
+        document = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))
+        found, own = document[True]["push"]["paths"], GITHUB  # YAML 1.1 reads `on` as true
+    else:
+        document = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))
+        (found,) = [rule["changes"] for rule in document[".application"]["rules"] if "changes" in rule]
+        own = GITLAB
+    name = own.relative_to(ROOT).as_posix()
+    assert name in found
+    return [pattern.replace("/**/*", "/**") for pattern in found if pattern != name]
+
+
+def ingredients() -> set[str]:
+    """Every file that the Bento, the images or their checks are made of."""
+    bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text(encoding="utf-8"))
+    patterns = [pattern.removeprefix("/") for pattern in bento["include"]]
+    generator = (ROOT / "loadtest" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", generator, re.MULTILINE):
+        patterns += sources.split()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    patterns += [
+        "Makefile",
+        "bentofile.yaml",
+        "container/*",
+        "loadtest/Dockerfile",
+        "models/shipped/**/*",
+        "pyproject.toml",
+    ]
+    patterns += re.findall(r"requirements/[\w.-]+", makefile)
+    files = {pattern: [file for file in ROOT.glob(pattern) if file.is_file()] for pattern in patterns}
+    assert [pattern for pattern, found in files.items() if not found] == []
+    return {file.relative_to(ROOT).as_posix() for found in files.values() for file in found}
+
+
+@pytest.mark.parametrize("pipeline", ["github", "gitlab"])
+def test_what_the_images_are_made_of_starts_a_pipeline(pipeline: str) -> None:
+    patterns = [pattern.replace("**", "*") for pattern in triggers(pipeline)]  # the * of fnmatch takes / too
+    missed = [file for file in ingredients() if not any(fnmatch(file, pattern) for pattern in patterns)]
+    assert missed == []
+
+
+def test_both_pipelines_are_started_by_the_same_paths() -> None:
+    assert triggers("github") == triggers("gitlab")
+
+
+def test_a_pipeline_is_started_by_paths_that_there_are() -> None:
+    assert [pattern for pattern in triggers("github") if not list(ROOT.glob(pattern))] == []
+
+
+def environment(pipeline: str) -> dict[str, str]:
+    """What a pipeline sets for `make deploy`: an owner with capitals, who has set no variable of the repository."""
+    if pipeline == "github":
+        document = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))
+        variables = document["env"] | document["jobs"]["deploy"]["env"]
+        known = {
+            "github.repository": "Acme-Labs/Tiffin",
+            "github.sha": "0123abc",
+            "inputs.overlay || 'production'": "production",
+        }
+        return {
+            name: re.sub(r"\$\{\{ (.*?) }}", lambda found: known.get(found[1], ""), value)
+            for name, value in variables.items()
+        }
+    variables = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))["variables"]
+    known = {"CI_REGISTRY_IMAGE": "registry.gitlab.com/Acme-Labs/Tiffin", "CI_COMMIT_SHA": "0123abc"}
+    return {
+        name: re.sub(r"\$(\w+)", lambda found: known.get(found[1], ""), value) for name, value in variables.items()
+    } | {"NAMESPACE": ""}
+
+
+@pytest.mark.parametrize("pipeline", ["github", "gitlab"])
+def test_names_are_made_valid_and_empty_variables_count_as_unset(pipeline: str) -> None:
+    env = {**os.environ, **environment(pipeline)}
+    done = subprocess.run(
+        ["make", "--dry-run", "deploy"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    registry = {"github": "ghcr.io", "gitlab": "registry.gitlab.com"}[pipeline]
+    assert f"k8s/deploy.sh 'production' '{registry}/acme-labs/tiffin:0123abc' 'tiffin'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "image"),
+    [
+        ("", "tiffin:latest"),
+        ("Tiffin:V1_0", "tiffin:V1_0"),
+        ("Registry.example:5000/Team/Tiffin", "registry.example:5000/team/tiffin"),
+        ("ghcr.io/Acme/Tiffin:RC1@sha256:0a", "ghcr.io/acme/tiffin:RC1@sha256:0a"),
+    ],
+)
+def test_only_the_name_of_an_image_is_put_in_small_letters(given: str, image: str) -> None:
+    command = ["make", "--dry-run", "deploy", f"IMAGE={given}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"'{image}'" in done.stdout
+
+
+@pytest.mark.parametrize("given", [{}, {"CLUSTER": "one"}, {"CLOUD": "gke"}, {"CLUSTER": "one", "CLOUD": "other"}])
+def test_no_cluster_is_chosen_by_half_of_what_names_it(given: dict[str, str]) -> None:
+    env = {**os.environ, "CLOUD": "", "CLUSTER": "", "LOCATION": "", **given}
+    done = subprocess.run(["make", "cluster"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "make cluster needs CLOUD, CLUSTER and LOCATION" in done.stderr
 
 
 def test_the_pages_are_published_by_either_pipeline() -> None:
