@@ -1,4 +1,4 @@
-"""What Locust runs: `locust --locustfile loadtest/locustfile.py --profile smoke --headless`, see README.md."""
+"""What Locust runs: `locust --locustfile loadtest/locustfile.py --profile smoke --headless`, see docs/load-tests.md."""
 
 from __future__ import annotations
 
