@@ -111,7 +111,7 @@ compare: $(VENV)/.loadtest $(VENV)/.training ## Measure against FastAPI, LitServ
 	@command -v wrk >/dev/null || { echo 'make compare needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m loadtest.compare $(COMPARE)
 
-loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); UI=1: from a browser
+loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); CA_FILE: its authority; UI=1: from a browser
 	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \
 	  $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
 
@@ -161,7 +161,7 @@ deploy: ## Deploy IMAGE by OVERLAY to NAMESPACE, wait, ask every route; roll bac
 	@command -v kubectl >/dev/null || { echo 'make deploy needs kubectl' >&2; exit 2; }
 	k8s/deploy.sh '$(OVERLAY)' '$(IMAGE)' '$(NAMESPACE)'
 
-smoke: ## Ask every route of the server at ADDRESS
+smoke: ## Ask every route of the server at ADDRESS; CA_FILE: its authority
 	@test -n "$(ADDRESS)" || { echo 'make smoke needs the address of a server: ADDRESS=http://HOST:PORT' >&2; exit 2; }
 	$(PYTHON) k8s/smoke.py $(ADDRESS)
 
