@@ -140,8 +140,8 @@ image: engine bento $(VENV)/.image ## Build the container image IMAGE (tiffin:la
 sbom: engine $(VENV)/.image ## Write what is in IMAGE to reports/sbom.cdx.json
 	$(BIN)/python -m container.sbom $(BACKEND) $(IMAGE) reports/sbom.cdx.json
 
-audit: $(VENV)/.image ## Look for known vulnerabilities in what the image installs
-	$(BIN)/python -m container.audit requirements/serving.txt
+audit: $(VENV)/.serving ## Look for known vulnerabilities in what make image has put into the image
+	$(BIN)/python -m container.audit requirements/serving.txt reports/sbom.cdx.json
 
 loadtestimage: engine ## Build the image of the load generator, LOADTEST_IMAGE (tiffin-loadtest:latest)
 	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(LOADTEST_IMAGE) --file loadtest/Dockerfile .
