@@ -1,29 +1,32 @@
 # `make serve` and `make test` need Python 3.11 or newer and make; what needs more says so.
 .DEFAULT_GOAL := help
-PYTHON ?= python3
-PORT ?= 3000
-REQUESTS ?= 100000
-MINUTES ?= 10
-ROUNDS ?= 5
-SECONDS_EACH ?= 4
-PROFILE ?= smoke
-PROFILES ?= smoke sentiment image segmentation
-HOST ?= http://localhost:3000
-CACHE_RATE ?= 0.95
+# A variable that is empty counts as unset: pipelines hand over as empty what their repository does not set.
+PYTHON := $(or $(PYTHON),python3)
+PORT := $(or $(PORT),3000)
+REQUESTS := $(or $(REQUESTS),100000)
+MINUTES := $(or $(MINUTES),10)
+ROUNDS := $(or $(ROUNDS),5)
+SECONDS_EACH := $(or $(SECONDS_EACH),4)
+PROFILE := $(or $(PROFILE),smoke)
+PROFILES := $(or $(PROFILES),smoke sentiment image segmentation)
+HOST := $(or $(HOST),http://localhost:3000)
+CACHE_RATE := $(or $(CACHE_RATE),0.95)
 # Of `make compare`: --quick, --prepare, --repetitions, --seconds, --all-models, names of cases.
 COMPARE ?=
 # Of `make bench`: --quick, names of scenarios.
 BENCH ?=
-BACKEND ?= docker
-IMAGE ?= tiffin:latest
-LOADTEST_IMAGE ?= tiffin-loadtest:latest
+BACKEND := $(or $(BACKEND),docker)
+# Registries want the name in small letters, which that of a repository's owner may not be; a tag may have others.
+override IMAGE := $(shell echo '$(or $(IMAGE),tiffin:latest)' | \
+  awk '{ match($$0, /(:[^:\/]*)?(@.*)?$$/); print tolower(substr($$0, 1, RSTART - 1)) substr($$0, RSTART) }')
+LOADTEST_IMAGE := $(or $(LOADTEST_IMAGE),tiffin-loadtest:latest)
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Without the password that an address may hold.
 SOURCE ?= $(shell git config --get remote.origin.url | sed 's|//[^/@]*@|//|')
-OVERLAY ?= production
-NAMESPACE ?= tiffin
+OVERLAY := $(or $(OVERLAY),production)
+NAMESPACE := $(or $(NAMESPACE),tiffin)
 # Where `make docs` puts its pages.
-SITE ?= .cache/site
+SITE := $(or $(SITE),.cache/site)
 LOGIN_gke = gcloud iam workload-identity-pools create-cred-config $(GOOGLE_IDENTITY_PROVIDER) \
   --service-account $(GOOGLE_SERVICE_ACCOUNT) --credential-source-file $(TOKEN) --output-file $(TOKEN).json && \
   gcloud auth login --cred-file $(TOKEN).json
@@ -35,10 +38,10 @@ CLUSTER_eks = aws eks update-kubeconfig --name $(CLUSTER) --region $(LOCATION)
 CLUSTER_aks = az aks get-credentials --name $(CLUSTER) --resource-group $(RESOURCE_GROUP)
 # Of `make test` and `make slowtest`: more than cores, since tests wait more than they compute. A file's tests share
 # servers and stay together.
-PROCESSES ?= 3
+PROCESSES := $(or $(PROCESSES),3)
 PARALLEL = --numprocesses $(PROCESSES) --dist loadfile
 # cpu or cuda: the build of torch that training gets on Linux.
-TORCH ?= cpu
+TORCH := $(or $(TORCH),cpu)
 TORCH_cpu := --index-url https://download.pytorch.org/whl/cpu
 TORCH_cuda := --force-reinstall
 # Of `make image`, for another processor: linux/amd64, linux/arm64.
@@ -108,7 +111,7 @@ compare: $(VENV)/.loadtest $(VENV)/.training ## Measure against FastAPI, LitServ
 	@command -v wrk >/dev/null || { echo 'make compare needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m loadtest.compare $(COMPARE)
 
-loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); UI=1: from a browser
+loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); CA_FILE: its authority; UI=1: from a browser
 	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \
 	  $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
 
@@ -137,8 +140,8 @@ image: engine bento $(VENV)/.image ## Build the container image IMAGE (tiffin:la
 sbom: engine $(VENV)/.image ## Write what is in IMAGE to reports/sbom.cdx.json
 	$(BIN)/python -m container.sbom $(BACKEND) $(IMAGE) reports/sbom.cdx.json
 
-audit: $(VENV)/.image ## Look for known vulnerabilities in what the image installs
-	$(BIN)/python -m container.audit requirements/serving.txt
+audit: $(VENV)/.serving ## Look for known vulnerabilities in what make image has put into the image
+	$(BIN)/python -m container.audit requirements/serving.txt reports/sbom.cdx.json
 
 loadtestimage: engine ## Build the image of the load generator, LOADTEST_IMAGE (tiffin-loadtest:latest)
 	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(LOADTEST_IMAGE) --file loadtest/Dockerfile .
@@ -150,15 +153,15 @@ push: ## Push IMAGE; REGISTRY_USER and REGISTRY_PASSWORD log in before when they
 	$(BACKEND) push $(IMAGE)
 
 cluster: ## Have kubectl speak to CLUSTER at LOCATION in CLOUD (gke, eks or aks with RESOURCE_GROUP)
-	@test -n "$(CLUSTER)" || { echo 'make cluster needs CLOUD, CLUSTER and LOCATION, see docs/deploy.md' >&2; exit 2; }
+	@test -n "$(and $(CLUSTER),$(CLUSTER_$(CLOUD)))" || { echo 'make cluster needs CLOUD, CLUSTER and LOCATION, see docs/deploy.md' >&2; exit 2; }
 	$(if $(IDENTITY_TOKEN),$(LOGIN_$(CLOUD)))
 	$(CLUSTER_$(CLOUD))
 
 deploy: ## Deploy IMAGE by OVERLAY to NAMESPACE, wait, ask every route; roll back on failure
 	@command -v kubectl >/dev/null || { echo 'make deploy needs kubectl' >&2; exit 2; }
-	k8s/deploy.sh $(OVERLAY) $(IMAGE) $(NAMESPACE)
+	k8s/deploy.sh '$(OVERLAY)' '$(IMAGE)' '$(NAMESPACE)'
 
-smoke: ## Ask every route of the server at ADDRESS
+smoke: ## Ask every route of the server at ADDRESS; CA_FILE: its authority
 	@test -n "$(ADDRESS)" || { echo 'make smoke needs the address of a server: ADDRESS=http://HOST:PORT' >&2; exit 2; }
 	$(PYTHON) k8s/smoke.py $(ADDRESS)
 

@@ -1,45 +1,105 @@
-"""Look for known vulnerabilities in pinned requirements: `python -m container.audit FILE`.
+"""Look for known vulnerabilities: `python -m container.audit REQUIREMENTS BILL_OF_MATERIALS`.
 
-Ends with 1 when one is found. Where the service that knows them is out of reach, it says so and ends with 0.
-`OSV_URL` names another such service.
+Asks OSV about the pinned Python packages and about the Debian packages of the image, of which the bill of materials
+(`container.sbom`) tells. Ends with 1 when something is found, unless `accepted.toml` accepts it or Debian itself has no
+fix for it yet, and with 2 when OSV could not be asked about everything.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import re
 import sys
+import tomllib
+from datetime import date
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
-SERVICE = "https://api.osv.dev/v1/query"
-AUDIT_SECONDS = 600
-# What pip-audit, which has one exit code for all, writes of a service that does not answer as such.
-OUT_OF_REACH = ("requests.exceptions.", "ServiceError", "Could not connect")
+from pydantic import BaseModel, Field, TypeAdapter
+
+from container.osv import Osv, OsvError, Package, Record, plain
+
+ACCEPTED = Path(__file__).with_name("accepted.toml")
 
 
-def main(requirements: str) -> int:
+class AuditError(RuntimeError):
+    """What is to be asked about is not known."""
+
+
+class Acceptance(BaseModel):
+    """Why a vulnerability is accepted, and until which day."""
+
+    reason: str = Field(min_length=1)
+    until: date
+
+
+def python_packages(requirements: Path) -> list[Package]:
+    """Return what a file of requirements pins; AuditError when it does not pin all."""
+    packages = []
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        pin = re.match(r"([\w.-]+)(?:\[[^]]*\])?==([^\s;*]+)(?=\s|;|$)", line)
+        if pin is None:
+            raise AuditError(f"{requirements}: {line} is not pinned")
+        packages.append(Package("PyPI", plain(pin[1]), pin[2]))
+    return packages
+
+
+def debian_packages(bill: Path) -> list[Package]:
+    """Return the source packages of the Debian packages in a bill of materials; AuditError when it has none."""
+    if not bill.exists():
+        raise AuditError(f"{bill} is not there: make image writes it, or make sbom for an image that is built")
+    packages = set()
+    for component in json.loads(bill.read_text(encoding="utf-8"))["components"]:
+        purl = urlsplit(component.get("purl", ""))
+        if purl.path.startswith("deb/debian/"):
+            qualifiers = parse_qs(purl.query)
+            if "upstream" not in qualifiers:
+                raise AuditError(f"{bill} does not tell the sources of Debian packages: make sbom writes it anew")
+            release = qualifiers["distro"][0].removeprefix("debian-")
+            packages.add(Package(f"Debian:{release}", *qualifiers["upstream"][0].split("@")))
+    if not packages:
+        raise AuditError(f"{bill} has no Debian packages: make sbom writes it anew")
+    return sorted(packages)
+
+
+def acceptances() -> dict[str, Acceptance]:
+    """Return what is accepted, by id."""
+    return TypeAdapter(dict[str, Acceptance]).validate_python(tomllib.loads(ACCEPTED.read_text(encoding="utf-8")))
+
+
+def verdict(package: Package, record: Record, accepted: dict[str, Acceptance]) -> str:
+    """Return why a vulnerability may stay, "" when it may not."""
+    for name in (record.id, *record.aliases):
+        if name in accepted and date.today() <= accepted[name].until:
+            return f"accepted until {accepted[name].until}: {accepted[name].reason}"
+    known = any(found.ranges for found in record.of(package))
+    return "not fixed by Debian yet" if known and package.ecosystem != "PyPI" and not record.fixed_in(package) else ""
+
+
+def main(requirements: Path, bill: Path) -> int:
     """Print what is found; the exit code."""
-    service = os.environ.get("OSV_URL", SERVICE)
-    command = [sys.executable, "-m", "pip_audit", "--requirement", requirements, "--no-deps", "--disable-pip"]
-    options = ["--vulnerability-service", "osv", "--osv-url", service, "--format", "json", "--progress-spinner", "off"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=AUDIT_SECONDS, check=False)
-    if not done.stdout:
-        if any(sign in done.stderr for sign in OUT_OF_REACH):
-            print(f"{service} is out of reach: no vulnerability was looked for", file=sys.stderr)
-            return 0
-        print(done.stderr, file=sys.stderr)
-        return 1
-    dependencies = json.loads(done.stdout)["dependencies"]
-    found = 0
-    for dependency in dependencies:
-        for vulnerability in dependency["vulns"]:
-            found += 1
-            names = ", ".join([vulnerability["id"], *vulnerability["aliases"]])
-            fixed = ", ".join(vulnerability["fix_versions"]) or "no version"
-            print(f"{dependency['name']} {dependency['version']}: {names}, fixed in {fixed}")
-    print(f"{found} known vulnerabilities in {len(dependencies)} packages of {requirements}")
-    return 1 if found else 0
+    try:
+        python, debian = python_packages(requirements), debian_packages(bill)
+        found = Osv().vulnerabilities([*python, *debian])
+    except (AuditError, OsvError) as error:
+        print(f"the audit failed: {error}", file=sys.stderr)
+        return 2
+    accepted = acceptances()
+    faults = 0
+    for package, records in found.items():
+        for record in records:
+            may_stay = verdict(package, record, accepted)
+            faults += not may_stay
+            names = ", ".join([record.id, *record.aliases])
+            fixed = ", ".join(record.fixed_in(package)) or "no version"
+            print(f"{package.ecosystem} {package.name} {package.version}: {names}, {may_stay or f'fixed in {fixed}'}")
+    print(
+        f"{faults} known vulnerabilities in {len(python)} Python packages and {len(debian)} source packages of Debian"
+    )
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

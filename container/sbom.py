@@ -14,6 +14,7 @@ import tempfile
 import venv
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import yaml
 from cyclonedx.schema import SchemaVersion
@@ -60,12 +61,14 @@ def python_distributions(engine: str, image: str) -> dict[str, Any]:
 
 
 def debian_packages(engine: str, image: str) -> list[dict[str, Any]]:
-    """A component for every Debian package of the image."""
-    script = ". /etc/os-release; dpkg-query -W -f '${Package} ${Version} ${Architecture} '$ID-$VERSION_ID'\\n'"
+    """A component for every Debian package of the image; `upstream` names the source package that it is made of."""
+    fields = "${Package} ${Version} ${source:Package} ${source:Version} ${Architecture}"
+    script = f". /etc/os-release; dpkg-query -W -f '{fields} '$ID-$VERSION_ID'\\n'"
     components = []
     for line in in_image(engine, image, script).decode().splitlines():
-        name, version, architecture, release = line.split()
-        purl = f"pkg:deb/debian/{name}@{version.replace('+', '%2B')}?arch={architecture}&distro={release}"
+        name, version, *source, architecture, release = line.split()
+        qualifiers = urlencode({"arch": architecture, "distro": release, "upstream": "@".join(source)})
+        purl = f"pkg:deb/debian/{name}@{version.replace('+', '%2B')}?{qualifiers}"
         components.append({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl})
     return components
 

@@ -1,11 +1,56 @@
 #!/usr/bin/env bash
-# Deploys an overlay with an image to a namespace, waits for it and asks every route; what fails is rolled back.
+# Deploys an overlay with an image to a namespace, waits for it and asks every route; what fails is rolled back:
+#   k8s/deploy.sh OVERLAY IMAGE [NAMESPACE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-overlay=$1 image=$2 namespace=$3
+overlay=${1:?which folder of k8s/overlays?} image=${2:?which image?} namespace=${3:-tiffin}
 timeout=${ROLLOUT_TIMEOUT:-300s}
 servers=app.kubernetes.io/name=tiffin,app.kubernetes.io/component=server
 forwarding=
+
+# Name, tag and digest, at least one of the last two. The port of a registry is no tag.
+if ! [[ $image =~ ^(([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9._/-]+)(:([A-Za-z0-9_][A-Za-z0-9_.-]*))?(@(sha256:[0-9a-f]{64}))?$ ]] ||
+  [ -z "${BASH_REMATCH[4]}${BASH_REMATCH[6]}" ]; then
+  echo "$image is no NAME:TAG or NAME@sha256:DIGEST with a name in small letters" >&2
+  exit 2
+fi
+new_name=${BASH_REMATCH[1]} new_tag=${BASH_REMATCH[5]} new_digest=${BASH_REMATCH[7]}
+
+mkdir -p .cache
+folder=$(mktemp -d .cache/deploy.XXXXXX)
+trap 'rm -r "$folder"' EXIT
+
+# In what kustomize renders: all images, and those of the servers, which are the containers `tiffin`.
+images() { awk 'NF > 1 && $(NF - 1) == "image:" { print $NF }'; }
+server_images() {
+  awk '/^      - / { image = name = ""; sub("- ", "  ") }
+    /^        image: / { image = $2 }
+    /^        name: / { name = $2 }
+    name == "tiffin" && image { print image; image = "" }'
+}
+names() { sed -E 's/@.*//; s/:[^:/]*$//' | sort -u; }
+
+# Render the overlay with the image, by whatever name the overlay itself calls it.
+render() {
+  local name other was
+  was=$(kubectl kustomize "k8s/overlays/$overlay" | server_images | names)
+  {
+    printf 'resources: ["../../k8s/overlays/%s"]\nimages:\n' "$overlay"
+    for name in $was; do
+      printf '  - name: "%s"\n    newName: "%s"\n' "$name" "$new_name"
+      [ -z "$new_tag" ] || printf '    newTag: "%s"\n' "$new_tag"
+      [ -z "$new_digest" ] || printf '    digest: "%s"\n' "$new_digest"
+    done
+  } >"$folder/kustomization.yaml"
+  kubectl kustomize "$folder" >"$folder/rendered.yaml"
+  # Rather nothing than an image that nobody asked for.
+  [ "$(server_images <"$folder/rendered.yaml" | sort -u)" = "$image" ] ||
+    { echo "k8s/overlays/$overlay has no container tiffin that takes the image $image" >&2; return 1; }
+  for other in $(images <"$folder/rendered.yaml" | grep -Fxv "$image"); do
+    ! grep -Fxq "$(names <<<"$other")" <<<"$was"$'\n'"$new_name" ||
+      { echo "k8s/overlays/$overlay has the image $other besides $image" >&2; return 1; }
+  done
+}
 
 kube() { kubectl --namespace "$namespace" "$@"; }
 revisions() {
@@ -45,13 +90,14 @@ roll_back() {
     if [ -z "$before" ]; then
       echo "$deployment is new, there is nothing to go back to" >&2
     elif [ "$before" != "$revision" ]; then
-      kube rollout undo "deployment/$deployment" --to-revision "$before" </dev/null
+      kube rollout undo "deployment/$deployment" --to-revision "$before" </dev/null ||
+        echo "$deployment could not be rolled back" >&2
     fi
   done
   rolled_out
   exit 1
 }
 
+render
 earlier=$(revisions)
-kubectl kustomize "k8s/overlays/$overlay" | sed "s|image: tiffin:.*|image: $image|" | kube apply --filename -
-rolled_out && smoke || roll_back
+{ kube apply --filename - <"$folder/rendered.yaml" && rolled_out && smoke; } || roll_back

@@ -1,12 +1,15 @@
 """Ask every route of a server its own example: `python3 k8s/smoke.py ADDRESS`; exit code 1 when an answer is not 200.
 
-Needs nothing but Python, since it runs where something is deployed. `API_KEY` is sent when it is set.
+Needs nothing but Python, since it runs where something is deployed. `API_KEY` is sent when it is set; the file CA_FILE
+names authorities beside the system's.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -19,6 +22,18 @@ PICTURE = Path(__file__).resolve().parent.parent / "docs" / "ship.jpg"
 TIMEOUT_SECONDS = 30
 
 
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """Return what verifies servers; exits with a message when CA_FILE holds no certificates."""
+    context = ssl.create_default_context()
+    if file := os.environ.get("CA_FILE"):
+        try:
+            context.load_verify_locations(file)
+        except OSError as error:
+            sys.exit(f"CA_FILE={file} is no file of certificates: {error.strerror or error}")
+    return context
+
+
 def ask(url: str, body: bytes | None = None, media_type: str = "application/json") -> tuple[int, bytes]:
     """Status and body of the answer: to a GET, or to a POST when there is a body."""
     headers = {"Content-Type": media_type, "Cache-Control": "no-cache"}
@@ -26,7 +41,7 @@ def ask(url: str, body: bytes | None = None, media_type: str = "application/json
         headers["X-API-Key"] = key
     request = urllib.request.Request(url, body, headers)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=tls_context()) as answer:  # noqa: S310
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -70,6 +85,8 @@ def main(address: str) -> int:
             failed += status != 200
     except OSError as error:
         print(f"{address} does not answer: {error}", file=sys.stderr)
+        if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+            print("give the certificate of an authority of your own by CA_FILE=FILE", file=sys.stderr)
         return 1
     return 1 if failed else 0
 

@@ -1,4 +1,4 @@
-"""What Locust runs: `locust --locustfile loadtest/locustfile.py --profile smoke --headless`, see README.md."""
+"""What Locust runs: `locust --locustfile loadtest/locustfile.py --profile smoke --headless`, see docs/load-tests.md."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def options(parser: LocustArgumentParser) -> None:
     add("--cache-rate", "share of repeated inputs", type=share, default=CACHE_RATE)
     add("--model", "the only model that mixed users ask, whatever the server has")
     add("--api-key", "key for the server", env_var="LOADTEST_API_KEY", is_secret=True, default="")
+    add("--ca-file", "PEM file of the authority that signed the server's certificate", env_var="CA_FILE", default="")
     add("--deployment", "Kubernetes Deployment whose growth ends the profile stress")
     add("--namespace", "its namespace")
     add("--reports", "folder of the reports", type=str, default="reports")
@@ -108,7 +109,7 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
 
 def check(environment: Environment, given: Namespace) -> None:
     """Raise ServerError unless the server is ready and has the models that the users ask."""
-    served = look_at((environment.host or "").rstrip("/"), given.api_key).requests
+    served = look_at((environment.host or "").rstrip("/"), given.api_key, given.ca_file).requests
     classes = [user for user in environment.user_classes if issubclass(user, ModelUser)]
     needed = {user.model or given.model for user in classes} - {None}
     for model in sorted(needed - served.keys()):

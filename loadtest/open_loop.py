@@ -2,7 +2,8 @@
 
 python -m loadtest.open_loop --model sentiment --rate 100 --seconds 30 [--arrivals poisson|gamma|even] [--cv 3]
 
-Prints how long answers took from when their request was due. Ends with 1 when a request failed, not for a refusal.
+Prints how long answers took from when their request was due. Ends with 1 when a request failed, not for a refusal,
+and with 2 when the server is not ready.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import random
 import sys
 import time
@@ -23,6 +25,7 @@ import numpy as np
 
 from loadtest import inputs
 from loadtest.inputs import Request
+from loadtest.openapi import ServerError, get, tls_context
 from loadtest.profiles import CACHE_RATE, POOL
 
 ANSWER_SECONDS = 30.0
@@ -96,15 +99,18 @@ def due_times(per_second: float, seconds: float, cv: float, seed: int | None = N
     return times
 
 
-async def arrivals(address: str, requests: Sequence[Request], due: Sequence[float], headers: str = "") -> Arrivals:
+async def arrivals(
+    address: str, requests: Sequence[Request], due: Sequence[float], headers: str = "", ca_file: str = ""
+) -> Arrivals:
     """Send a POST request at each of the times in `due`, in turn from `requests`, and wait for all answers.
 
-    `headers` are more lines of the head, each with its line end.
+    `headers` are more lines of the head, each with its line end; `ca_file` names authorities beside the system's.
     """
     parts = urlsplit(address)
     loop = asyncio.get_running_loop()
     seen = Arrivals()
     idle: list[Connection] = []
+    tls = tls_context(ca_file) if parts.scheme == "https" else None
 
     async def answer(head_and_body: bytes, due: float) -> int:
         # Servers close what has been idle for some seconds.
@@ -113,8 +119,8 @@ async def arrivals(address: str, requests: Sequence[Request], due: Sequence[floa
         if idle:
             connection = idle.pop()
         else:
-            host, port = parts.hostname or "127.0.0.1", parts.port or 80
-            _, connection = await loop.create_connection(Connection, host, port)
+            host, port = parts.hostname or "127.0.0.1", parts.port or (443 if tls else 80)
+            _, connection = await loop.create_connection(Connection, host, port, ssl=tls)
         seen.late.append(time.perf_counter() - due)
         status = await connection.ask(head_and_body)
         idle.append(connection)
@@ -198,17 +204,23 @@ def main() -> int:
     parser.add_argument("--cv", type=float, default=3.0, help="of gamma: coefficient of variation of the intervals")
     parser.add_argument("--cache-rate", type=float, default=CACHE_RATE, help="share of repeated inputs")
     parser.add_argument("--api-key", default="")
+    parser.add_argument("--ca-file", default=os.environ.get("CA_FILE", ""), help="PEM file of the server's authority")
     given = parser.parse_args()
     cv = {"even": 0.0, "poisson": 1.0, "gamma": given.cv}[given.arrivals]
     due = due_times(given.rate, given.seconds, cv)
     if not due:
         parser.error("no request is due in so little time")
+    try:
+        get(f"{given.host}/readyz", ca_file=given.ca_file)
+    except ServerError as error:
+        print(error, file=sys.stderr)
+        return 2
     requests = drawn(given.model, len(due), given.cache_rate)
     # Collecting what was made would hold up the client.
     gc.collect()
     gc.freeze()
     headers = f"X-API-Key: {given.api_key}\r\n" if given.api_key else ""
-    seen: Any = run(arrivals(given.host, requests, due, headers))
+    seen: Any = run(arrivals(given.host, requests, due, headers, given.ca_file))
     print(*report(seen, due), sep="\n")
     return int(bool(seen.failed))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from loadtest.inputs import Request
 
 TIMEOUT_SECONDS = 10
 PREDICT = "/predict"
+AUTHORITY_HINT = "give the certificate of an authority of your own by CA_FILE=FILE"
 
 
 class ServerError(RuntimeError):
@@ -29,26 +31,44 @@ class Server:
     labels: dict[str, list[str]]
 
 
-def get(url: str, api_key: str) -> bytes:
+@functools.cache
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """Return what verifies servers: the system's authorities, and those of a PEM file when there is one.
+
+    Raises ServerError when the file holds no certificates.
+    """
+    context = ssl.create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            raise ServerError(f"CA_FILE={ca_file} is no file of certificates: {error.strerror or error}") from error
+    return context
+
+
+def get(url: str, api_key: str = "", ca_file: str = "") -> bytes:
     """The body of a 200; ServerError otherwise."""
     try:
         request = urllib.request.Request(url, headers={"X-API-Key": api_key} if api_key else {})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=tls_context(ca_file)) as answer:  # noqa: S310
             content: bytes = answer.read()
             return content
     except urllib.error.HTTPError as error:
         raise ServerError(f"{url} answers {error.code}") from error
     except (OSError, ValueError) as error:
-        raise ServerError(f"{url} does not answer: {getattr(error, 'reason', error)}") from error
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            reason = f"certificate verify failed: {reason.verify_message}: {AUTHORITY_HINT}"
+        raise ServerError(f"{url} does not answer: {reason}") from error
 
 
 @functools.cache
-def look_at(address: str, api_key: str = "") -> Server:
+def look_at(address: str, api_key: str = "", ca_file: str = "") -> Server:
     """What the server at this address has; ServerError when it is not ready."""
-    get(f"{address}/readyz", api_key)
-    document = json.loads(get(f"{address}/docs.json", api_key))
+    get(f"{address}/readyz", api_key, ca_file)
+    document = json.loads(get(f"{address}/docs.json", api_key, ca_file))
     requests = requests_of(document)
-    infos = {model: json.loads(get(f"{address}/{model}/info", api_key)) for model in requests}
+    infos = {model: json.loads(get(f"{address}/{model}/info", api_key, ca_file)) for model in requests}
     labels = {model: info.get("labels") or [] for model, info in infos.items()}
     return Server(requests, labels)
 

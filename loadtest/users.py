@@ -14,7 +14,7 @@ from locust.env import Environment
 
 from loadtest import answers, inputs
 from loadtest.inputs import Request
-from loadtest.openapi import Server, look_at
+from loadtest.openapi import Server, look_at, tls_context
 from loadtest.profiles import POOL, PROFILES
 
 # How often MixedUser asks which model; others as often as images.
@@ -55,15 +55,17 @@ class ModelUser(FastHttpUser):
     connection_timeout = 10.0
 
     def __init__(self, environment: Environment) -> None:
-        super().__init__(environment)
         options = environment.parsed_options
         assert options is not None  # noqa: S101  a server of Locust's command line has them
+        self.ssl_context_factory = functools.partial(tls_context, options.ca_file)
+        super().__init__(environment)
         profile = PROFILES[options.profile]
         self.per_user = profile.per_user
         self.pause = constant_throughput(profile.per_user) if profile.per_user else between(*profile.pause)
         self.cache_rate: float = options.cache_rate
         self.only: str | None = options.model
         self.api_key: str = options.api_key
+        self.ca_file: str = options.ca_file
         self.server: Server
 
     def wait_time(self) -> float:
@@ -73,7 +75,7 @@ class ModelUser(FastHttpUser):
     def on_start(self) -> None:
         """Learn what the server has, and do not ask in step with the others."""
         assert self.host is not None  # noqa: S101  it has a default
-        self.server = look_at(self.host.rstrip("/"), self.api_key)
+        self.server = look_at(self.host.rstrip("/"), self.api_key, self.ca_file)
         for made in self.server.requests.values():
             known(made, 0)  # the first picture takes as long as hundreds
         if self.per_user:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.support import kubectl
 
 GITHUB = ROOT / ".github" / "workflows" / "delivery.yaml"
 PAGES = ROOT / ".github" / "workflows" / "pages.yaml"
@@ -26,55 +27,6 @@ PLATFORMS = GITHUB.with_name("platforms.yaml")
 WINDOWS = ROOT / "docs" / "windows.md"
 GITLAB = ROOT / ".gitlab-ci.yml"
 TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-RENDERED = """\
-kind: Deployment
-    image: tiffin:latest
-"""
-KUBECTL = """\
-#!{python}
-import os, select, socket, sys
-from pathlib import Path
-arguments = sys.argv[1:]
-folder = Path({folder!r})
-with (folder / "asked").open("a") as asked:
-    print(*arguments, file=asked)
-if arguments[:2] == ["--namespace", "tests"]:
-    arguments = arguments[2:]
-match arguments:
-    case ["kustomize", overlay]:
-        print({rendered!r})
-    case ["apply", "--filename", "-"]:
-        (folder / "applied").write_text(sys.stdin.read())
-    case ["get", "deployments", *_, "name"]:
-        print("deployment.apps/tiffin-a", "deployment.apps/tiffin-b", sep="\\n")
-    case ["get", "deployments", *_]:
-        print("tiffin-a", 4 if (folder / "applied").exists() else 3)
-        print("tiffin-b", 7)
-    case ["get", "services", *_]:
-        print("service/tiffin-a")
-    case ["rollout", "status", deployment, *_]:
-        sys.exit({stuck!r} in deployment if not (folder / "undone").exists() else 0)
-    case ["rollout", "undo", *_]:
-        (folder / "undone").touch()
-    case ["port-forward", _, ports]:
-        listener = socket.create_server(("127.0.0.1", int(ports.split(":")[0])))
-        pairs = {{}}
-        while True:
-            for ready in select.select([listener, *pairs], [], [])[0]:
-                if ready is listener:
-                    client = listener.accept()[0]
-                    server = socket.create_connection(("127.0.0.1", {port}))
-                    pairs |= {{client: server, server: client}}
-                elif ready in pairs:
-                    if data := ready.recv(65536):
-                        pairs[ready].sendall(data)
-                    else:
-                        other = pairs.pop(ready)
-                        pairs.pop(other).close()
-                        other.close()
-    case _:
-        sys.exit(f"unexpected: {{arguments}}")
-"""
 
 
 def lines_of(job: dict[str, Any]) -> Iterator[str]:
@@ -152,6 +104,111 @@ def test_a_pipeline_goes_from_lint_to_deployment(name: str) -> None:
     assert [line for line in lines if line in wanted] == wanted
 
 
+def triggers(pipeline: str) -> list[str]:
+    """The patterns of the paths that start a pipeline, but for that of its own file."""
+    if pipeline == "github":
+        document = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))
+        found, own = document[True]["push"]["paths"], GITHUB  # YAML 1.1 reads `on` as true
+    else:
+        document = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))
+        (found,) = [rule["changes"] for rule in document[".application"]["rules"] if "changes" in rule]
+        own = GITLAB
+    name = own.relative_to(ROOT).as_posix()
+    assert name in found
+    return [pattern.replace("/**/*", "/**") for pattern in found if pattern != name]
+
+
+def ingredients() -> set[str]:
+    """Every file that the Bento, the images or their checks are made of."""
+    bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text(encoding="utf-8"))
+    patterns = [pattern.removeprefix("/") for pattern in bento["include"]]
+    generator = (ROOT / "loadtest" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", generator, re.MULTILINE):
+        patterns += sources.split()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    patterns += [
+        "Makefile",
+        "bentofile.yaml",
+        "container/*",
+        "loadtest/Dockerfile",
+        "models/shipped/**/*",
+        "pyproject.toml",
+    ]
+    patterns += re.findall(r"requirements/[\w.-]+", makefile)
+    files = {pattern: [file for file in ROOT.glob(pattern) if file.is_file()] for pattern in patterns}
+    assert [pattern for pattern, found in files.items() if not found] == []
+    return {file.relative_to(ROOT).as_posix() for found in files.values() for file in found}
+
+
+@pytest.mark.parametrize("pipeline", ["github", "gitlab"])
+def test_what_the_images_are_made_of_starts_a_pipeline(pipeline: str) -> None:
+    patterns = [pattern.replace("**", "*") for pattern in triggers(pipeline)]  # the * of fnmatch takes / too
+    missed = [file for file in ingredients() if not any(fnmatch(file, pattern) for pattern in patterns)]
+    assert missed == []
+
+
+def test_both_pipelines_are_started_by_the_same_paths() -> None:
+    assert triggers("github") == triggers("gitlab")
+
+
+def test_a_pipeline_is_started_by_paths_that_there_are() -> None:
+    assert [pattern for pattern in triggers("github") if not list(ROOT.glob(pattern))] == []
+
+
+def environment(pipeline: str) -> dict[str, str]:
+    """What a pipeline sets for `make deploy`: an owner with capitals, who has set no variable of the repository."""
+    if pipeline == "github":
+        document = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))
+        variables = document["env"] | document["jobs"]["deploy"]["env"]
+        known = {
+            "github.repository": "Acme-Labs/Tiffin",
+            "github.sha": "0123abc",
+            "inputs.overlay || 'production'": "production",
+        }
+        return {
+            name: re.sub(r"\$\{\{ (.*?) }}", lambda found: known.get(found[1], ""), value)
+            for name, value in variables.items()
+        }
+    variables = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))["variables"]
+    known = {"CI_REGISTRY_IMAGE": "registry.gitlab.com/Acme-Labs/Tiffin", "CI_COMMIT_SHA": "0123abc"}
+    return {
+        name: re.sub(r"\$(\w+)", lambda found: known.get(found[1], ""), value) for name, value in variables.items()
+    } | {"NAMESPACE": ""}
+
+
+@pytest.mark.parametrize("pipeline", ["github", "gitlab"])
+def test_names_are_made_valid_and_empty_variables_count_as_unset(pipeline: str) -> None:
+    env = {**os.environ, **environment(pipeline)}
+    done = subprocess.run(
+        ["make", "--dry-run", "deploy"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    registry = {"github": "ghcr.io", "gitlab": "registry.gitlab.com"}[pipeline]
+    assert f"k8s/deploy.sh 'production' '{registry}/acme-labs/tiffin:0123abc' 'tiffin'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "image"),
+    [
+        ("", "tiffin:latest"),
+        ("Tiffin:V1_0", "tiffin:V1_0"),
+        ("Registry.example:5000/Team/Tiffin", "registry.example:5000/team/tiffin"),
+        ("ghcr.io/Acme/Tiffin:RC1@sha256:0a", "ghcr.io/acme/tiffin:RC1@sha256:0a"),
+    ],
+)
+def test_only_the_name_of_an_image_is_put_in_small_letters(given: str, image: str) -> None:
+    command = ["make", "--dry-run", "deploy", f"IMAGE={given}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"'{image}'" in done.stdout
+
+
+@pytest.mark.parametrize("given", [{}, {"CLUSTER": "one"}, {"CLOUD": "gke"}, {"CLUSTER": "one", "CLOUD": "other"}])
+def test_no_cluster_is_chosen_by_half_of_what_names_it(given: dict[str, str]) -> None:
+    env = {**os.environ, "CLOUD": "", "CLUSTER": "", "LOCATION": "", **given}
+    done = subprocess.run(["make", "cluster"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "make cluster needs CLOUD, CLUSTER and LOCATION" in done.stderr
+
+
 def test_the_pages_are_published_by_either_pipeline() -> None:
     assert {pipeline for pipeline, line in steps() if line == "make docs"} == {"pages", "gitlab"}
 
@@ -171,18 +228,13 @@ def test_pipelines_hold_secrets_by_name_only() -> None:
 
 @pytest.fixture
 def deploy(tmp_path: Path, server: str) -> Any:
-    """Deploy to a cluster in which a Deployment may get stuck and the Service leads to a port; what came of it."""
+    """Deploy to a cluster, see `tests.support.kubectl`, in which the Service leads to a server; what came of it."""
 
-    def run(stuck: str = "none", port: str = server.rpartition(":")[2]) -> subprocess.CompletedProcess[str]:
-        kubectl = tmp_path / "kubectl"
-        kubectl.write_text(
-            KUBECTL.format(python=sys.executable, folder=str(tmp_path), rendered=RENDERED, stuck=stuck, port=port)
-        )
-        kubectl.chmod(kubectl.stat().st_mode | stat.S_IXUSR)
+    def run(*arguments: str, port: str = server.rpartition(":")[2], **cluster: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["make", "deploy", "OVERLAY=local", "IMAGE=registry.example/tiffin:1", "NAMESPACE=tests"],
+            ["make", "deploy", "OVERLAY=local", "IMAGE=registry.example/tiffin:1", *arguments],
             cwd=ROOT,
-            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            env=kubectl.install(tmp_path, port=port, **cluster),
             capture_output=True,
             text=True,
             timeout=120,
@@ -210,7 +262,15 @@ def test_a_deployment_that_answers_stays(deploy: Any, tmp_path: Path) -> None:
 def test_a_rollout_that_gets_stuck_is_rolled_back(deploy: Any, tmp_path: Path) -> None:
     assert deploy(stuck="tiffin-a").returncode != 0
     undone = [line for line in asked(tmp_path) if "undo" in line]
-    assert undone == ["--namespace tests rollout undo deployment/tiffin-a --to-revision 3"]
+    assert undone == ["--namespace tiffin rollout undo deployment/tiffin-a --to-revision 3"]
+
+
+def test_what_cannot_all_be_applied_is_rolled_back(deploy: Any, tmp_path: Path) -> None:
+    done = deploy(refuse=True)
+    assert done.returncode != 0
+    undone = [line for line in asked(tmp_path) if "undo" in line]
+    assert undone == ["--namespace tiffin rollout undo deployment/tiffin-a --to-revision 3"]
+    assert "200 /" not in done.stdout
 
 
 def test_a_server_that_answers_wrong_is_rolled_back(deploy: Any, tmp_path: Path) -> None:

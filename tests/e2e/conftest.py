@@ -87,7 +87,7 @@ def hardened(
     """A container of the image that may do as little as a pod of the manifests; its server may not be ready yet."""
     port = free_port()
     limits = ["--cpus", cpus, "--memory", memory, "--memory-swap", memory]
-    fetters = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
+    fetters = ["--read-only", "--volume", "/tmp", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
     if ENGINE == "podman":
         fetters.append("--read-only-tmpfs=false")  # it has other folders for temporary files, too
     started = engine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import time
 import tomllib
 from typing import Any
@@ -166,6 +167,17 @@ def test_a_server_that_hangs_is_unhealthy(image: str, facts: dict[str, Any]) -> 
         container.wait_until_ready()
         container.run("sh", "-c", "kill -STOP -1")  # all but the first process
         assert container.run(*health_command(facts), check=False).returncode == 1
+
+
+def test_any_user_can_run_it(image: str) -> None:
+    # As OpenShift does: a user that the image does not know, in the group 0.
+    with hardened(image, "--user", "1000680000:0") as container:
+        container.wait_until_ready()
+        assert container.run("id", "-u").stdout.strip() == "1000680000"
+        command = [sys.executable, "k8s/smoke.py", container.address]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert container.run("python", "-m", "serving.healthcheck", check=False).returncode == 0
 
 
 def test_it_ends_in_order(image: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+import pytest
 import yaml
 
 from tests.conftest import ROOT
@@ -13,7 +14,7 @@ from tests.e2e.conftest import Container, engine
 LOADTEST_IMAGE = os.environ.get("LOADTEST_IMAGE", "tiffin-loadtest:latest")
 
 
-def run_job(host: str, *more: str) -> subprocess.CompletedProcess[str]:
+def run_job(host: str, *more: str, user: str = "1034:1034") -> subprocess.CompletedProcess[str]:
     """The Job's container, as hardened as it says, asking another host."""
     manifest = yaml.safe_load((ROOT / "k8s" / "loadtest" / "job.yaml").read_text(encoding="utf-8"))
     (job,) = manifest["spec"]["template"]["spec"]["containers"]
@@ -24,12 +25,23 @@ def run_job(host: str, *more: str) -> subprocess.CompletedProcess[str]:
     arguments = job["args"]
     for name, value in values.items():
         arguments = [argument.replace(f"$({name})", value) for argument in arguments]
-    fetters = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
+    fetters = [
+        "--user",
+        user,
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+        "--cap-drop",
+        "all",
+        "--security-opt",
+        "no-new-privileges",
+    ]
     return engine("run", "--rm", "--network", "host", *fetters, LOADTEST_IMAGE, *arguments, *more, check=False)
 
 
-def test_a_job_that_meets_its_objectives_ends_with_success(container: Container) -> None:
-    done = run_job(container.address, "--minutes", "0.05", "--p99", "60")
+@pytest.mark.parametrize("user", ["1034:1034", "1000680000:0"], ids=["kubernetes", "openshift"])
+def test_a_job_that_meets_its_objectives_ends_with_success(container: Container, user: str) -> None:
+    done = run_job(container.address, "--minutes", "0.05", "--p99", "60", user=user)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "errors: wanted at most 0, found 0: met" in done.stdout
 

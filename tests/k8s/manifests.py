@@ -18,12 +18,20 @@ Manifest = dict[str, Any]
 
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
-# What is rendered, by name: the folder of an overlay, or the components that are added to the base.
-RENDERS: dict[str, Path | list[str]] = {name: K8S / "overlays" / name for name in OVERLAYS}
-RENDERS["loadtest"] = K8S / "loadtest"
-RENDERS |= {f"base+{name}": [name] for name in COMPONENTS}
-RENDERS["base+all"] = [name for name in COMPONENTS if name not in ("autoscaling-keda", "istio")]
-RENDERS["base+all, their alternatives"] = [name for name in COMPONENTS if name not in ("autoscaling", "gateway-api")]
+# What is rendered, by name: a folder, and the components that are added to it.
+RENDERS: dict[str, tuple[str, list[str]]] = {name: (f"overlays/{name}", []) for name in OVERLAYS}
+RENDERS["loadtest"] = ("loadtest", [])
+RENDERS |= {f"base+{name}": ("base", [name]) for name in COMPONENTS}
+TOGETHER = [name for name in COMPONENTS if name != "openshift"]
+RENDERS["base+all"] = ("base", [name for name in TOGETHER if name not in ("autoscaling-keda", "istio")])
+RENDERS["base+all, their alternatives"] = (
+    "base",
+    [name for name in TOGETHER if name not in ("autoscaling", "gateway-api")],
+)
+# Those for which no user is fixed.
+OPENSHIFT = ["base+openshift", "production+openshift", "loadtest+openshift"]
+RENDERS["production+openshift"] = ("overlays/production", ["openshift"])
+RENDERS["loadtest+openshift"] = ("loadtest", ["openshift"])
 
 
 def kustomize(folder: Path) -> str:
@@ -36,14 +44,14 @@ def kustomize(folder: Path) -> str:
 @cache
 def rendered(name: str) -> str:
     """The text of one of RENDERS."""
-    source = RENDERS[name]
-    if isinstance(source, Path):
-        return kustomize(source)
+    source, components = RENDERS[name]
+    if not components:
+        return kustomize(K8S / source)
     with tempfile.TemporaryDirectory() as folder:
-        base = os.path.relpath(K8S, os.path.realpath(folder))
+        k8s = os.path.relpath(K8S, os.path.realpath(folder))
         kustomization = {
-            "resources": [f"{base}/base"],
-            "components": [f"{base}/components/{component}" for component in source],
+            "resources": [f"{k8s}/{source}"],
+            "components": [f"{k8s}/components/{component}" for component in components],
         }
         (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         return kustomize(Path(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pkgutil import iter_modules
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.k8s.manifests import RENDERS, ROOT, Manifest, manifests
+from tests.k8s.manifests import OPENSHIFT, RENDERS, ROOT, Manifest, manifests
 
 # What models.names() tells, which would need what the models need.
 MODELS = [module.name for module in iter_modules([str(ROOT / "models")]) if module.name != "model"]
@@ -23,6 +24,11 @@ SECRETS = {"tiffin-api-keys"}
 LAST_RESORT_SECONDS = 5
 # Volumes that the restricted Pod Security Standard knows.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+
+# How long the load balancers of clouds keep an idle connection at most: Google's, longer than those of AWS and Azure.
+LONGEST_IDLE_SECONDS = 600
+# What OpenShift's restricted-v2 sets itself.
+FIXED = {"runAsUser", "runAsGroup", "fsGroup"}
 
 renders = pytest.mark.parametrize("name", RENDERS)
 
@@ -127,6 +133,56 @@ def test_the_load_test_reaches_the_servers_and_is_none_of_them() -> None:
     assert not selects(policy["spec"]["podSelector"]["matchLabels"], labels(job))
 
 
+def peers(name: str, direction: str, port: object) -> Iterator[dict[str, Any]]:
+    """Whom the policy of the servers lets in from, or out to, at a port."""
+    (policy,) = [found for found in manifests(name, "NetworkPolicy") if found["metadata"]["name"] == "tiffin"]
+    for rule in policy["spec"][direction]:
+        if port in {allowed["port"] for allowed in rule["ports"]}:
+            yield from rule["from" if direction == "ingress" else "to"]
+
+
+def admits(peer: dict[str, Any], namespace: str) -> bool:
+    """Whether a peer of a policy is a whole namespace."""
+    selector = peer.get("namespaceSelector", {})
+    names = {selector.get("matchLabels", {}).get("kubernetes.io/metadata.name")}
+    for expression in selector.get("matchExpressions", []):
+        assert (expression["key"], expression["operator"]) == ("kubernetes.io/metadata.name", "In")
+        names |= set(expression["values"])
+    return namespace in names
+
+
+def test_the_gateways_of_the_guide_reach_the_servers() -> None:
+    guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    namespaces = set(re.findall(r"^helm install .*--namespace (\S+)", guide, re.MULTILINE))
+    (route,) = manifests("base+gateway-api", "HTTPRoute")
+    namespaces |= {parent["namespace"] for parent in route["spec"]["parentRefs"]}
+    (virtual,) = manifests("base+istio", "VirtualService")
+    namespaces |= {gateway.partition("/")[0] for gateway in virtual["spec"]["gateways"]}
+    assert namespaces >= {"envoy-gateway-system", "ingress", "monitoring"}
+    found = list(peers("production", "ingress", "http"))
+    for namespace in namespaces | {"istio-system"}:
+        assert [peer for peer in found if admits(peer, namespace)], namespace
+    # The guide's Gateway of GKE, see "Firewall rules" of Google's load balancers.
+    blocks = {peer["ipBlock"]["cidr"] for peer in found if "ipBlock" in peer}
+    assert blocks == {"130.211.0.0/22", "35.191.0.0/16"}
+
+
+def test_the_servers_reach_dns_wherever_it_is() -> None:
+    found = list(peers("production", "egress", 53))
+    assert [peer for peer in found if admits(peer, "kube-system")]
+    assert {peer["ipBlock"]["cidr"] for peer in found if "ipBlock" in peer} == {
+        "169.254.20.10/32",
+        "169.254.169.254/32",
+    }
+    assert [peer for peer in peers("production+openshift", "egress", 5353) if admits(peer, "openshift-dns")]
+
+
+def test_the_routers_of_openshift_reach_the_servers() -> None:
+    label = {"policy-group.network.openshift.io/ingress": ""}
+    found = peers("production+openshift", "ingress", "http")
+    assert [peer for peer in found if peer.get("namespaceSelector", {}).get("matchLabels") == label]
+
+
 @renders
 def test_an_autoscaler_scales_a_container_that_there_is(name: str) -> None:
     deployments = named(name, "Deployment")
@@ -212,6 +268,24 @@ def test_a_destination_rule_is_for_a_service(name: str) -> None:
 
 
 @renders
+def test_a_gateway_closes_idle_connections_before_the_server_does(name: str) -> None:
+    for deployment in servers(name):
+        option, seconds = pod(deployment)["containers"][0]["args"]
+        assert option == "--timeout-keep-alive"
+        assert int(seconds) > LONGEST_IDLE_SECONDS
+    for rule in manifests(name, "DestinationRule"):
+        idle = rule["spec"]["trafficPolicy"]["connectionPool"]["http"]["idleTimeout"]
+        assert int(idle.removesuffix("s")) <= LONGEST_IDLE_SECONDS
+
+
+@renders
+def test_temporary_files_are_on_disk_and_have_room(name: str) -> None:
+    for deployment in servers(name):
+        (volume,) = [found for found in pod(deployment)["volumes"] if found["name"] == "tmp"]
+        assert volume["emptyDir"] == {"sizeLimit": "2Gi"}
+
+
+@renders
 def test_every_server_is_scraped_once_where_there_is_a_monitor(name: str) -> None:
     for monitor in manifests(name, "ServiceMonitor"):
         selector = monitor["spec"]["selector"]["matchLabels"]
@@ -235,12 +309,21 @@ def test_every_container_satisfies_the_restricted_pod_security_standard(name: st
         for container in containers(deployment):
             context = spec["securityContext"] | container["securityContext"]
             assert context["runAsNonRoot"] is True
-            assert context["runAsUser"] > 0
+            assert context.get("runAsUser", 1) > 0
             assert context["seccompProfile"] == {"type": "RuntimeDefault"}
             assert context["allowPrivilegeEscalation"] is False
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert not context.get("privileged")
             assert context["readOnlyRootFilesystem"] is True
+
+
+@renders
+def test_users_and_groups_are_fixed_but_on_openshift(name: str) -> None:
+    for deployment in manifests(name, "Deployment", "Job"):
+        pod_context, *contexts = [found["securityContext"] for found in [pod(deployment), *containers(deployment)]]
+        assert [sorted(FIXED & context.keys()) for context in contexts] == [[]] * len(contexts)
+        assert ("runAsUser" in pod_context) is (name not in OPENSHIFT)
+        assert not (FIXED & pod_context.keys() and name in OPENSHIFT)
 
 
 @renders

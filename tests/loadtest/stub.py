@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from loadtest.processes import free_port
 
-CONTENT: dict[str, Any] = {"content": {"application/json": {"example": {"text": ["dull"]}}}}
+EXAMPLE = {"text": ["dull"]}
+CONTENT: dict[str, Any] = {"content": {"application/json": {"example": EXAMPLE, "schema": {"example": EXAMPLE}}}}
 OPEN = {
     "/readyz": {"status": "ready"},
     "/docs.json": {"paths": {"/sentiment/predict": {"post": {"requestBody": CONTENT}}}},
@@ -22,11 +25,17 @@ OPEN = {
 
 @contextlib.contextmanager
 def stub(
-    answer: object, status: int = 200, stall_seconds: float = 0.0, seconds: float = 0.0, together: int = 1_000
+    answer: object,
+    status: int = 200,
+    stall_seconds: float = 0.0,
+    seconds: float = 0.0,
+    together: int = 1_000,
+    certificate: Path | None = None,
 ) -> Iterator[str]:
     """Address of the server; it stalls for its first prediction, and meanwhile answers no other.
 
-    Each prediction takes `seconds`; when more are asked for `together`, some are refused.
+    Each prediction takes `seconds`; when more are asked for `together`, some are refused. With a `certificate`, a PEM
+    file that holds its key too, it speaks HTTPS.
     """
     lock = threading.Lock()
     places = threading.Semaphore(together)
@@ -61,10 +70,14 @@ def stub(
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

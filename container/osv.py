@@ -1,0 +1,163 @@
+"""Ask OSV, the database of vulnerabilities of open source, by its interface https://google.github.io/osv.dev/api/."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+
+ADDRESS = "https://api.osv.dev"
+TIMEOUT_SECONDS = 30
+# Queries in a request, at most, by OSV's own limit.
+BATCH = 1000
+# Requests for one audit: an endless chain of pages ends.
+MAX_REQUESTS = 100
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class OsvError(RuntimeError):
+    """OSV is out of reach, or answers what is no answer."""
+
+
+@dataclass(frozen=True, order=True)
+class Package:
+    """A package as OSV knows it; of Debian, a source package and its version."""
+
+    ecosystem: str
+    name: str
+    version: str
+
+
+class Event(BaseModel):
+    """A version from which on a vulnerability is, or is no longer, there."""
+
+    fixed: str = ""
+
+
+class Range(BaseModel):
+    """A range of versions."""
+
+    events: list[Event]
+
+
+class PackageName(BaseModel):
+    """The package that a record is about."""
+
+    ecosystem: str
+    name: str
+
+
+class Affected(BaseModel):
+    """What a record says of one package."""
+
+    package: PackageName = PackageName(ecosystem="", name="")
+    ranges: list[Range] = []
+
+
+class Record(BaseModel):
+    """A vulnerability."""
+
+    id: str
+    aliases: list[str] = []
+    affected: list[Affected] = []
+
+    def of(self, package: Package) -> list[Affected]:
+        """Return what it says of a package, whatever the version."""
+        asked = (package.ecosystem, plain(package.name))
+        return [found for found in self.affected if (found.package.ecosystem, plain(found.package.name)) == asked]
+
+    def fixed_in(self, package: Package) -> list[str]:
+        """Return the versions of a package that are free of it."""
+        events = [event for found in self.of(package) for part in found.ranges for event in part.events]
+        return [event.fixed for event in events if event.fixed]
+
+
+class Hit(BaseModel):
+    """A vulnerability of a package, by its id."""
+
+    id: str = Field(min_length=1)
+
+
+class Result(BaseModel):
+    """The answer to one query."""
+
+    vulns: list[Hit] = []
+    next_page_token: str = ""
+
+
+class Answer(BaseModel):
+    """The answers to a batch of queries, in their order."""
+
+    results: list[Result]
+
+
+def plain(name: str) -> str:
+    """Return a package's name as all its spellings have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+class Osv:
+    """A client of OSV, or of what the environment's `OSV_URL` names in its place; every call raises OsvError."""
+
+    def __init__(self) -> None:
+        self.address = os.environ.get("OSV_URL") or ADDRESS
+        self.client = httpx.Client(base_url=self.address, timeout=TIMEOUT_SECONDS)
+
+    def vulnerabilities(self, packages: Iterable[Package]) -> dict[Package, list[Record]]:
+        """Return what is known of each package."""
+        ids = self.ids(packages)
+        records = {name: self.record(name) for name in sorted({name for found in ids.values() for name in found})}
+        return {package: [records[name] for name in sorted(found)] for package, found in ids.items()}
+
+    def ids(self, packages: Iterable[Package]) -> dict[Package, set[str]]:
+        """Return the ids of each package's vulnerabilities, from as many pages as there are."""
+        found: dict[Package, set[str]] = {package: set() for package in packages}
+        asked = [(package, "") for package in found]
+        for _ in range(MAX_REQUESTS):
+            batch, asked = asked[:BATCH], asked[BATCH:]
+            for (package, _token), result in zip(batch, self.results(batch), strict=True):
+                found[package].update(hit.id for hit in result.vulns)
+                if result.next_page_token:
+                    asked.append((package, result.next_page_token))
+            if not asked:
+                return found
+        raise OsvError(f"{self.address} has not come to an end after {MAX_REQUESTS} pages")
+
+    def results(self, batch: list[tuple[Package, str]]) -> list[Result]:
+        """Return the answers to queries for a page each."""
+        queries = [
+            {"package": {"ecosystem": package.ecosystem, "name": package.name}, "version": package.version}
+            | ({"page_token": token} if token else {})
+            for package, token in batch
+        ]
+        answer = self.ask("POST", "/v1/querybatch", Answer, {"queries": queries})
+        if len(answer.results) != len(batch):
+            raise OsvError(f"{self.address} answers {len(answer.results)} of {len(batch)} queries")
+        return answer.results
+
+    def record(self, name: str) -> Record:
+        """Return the record of an id."""
+        return self.ask("GET", f"/v1/vulns/{quote(name, safe='')}", Record)
+
+    def ask(self, method: str, path: str, kind: type[Model], body: object = None) -> Model:
+        """Return the answer to a request."""
+        try:
+            response = self.client.request(method, path, json=body)
+            response.raise_for_status()
+            return kind.model_validate_json(response.content)
+        except httpx.HTTPStatusError as error:
+            raise OsvError(f"{self.address} answers {error.response.status_code} to {path}") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise OsvError(f"{self.address} is out of reach: {error or type(error).__name__}") from error
+        except ValidationError as error:
+            raise OsvError(
+                f"{self.address} answers to {path} what cannot be read: {error.errors()[0]['msg']}"
+            ) from error

@@ -1,0 +1,143 @@
+"""k8s/deploy.sh applies the image that it is asked for, whatever the overlay says of images, or nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.k8s.manifests import K8S
+from tests.support import kubectl
+
+IMAGE = "registry.example/team/tiffin:9.9"
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+OVERLAYS = {"production": ["kustomization.yaml"], "canary": ["stable/kustomization.yaml", "canary/kustomization.yaml"]}
+# What overlays say of the image instead of `newTag: VERSION`.
+SAID = {
+    "tag": "newTag: 0.1.0",
+    "name": "newName: registry.example:5000/other/name",
+    "name-and-tag": "newName: registry.example/team/tiffin\n    newTag: 0.1.0",
+    "digest": f"digest: {DIGEST}",
+    "name-and-digest": f"newName: registry.example/team/tiffin\n    digest: {DIGEST}",
+}
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def k8s(tmp_path: Path) -> Path:
+    """A copy of k8s/ whose server needs no asking."""
+    shutil.copytree(K8S, tmp_path / "project" / "k8s")
+    copy = tmp_path / "project" / "k8s"
+    (copy / "smoke.py").write_text("")
+    return copy
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, k8s: Path) -> Callable[..., Done]:
+    """Run the copy's deploy.sh with a cluster that takes everything."""
+
+    def run(*arguments: str) -> Done:
+        env = kubectl.install(tmp_path, kustomize=str(shutil.which("kubectl")))
+        command = [str(k8s / "deploy.sh"), *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+def say(k8s: Path, overlay: str, text: str) -> None:
+    """Let the kustomizations of an overlay say another thing of the image."""
+    for name in OVERLAYS[overlay]:
+        file = k8s / "overlays" / overlay / name
+        before, _, after = file.read_text(encoding="utf-8").partition("newTag: ")
+        file.write_text(before + text + "\n" + after.partition("\n")[2], encoding="utf-8")
+
+
+def applied(folder: Path) -> dict[str, set[str]]:
+    """The images that were applied, by name of the container."""
+    found: dict[str, set[str]] = {}
+    for manifest in yaml.safe_load_all((folder / "applied").read_text(encoding="utf-8")):
+        pod = manifest["spec"]["template"]["spec"] if manifest["kind"] == "Deployment" else {}
+        for container in [*pod.get("initContainers", []), *pod.get("containers", [])]:
+            found.setdefault(container["name"], set()).add(container["image"])
+    return found
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_image_asked_for_is_deployed(
+    deploy: Callable[..., Done], k8s: Path, tmp_path: Path, overlay: str, said: str
+) -> None:
+    say(k8s, overlay, SAID[said])
+    done = deploy(overlay, IMAGE)
+    assert done.returncode == 0, done.stderr
+    found = applied(tmp_path)
+    assert found.pop("redis") == {"redis:7"}
+    assert found == {name: {IMAGE} for name in found}
+    assert found.keys() == ({"tiffin", "wait-for-redis"} if overlay == "production" else {"tiffin"})
+    assert list(k8s.parent.glob(".cache/*")) == []
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "tiffin:2",
+        "localhost:5000/tiffin:2",
+        f"localhost:5000/team/tiffin@{DIGEST}",
+        f"registry.example/tiffin:2.0@{DIGEST}",
+        "registry.example/renamed:V2_0",
+    ],
+)
+def test_every_form_of_an_image_is_deployed(deploy: Callable[..., Done], tmp_path: Path, image: str) -> None:
+    done = deploy("local", image)
+    assert done.returncode == 0, done.stderr
+    assert applied(tmp_path)["tiffin"] == {image}
+
+
+@pytest.mark.parametrize(
+    "image", ["", "registry.example/tiffin", "localhost:5000/tiffin", "registry.example/Team/tiffin:2", "tiffin:2 x"]
+)
+def test_what_names_no_version_is_refused(deploy: Callable[..., Done], tmp_path: Path, image: str) -> None:
+    assert deploy("local", image).returncode != 0
+    assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize(
+    ("kustomization", "complaint"),
+    [
+        ("resources: [scorer.yaml]", "has no container tiffin"),
+        ("resources: [../../base, scorer.yaml]", "has the image tiffin:0.1.0 besides"),
+    ],
+)
+def test_an_overlay_that_keeps_another_image_is_not_applied(
+    deploy: Callable[..., Done], k8s: Path, tmp_path: Path, kustomization: str, complaint: str
+) -> None:
+    overlay = k8s / "overlays" / "local"
+    (overlay / "kustomization.yaml").write_text(kustomization)
+    scorer = {"apiVersion": "example.com/v1", "kind": "Scorer", "metadata": {"name": "nightly"}}
+    (overlay / "scorer.yaml").write_text(yaml.safe_dump(scorer | {"spec": {"image": "tiffin:0.1.0"}}))
+    done = deploy("local", IMAGE)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+    assert not (tmp_path / "applied").exists()
+
+
+def test_an_overlay_that_does_not_render_is_not_applied(deploy: Callable[..., Done], tmp_path: Path) -> None:
+    assert deploy("absent", IMAGE).returncode != 0
+    assert not (tmp_path / "applied").exists()
+
+
+def test_the_namespace_is_that_of_the_overlays_unless_another_is_named(
+    deploy: Callable[..., Done], tmp_path: Path
+) -> None:
+    for namespace in ("", "staging"):
+        assert deploy("local", IMAGE, namespace).returncode == 0
+    asked = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
+    assert [line for line in asked if line.endswith("apply --filename -")] == [
+        "--namespace tiffin apply --filename -",
+        "--namespace staging apply --filename -",
+    ]
