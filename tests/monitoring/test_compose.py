@@ -40,12 +40,6 @@ def test_the_server_has_a_temporary_folder_that_is_no_memory() -> None:
     assert "tmpfs" not in SERVICES["tiffin"]
 
 
-def test_the_server_keeps_idle_connections_as_long_as_in_a_cluster() -> None:
-    (deployment,) = yaml.safe_load_all((ROOT / "k8s" / "base" / "deployment.yaml").read_text(encoding="utf-8"))
-    server = deployment["spec"]["template"]["spec"]["containers"][0]
-    assert SERVICES["tiffin"]["command"] == server["args"]
-
-
 def test_every_image_has_a_tag() -> None:
     assert [service["image"] for service in SERVICES.values() if ":" not in service["image"]] == []
 

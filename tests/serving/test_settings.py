@@ -22,6 +22,11 @@ def test_every_setting_stands_in_the_docs_with_its_description() -> None:
     assert rows == {name.upper(): field.description for name, field in Settings.model_fields.items()}
 
 
+def test_connections_are_kept_longer_than_load_balancers_keep_them() -> None:
+    # Google's keep them for 600 seconds, those of other clouds for less.
+    assert Settings().keep_alive_seconds > 600
+
+
 def test_all_models_are_served_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELS", "")
     assert Settings().models == models.names()
