@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
@@ -45,15 +45,6 @@ URL_FORMS = (
 )
 
 
-class Address(NamedTuple):
-    """What a URL says: the kind of Redis, hosts with ports, path, and options for redis-py."""
-
-    kind: str
-    hosts: list[tuple[str, int]]
-    path: str
-    options: dict[str, Any]
-
-
 def connect(url: str, timeout_seconds: float) -> Any:
     """Return a client for `url`, which connects when it is first used.
 
@@ -66,7 +57,7 @@ def connect(url: str, timeout_seconds: float) -> Any:
     Raises ValueError, which does not repeat the URL, when it is none of these.
     """
     try:
-        client = client_for(parse(url), timeout_seconds)
+        client = client_for(url, timeout_seconds)
         # Options that no connection takes are told now, not when it is to connect.
         made = client.startup_nodes[0] if isinstance(client, RedisCluster) else client.connection_pool
         made.connection_class(**made.connection_kwargs)
@@ -75,44 +66,39 @@ def connect(url: str, timeout_seconds: float) -> Any:
     return client
 
 
-def parse(url: str) -> Address:
-    """Return what a URL says; raise ValueError when that is not clear."""
+def parse(url: str) -> tuple[str, list[tuple[str, int]], str, dict[str, Any]]:
+    """Return kind of Redis, hosts with ports, path and options for redis-py; raise ValueError if that is unclear."""
     parts = urlsplit(url.strip())
     kind, _, scheme = parts.scheme.rpartition("+")
     credentials, at, hosts = parts.netloc.rpartition("@")
     addresses = [urlsplit(f"//{host}") for host in hosts.split(",")] if hosts else []
     options: dict[str, Any] = {**parse_url(f"{scheme}://{credentials}{at}?{parts.query}")}
-    options.pop("connection_class", None)
-    path = unquote(parts.path if scheme == "unix" else parts.path.strip("/"), errors="strict")
-    unix = scheme == "unix"
-    if (
-        kind not in DEFAULT_PORTS
-        or parts.fragment
-        or unix == bool(addresses)
-        or (unix and (kind or not path))
-        or (len(addresses) > 1 and not kind)
-        or not all(address.hostname and address.port != 0 for address in addresses)
-        or "ssl" in options
-        or "\N{REPLACEMENT CHARACTER}" in options.get("username", "") + options.get("password", "")
-    ):
+    tls = options.pop("connection_class", None) is SSLConnection
+    if scheme == "unix":
+        path = unquote(parts.path, errors="strict")
+        clear = bool(path) and not kind and not addresses
+    else:
+        path = unquote(parts.path.strip("/"), errors="strict")
+        clear = kind in DEFAULT_PORTS and (len(addresses) == 1 or (bool(addresses) and kind != ""))
+        clear = clear and all(address.hostname and address.port != 0 for address in addresses)
+        if path and kind != "sentinel":
+            options.setdefault("db", int(path))
+    clear = clear and not parts.fragment and "ssl" not in options and options.get("db", 0) >= 0
+    # It stands for what is percent-encoded, but not UTF-8.
+    if not clear or "\N{REPLACEMENT CHARACTER}" in options.get("username", "") + options.get("password", ""):
         raise ValueError(URL_FORMS)
-    if kind != "sentinel" and not unix and path:
-        options.setdefault("db", int(path))
-    if options.get("db", 0) < 0:
-        raise ValueError(URL_FORMS)
-    if scheme == "rediss":
+    if tls:
         options["ssl"] = True
-    known = [(unquote(str(address.hostname)), address.port or DEFAULT_PORTS[kind]) for address in addresses]
-    return Address(kind, known, path, options)
+    return kind, [(unquote(str(a.hostname)), a.port or DEFAULT_PORTS[kind]) for a in addresses], path, options
 
 
-def client_for(address: Address, timeout_seconds: float) -> Any:
+def client_for(url: str, timeout_seconds: float) -> Any:
     """Make the client of `connect`."""
-    kind, hosts, path, options = address
-    options = {
+    kind, hosts, path, given = parse(url)
+    options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
-        **options,
+        **given,
         # A second attempt would double the time that a request waits.
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": False,
@@ -190,12 +176,9 @@ class RedisClient:
             return await within(self.timeout_seconds, command)
         except Exception as error:
             reason = fault(error)
-            harmless = isinstance(error, NoPermissionError | MaxConnectionsError) or (
-                may_refuse and reason == "refused" and not is_replica(error)
-            )
-            if harmless:
-                metrics.redis_errors.labels(reason).inc()
-            else:
+            metrics.redis_errors.labels(reason).inc()
+            refused = may_refuse and reason == "refused" and not is_replica(error)
+            if not refused and not isinstance(error, NoPermissionError | MaxConnectionsError):
                 self.pass_over(reason)
             return None
 
@@ -212,15 +195,10 @@ class RedisClient:
         for reason in reasons:
             metrics.redis_errors.labels(reason).inc()
         if any(map(is_replica, replies)):
-            self.open("refused, by a replica")
+            self.pass_over("refused by a replica")
         return set(reasons) <= {"refused"}
 
     def pass_over(self, reason: str) -> None:
-        """Count a fault, and ask no more until a probe is answered."""
-        metrics.redis_errors.labels(reason).inc()
-        self.open(reason)
-
-    def open(self, reason: str) -> None:
         """Ask no more until a probe is answered."""
         if self.available:
             self.available = False

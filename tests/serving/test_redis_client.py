@@ -90,7 +90,7 @@ REFUSED = [
     "redis://host?ssl=false",
     "rediss://host?ssl_cert_reqs={}",
     "http://:{}@host",
-    "redis+redis://:{}@host",
+    "redis+redis://:{}@host:6379",
     "unix://",
     "unix://run/redis.sock",
     "cluster+redis://",
@@ -256,6 +256,14 @@ async def test_a_user_that_may_not_write_still_reads(redis_server: RedisServer) 
     async with cache_of_user(redis_server, "+@all", "-set") as cache:
         assert not await kept(cache, b"after")
         assert list(await cache.get([b"before"])) == [b"before"]
+
+
+async def test_a_user_needs_these_commands(redis_server: RedisServer) -> None:
+    commands = "+mget +set +get +ttl +incrby +expire +evalsha +script|load"
+    async with cache_of_user(redis_server, *commands.split()) as cache:
+        assert await kept(cache)
+        limits = [RateLimit(parse("1/hour"), cache.redis, PREFIX) for _ in range(2)]
+        assert [(await limit.take("anna")).allowed for limit in limits] == [True, False]
 
 
 async def test_a_user_that_may_not_ping_is_found_again(redis_server: RedisServer) -> None:
