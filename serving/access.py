@@ -13,11 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from limits import RateLimitItem, WindowStats, parse
-from limits.aio.storage import RedisStorage, Storage
-from limits.aio.storage.redis import RedisClusterStorage
+from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 if TYPE_CHECKING:
@@ -200,20 +198,55 @@ class MemoryCounts:
         return count < self.limit.amount, WindowStats(end, max(0, self.limit.amount - count - 1))
 
 
+# Add to a count; the first one begins its time to live.
+COUNT = """
+local count = redis.call('incrby', KEYS[1], ARGV[2])
+if count == tonumber(ARGV[2]) then redis.call('expire', KEYS[1], ARGV[1]) end
+return count
+"""
+
+
+class RedisCounts(Storage):
+    """Counts in Redis, over the client that the cache has too."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, client: Any, prefix: str) -> None:
+        super().__init__()
+        self.client = client
+        self.prefix = prefix
+        self.count = client.register_script(COUNT)
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What the client raises."""
+        return Exception
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Add to a count, which ends `expiry` seconds after its first."""
+        return int(await self.count([self.prefix + key], [expiry, amount]))
+
+    async def get(self, key: str) -> int:
+        """Return a count."""
+        return int(await self.client.get(self.prefix + key) or 0)
+
+    async def get_expiry(self, key: str) -> float:
+        """Return when a count ends, in seconds since the epoch."""
+        return time.time() + max(0, int(await self.client.ttl(self.prefix + key)))
+
+    async def clear(self, key: str) -> None:
+        """Forget a count."""
+        await self.client.delete(self.prefix + key)
+
+    async def check(self) -> bool:
+        """Return whether Redis answers."""
+        return bool(await self.client.ping())
+
+    async def reset(self) -> int | None:
+        """Do nothing: all counts end by themselves."""
+        return None
+
+
 def redis_storage(redis: RedisClient, prefix: str) -> Storage:
-    """Storage for the counts, over the connections of `redis`."""
-    prefix = f"{prefix}limit"
-    if redis.is_cluster:
-        parts = urlsplit(redis.url.removeprefix("cluster+"))
-        options: dict[str, Any] = {
-            "ssl": parts.scheme == "rediss",
-            "socket_timeout": redis.timeout_seconds,
-            "socket_connect_timeout": redis.timeout_seconds,
-        }
-        given = {"username": parts.username, "password": parts.password}
-        options |= {name: unquote(value) for name, value in given.items() if value}
-        address = f"async+redis+cluster://{parts.hostname}:{parts.port or 6379}"
-        return RedisClusterStorage(address, implementation="redispy", key_prefix=prefix, **options)
-    return RedisStorage(
-        "async+redis://", implementation="redispy", key_prefix=prefix, connection_pool=redis.client.connection_pool
-    )
+    """Return storage for the counts, over the connections of `redis`."""
+    return RedisCounts(redis.client, f"{prefix}limit:")

@@ -57,10 +57,11 @@ cache_bytes = Gauge("tiffin_cache_bytes", "Bytes that a cache in memory takes.",
 cache_evictions = Counter("tiffin_cache_evictions_total", "Entries that had to make room for others.", ["cache"])
 redis_errors = Counter(
     "tiffin_redis_errors_total",
-    "Faults of Redis: timeout, connection, protocol, refused commands, corrupt values, queue_full (not written).",
+    "Faults of Redis: timeout, connection, protocol, refused commands, corrupt values; queue_full, unsupported outputs "
+    "(not written).",
     ["reason"],
 )
-for reason in ("timeout", "connection", "protocol", "refused", "corrupt", "queue_full"):
+for reason in ("timeout", "connection", "protocol", "refused", "corrupt", "queue_full", "unsupported"):
     redis_errors.labels(reason)  # from 0 on: of a counter that begins at 1, Prometheus does not see the first fault
 redis_breaker_open = Gauge(
     "tiffin_redis_breaker_open", "1 while Redis is passed over because it did not answer.", multiprocess_mode="livemax"

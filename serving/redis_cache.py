@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,10 @@ from serving import metrics
 if TYPE_CHECKING:
     from serving.redis_client import RedisClient
 
+log = logging.getLogger("tiffin.redis")
+
+Known = tuple[Array, float]
+
 # Version, dtype, number of dimensions, milliseconds since the epoch at which it was made; then the
 # dimensions, the values, and the checksum of all that.
 HEADER = struct.Struct("<4s3sBQ")
@@ -26,22 +31,39 @@ CHECKSUM = struct.Struct("<I")
 # The dtypes that graphs give; others could make numpy run code.
 DTYPES = frozenset((b"<f2", b"<f4", b"<f8", b"<i4", b"<i8", b"|u1", b"|i1", b"|b1"))
 MAX_DIMENSIONS = 8
-# What is written to Redis at a time, and the most that waits for it; when that is full, new outputs are not written.
+MAX_LENGTH = 2**32 - 1
+# What a command may carry, either way: so much passes well within REDIS_TIMEOUT_SECONDS. A value is no larger.
+COMMAND_BYTES = 2**18
+READ_KEYS = 256
 WRITE_BATCH = 512
+# The most that waits to be written; when that is full, new outputs are not written.
 WRITE_QUEUE = 20_000
+WRITE_QUEUE_BYTES = 16 * 2**20
+# For replies that have come, but were not seen in time since the event loop was busy.
+LATE_SECONDS = 0.03
+# After a write that Redis did not take, and the longest that closing waits for those that are left.
+WRITE_PAUSE_SECONDS = 1.0
+CLOSE_SECONDS = 2.0
 
 
 def encode(output: Array, made: float) -> bytes:
-    """An output as bytes; `made` is the time at which it was computed, in seconds since the epoch."""
+    """Return an output as bytes; `made` is the time at which it was computed, in seconds since the epoch.
+
+    Raises ValueError for what `decode` would refuse: other dtypes, more dimensions or bytes.
+    """
     dtype = output.dtype.newbyteorder("<")
+    if dtype.str.encode() not in DTYPES or output.ndim > MAX_DIMENSIONS or max(output.shape, default=0) > MAX_LENGTH:
+        raise ValueError(f"an array of dtype {output.dtype} and shape {output.shape} cannot be stored")
+    if HEADER.size + 4 * output.ndim + output.nbytes + CHECKSUM.size > COMMAND_BYTES:
+        raise ValueError(f"an array of {output.nbytes} bytes is too large to be stored")
     header = HEADER.pack(VERSION, dtype.str.encode(), output.ndim, int(made * 1000))
     body = header + struct.pack(f"<{output.ndim}I", *output.shape) + output.astype(dtype, copy=False).tobytes()
     return body + CHECKSUM.pack(zlib.crc32(body))
 
 
-def decode(value: object) -> tuple[Array, float] | None:
-    """The output and when it was made; None for what `encode` did not write."""
-    if not isinstance(value, bytes) or len(value) < HEADER.size + CHECKSUM.size:
+def decode(value: object) -> Known | None:
+    """Return the output and when it was made; None for what `encode` did not write."""
+    if not isinstance(value, bytes) or not HEADER.size + CHECKSUM.size <= len(value) <= COMMAND_BYTES:
         return None
     body, (checksum,) = value[: -CHECKSUM.size], CHECKSUM.unpack(value[-CHECKSUM.size :])
     version, dtype, dimensions, made = HEADER.unpack_from(body)
@@ -57,49 +79,91 @@ def decode(value: object) -> tuple[Array, float] | None:
         return None
 
 
+class Lookup:
+    """The keys that a request asks for, and what has been found of them."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self.keys = keys
+        self.asked = 0
+        self.found: dict[bytes, Known] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self) -> None:
+        """Let the request go on with what was found."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+
 class RedisCache:
-    """Outputs by key in Redis. Nothing here raises: what Redis cannot say is a miss."""
+    """Outputs by key in Redis. Nothing here raises: what Redis cannot say, or not in time, is a miss."""
 
     def __init__(self, redis: RedisClient, prefix: str, ttl_seconds: float) -> None:
         self.redis = redis
         self.prefix = prefix.encode()
         self.ttl_milliseconds = round(ttl_seconds * 1000)
-        self.unread: list[tuple[Sequence[bytes], asyncio.Future[dict[bytes, tuple[Array, float]]]]] = []
+        self.lookups: list[Lookup] = []
+        self.read_keys = READ_KEYS
         self.reader: asyncio.Task[None] | None = None
-        self.unwritten: dict[bytes, bytes] = {}
+        self.unwritten: OrderedDict[bytes, bytes] = OrderedDict()
+        self.unwritten_bytes = 0
+        self.write_again = 0.0
         self.writer: asyncio.Task[None] | None = None
 
-    async def get(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Array, float]]:
-        """The outputs that Redis has and their ages in seconds."""
-        if not self.redis.available:
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Known]:
+        """Return the outputs that Redis has, and their ages in seconds; what it has not said in time is missing."""
+        if not self.redis.available or not keys:
             return {}
-        answer = asyncio.get_running_loop().create_future()
-        self.unread.append((keys, answer))
+        lookup = Lookup(keys)
+        self.lookups.append(lookup)
         if self.reader is None or self.reader.done():
             self.reader = asyncio.create_task(self.read())
-        found = await answer
-        return {key: found[key] for key in keys if key in found}
+        try:
+            for seconds in (self.redis.timeout_seconds, LATE_SECONDS):
+                if not lookup.done.done():
+                    await asyncio.wait([lookup.done], timeout=seconds)
+        finally:
+            lookup.done.cancel()
+        return lookup.found
 
     async def read(self) -> None:
-        """Read what is asked for, with one command for all requests that came during the one before."""
-        while self.unread:
-            asked, self.unread = self.unread, []
-            found = await self.mget(list(dict.fromkeys(key for keys, _ in asked for key in keys)))
-            for _, answer in asked:
-                if not answer.done():
-                    answer.set_result(found)
+        """Read what is asked for, in pieces: one command for all that wait, and again for what is left."""
+        try:
+            while waiting := [lookup for lookup in self.lookups if not lookup.done.done()]:
+                self.lookups = waiting
+                if not self.redis.available:
+                    break
+                await self.read_piece()
+        except Exception:
+            log.exception("reading from Redis failed")
+        finally:
+            for lookup in self.lookups:
+                lookup.end()
+            self.lookups = []
 
-    async def mget(self, keys: list[bytes]) -> dict[bytes, tuple[Array, float]]:
-        """The outputs that Redis has and their ages in seconds, with one command."""
-        if not self.redis.available:
+    async def read_piece(self) -> None:
+        """Read with one command; the keys of those who have the fewest left go first, so none waits for many."""
+        room = self.read_keys
+        piece: list[tuple[Lookup, Sequence[bytes]]] = []
+        for lookup in sorted(self.lookups, key=lambda lookup: len(lookup.keys) - lookup.asked):
+            piece.append((lookup, lookup.keys[lookup.asked : lookup.asked + room]))
+            room -= len(piece[-1][1])
+            if not room:
+                break
+        found = await self.mget(list(dict.fromkeys(key for _, keys in piece for key in keys)))
+        for lookup, keys in piece:
+            lookup.asked += len(keys)
+            lookup.found |= {key: found[key] for key in keys if key in found}
+            if lookup.asked == len(lookup.keys):
+                lookup.end()
+
+    async def mget(self, keys: list[bytes]) -> dict[bytes, Known]:
+        """Return the outputs that Redis has and their ages in seconds, with one command."""
+        values = await self.redis.ask(self.values([self.prefix + key for key in keys]))
+        if values is None:
+            self.read_keys = max(1, self.read_keys // 4)  # the values may have been too large to come in time
             return {}
-        names = [self.prefix + key for key in keys]
-        client = self.redis.client
-        values = await self.redis.ask(client.mget_nonatomic(names) if self.redis.is_cluster else client.mget(names))
-        if not isinstance(values, list) or len(values) != len(keys):
-            if self.redis.available:  # it answered, but not as a Redis does
-                self.redis.pass_over("protocol")
-            return {}
+        largest = max((len(value) for value in values if isinstance(value, bytes)), default=1)
+        self.read_keys = max(1, min(2 * self.read_keys, READ_KEYS, COMMAND_BYTES // max(1, largest)))
         now = time.time()
         found = {}
         for key, value in zip(keys, values, strict=True):
@@ -112,31 +176,60 @@ class RedisCache:
                 found[key] = decoded[0], max(0.0, now - decoded[1])
         return found
 
+    async def values(self, names: list[bytes]) -> list[Any]:
+        """Return what is stored by these names; raise ValueError when the reply is not that of a Redis."""
+        client = self.redis.client
+        values = await (client.mget_nonatomic(names) if self.redis.is_cluster else client.mget(names))
+        if not isinstance(values, list) or len(values) != len(names):
+            raise ValueError("not a reply to MGET")
+        return values
+
     def put(self, key: bytes, output: Array) -> None:
-        """Write an output soon."""
-        if not self.redis.available:
+        """Write an output soon, unless too much waits already, or it cannot be written."""
+        if not self.redis.available or time.monotonic() < self.write_again:
             return
-        if len(self.unwritten) >= WRITE_QUEUE:
+        if len(self.unwritten) >= WRITE_QUEUE or self.unwritten_bytes + output.nbytes > WRITE_QUEUE_BYTES:
             metrics.redis_errors.labels("queue_full").inc()
             return
-        self.unwritten[self.prefix + key] = encode(output, time.time())
+        try:
+            value = encode(output, time.time())
+        except ValueError:
+            metrics.redis_errors.labels("unsupported").inc()
+            return
+        name = self.prefix + key
+        self.unwritten_bytes += len(value) - len(self.unwritten.get(name, b""))
+        self.unwritten[name] = value
         if self.writer is None or self.writer.done():
             self.writer = asyncio.create_task(self.write())
 
     async def write(self) -> None:
-        """Write what waits, in batches."""
-        while self.unwritten and self.redis.available:
-            pipeline = self.redis.client.pipeline(transaction=False)
-            for name in list(islice(self.unwritten, WRITE_BATCH)):
-                pipeline.set(name, self.unwritten.pop(name), px=self.ttl_milliseconds)
-            # A full Redis refuses writes and still reads.
-            replies = await self.redis.ask(pipeline.execute(raise_on_error=False))
-            refused = sum(isinstance(reply, Exception) for reply in replies or ())
-            if refused:
-                metrics.redis_errors.labels("refused").inc(refused)
-        self.unwritten.clear()
+        """Write what waits, in batches; drop it, and pause, when Redis does not take it."""
+        try:
+            while self.unwritten and self.redis.available:
+                if not await self.redis.write(self.next_batch()):
+                    self.write_again = time.monotonic() + WRITE_PAUSE_SECONDS
+                    break
+        except Exception:
+            log.exception("writing to Redis failed")
+        finally:
+            self.unwritten.clear()
+            self.unwritten_bytes = 0
+
+    def next_batch(self) -> Any:
+        """Take from what waits as much as one pipeline may carry."""
+        pipeline = self.redis.client.pipeline(transaction=False)
+        room = COMMAND_BYTES
+        while self.unwritten and len(pipeline) < WRITE_BATCH:
+            name, value = next(iter(self.unwritten.items()))
+            room -= len(value)
+            if room < 0:
+                break
+            self.unwritten_bytes -= len(self.unwritten.pop(name))
+            pipeline.set(name, value, px=self.ttl_milliseconds)
+        return pipeline
 
     async def close(self) -> None:
-        """Write what waits."""
+        """Write what waits, as far as there is time."""
         if self.writer is not None:
-            await self.writer
+            await asyncio.wait([self.writer], timeout=CLOSE_SECONDS)
+            self.writer.cancel()

@@ -7,13 +7,22 @@ import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import (
+    InvalidResponse,
+    MaxConnectionsError,
+    NoPermissionError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from serving import metrics
@@ -23,97 +32,174 @@ log = logging.getLogger("tiffin.redis")
 Result = TypeVar("Result")
 
 PROBE_SECONDS = 1.0
+# Connecting takes several round trips, TLS and a password more of them; nobody waits for it but the probe.
+CONNECT_SECONDS = 1.0
+WRITE_SECONDS = 1.0
+# How long a late event loop may take to see what has come.
+GRACE_SECONDS = 0.01
+DEFAULT_PORTS = {"": 6379, "cluster": 6379, "sentinel": 26379}
 
 URL_FORMS = (
-    "must be an address such as redis://host:6379/0, rediss://host (TLS), unix:///path, cluster+redis://node "
-    "or sentinel+redis://sentinel,sentinel/master"
+    "must be an address such as redis://host:6379/0, rediss://host (TLS), unix:///path, cluster+redis://node,node "
+    "or sentinel+redis://sentinel,sentinel/master; / ? # and % in a password are written as %2F %3F %23 and %25"
 )
 
 
 def connect(url: str, timeout_seconds: float) -> Any:
-    """A client for `url`, which connects when it is first used.
+    """Return a client for `url`, which connects when it is first used.
 
-    `redis://`, `rediss://` (TLS) and `unix://` as in redis-py; with the prefix `cluster+` any node of a
-    Redis Cluster; with the prefix `sentinel+` the sentinels, separated by commas, and the name of the
-    master as path: `sentinel+redis://:password@host1:26379,host2:26379/mymaster?db=0`.
+    `redis://`, `rediss://` (TLS) and `unix://` as in redis-py; with the prefix `cluster+` some nodes of a
+    Redis Cluster; with the prefix `sentinel+` the sentinels and the name of the master as path:
+    `sentinel+redis://:password@host1:26379,host2:26379/mymaster?db=0`. Hosts are separated by commas.
+
+    Sentinels get the same options and password, or `sentinel_username` and `sentinel_password` of the query.
 
     Raises ValueError, which does not repeat the URL, when it is none of these.
     """
     try:
-        return client_for(url, timeout_seconds)
-    except (ValueError, TypeError):  # the message may hold a part of the password
+        client = client_for(url, timeout_seconds)
+        # Options that no connection takes are told now, not when it is to connect.
+        made = client.startup_nodes[0] if isinstance(client, RedisCluster) else client.connection_pool
+        made.connection_class(**made.connection_kwargs)
+    except Exception:  # redis-py refuses in many ways, and the message may hold a part of the password
         raise ValueError(URL_FORMS) from None
+    return client
+
+
+def parse(url: str) -> tuple[str, list[tuple[str, int]], str, dict[str, Any]]:
+    """Return kind of Redis, hosts with ports, path and options for redis-py; raise ValueError if that is unclear."""
+    parts = urlsplit(url.strip())
+    kind, _, scheme = parts.scheme.rpartition("+")
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    addresses = [urlsplit(f"//{host}") for host in hosts.split(",")] if hosts else []
+    options: dict[str, Any] = {**parse_url(f"{scheme}://{credentials}{at}?{parts.query}")}
+    tls = options.pop("connection_class", None) is SSLConnection
+    if scheme == "unix":
+        path = unquote(parts.path, errors="strict")
+        clear = bool(path) and not kind and not addresses
+    else:
+        path = unquote(parts.path.strip("/"), errors="strict")
+        clear = kind in DEFAULT_PORTS and (len(addresses) == 1 or (bool(addresses) and kind != ""))
+        clear = clear and all(address.hostname and address.port != 0 for address in addresses)
+        if path and kind != "sentinel":
+            options.setdefault("db", int(path))
+    clear = clear and not parts.fragment and "ssl" not in options and options.get("db", 0) >= 0
+    # It stands for what is percent-encoded, but not UTF-8.
+    if not clear or "\N{REPLACEMENT CHARACTER}" in options.get("username", "") + options.get("password", ""):
+        raise ValueError(URL_FORMS)
+    if tls:
+        options["ssl"] = True
+    return kind, [(unquote(str(a.hostname)), a.port or DEFAULT_PORTS[kind]) for a in addresses], path, options
 
 
 def client_for(url: str, timeout_seconds: float) -> Any:
     """Make the client of `connect`."""
+    kind, hosts, path, given = parse(url)
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
+        **given,
         # A second attempt would double the time that a request waits.
         "retry": Retry(NoBackoff(), 0),
+        "decode_responses": False,
     }
-    kind, _, address = url.rpartition("+")
     if kind == "cluster":
-        return RedisCluster.from_url(address, **options)
+        return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in hosts], **options)
     if kind == "sentinel":
-        parts = urlsplit(address)
-        credentials, _, hosts = parts.netloc.rpartition("@")
-        # redis-py reads user, password, database and TLS from the URL of one host.
-        single = urlunsplit((parts.scheme, f"{credentials}@localhost", "", parts.query, ""))
-        from_url = Redis.from_url(single, **options).connection_pool.connection_kwargs
-        shared = {name: value for name, value in from_url.items() if name not in ("host", "port")}
-        if parts.scheme == "rediss":
-            shared["ssl"] = True
-        addresses = [(host, int(port or 26379)) for host, _, port in (h.partition(":") for h in hosts.split(","))]
-        sentinel = Sentinel(addresses, sentinel_kwargs=options, **shared)  # type: ignore[no-untyped-call]
-        return sentinel.master_for(parts.path.strip("/") or "mymaster")
-    return Redis.from_url(address, **options)
+        own = {"username": options.pop("sentinel_username", None), "password": options.pop("sentinel_password", None)}
+        asked = {name: value for name, value in options.items() if name not in ("username", "db")}
+        asked |= {name: value for name, value in own.items() if value is not None}
+        # One after the other is asked: one that hangs must leave time for the next.
+        asked |= {name: timeout_seconds / len(hosts) for name in ("socket_timeout", "socket_connect_timeout")}
+        sentinel = Sentinel(hosts, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
+        return sentinel.master_for(path or "mymaster")
+    if not hosts:
+        return Redis(unix_socket_path=path, **options)
+    ((host, port),) = hosts
+    return Redis(host=host, port=port, **options)
+
+
+async def within(seconds: float, command: Awaitable[Result]) -> Result:
+    """Return the reply to a command; raise TimeoutError when there is none within so many seconds."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        # While the loop was busy with something else, the reply may have come: time is up once it has looked.
+        timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + GRACE_SECONDS))
+        try:
+            return await command
+        finally:
+            timer.cancel()
+
+
+def fault(error: Exception) -> str:
+    """Return the name that the metric of faults has for an error."""
+    match error:
+        case TimeoutError() | RedisTimeoutError():
+            return "timeout"
+        case ResponseError():
+            return "refused"
+        case InvalidResponse():
+            return "protocol"
+        case RedisError() | RedisClusterException() | OSError():
+            return "connection"
+    return "protocol"  # what is no Redis makes redis-py fail in many ways
+
+
+def is_replica(error: object) -> bool:
+    """Return whether Redis refused a write because it is a replica; for a script the text tells it."""
+    return isinstance(error, ResponseError) and "READONLY" in f"{error.status_code} {error}"
 
 
 class RedisClient:
     """redis-py's client behind a circuit breaker: no fault of Redis raises an error or costs a second wait.
 
     What does not answer within `timeout_seconds`, or not as a Redis does, is not asked again
-    (`available` is false) until a probe, sent every second, finds that it answers.
+    (`available` is false) until a probe, sent every second on new connections, finds that it answers.
     """
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
-        self.url = url
-        self.client = connect(url, timeout_seconds)
-        self.is_cluster = isinstance(self.client, RedisCluster)
         self.timeout_seconds = timeout_seconds
+        self.connect_seconds = max(timeout_seconds, CONNECT_SECONDS)
+        self.client = connect(url, self.connect_seconds)
+        self.is_cluster = isinstance(self.client, RedisCluster)
         self.available = True
         self.probe: asyncio.Task[None] | None = None
         metrics.redis_breaker_open.set(0)
 
     async def ask(self, command: Awaitable[Result], *, may_refuse: bool = False) -> Result | None:
-        """The reply to a command; None, and the breaker opens, when there is none in time.
+        """Return the reply to a command; None, and the breaker opens, when there is none in time.
 
-        With `may_refuse` an error as reply does not open it: a full Redis refuses writes and still reads.
+        What Redis does not permit, and with `may_refuse` any error as reply, does not open it: a full Redis
+        refuses writes and still reads. A master that became a replica opens it: its name may mean another by now.
         """
         try:
-            async with asyncio.timeout(self.timeout_seconds):
-                return await command
-        except (TimeoutError, RedisTimeoutError):
-            reason = "timeout"
-        except ResponseError:
-            reason = "refused"
-            if may_refuse:
-                metrics.redis_errors.labels(reason).inc()
-                return None
-        except InvalidResponse:
-            reason = "protocol"
-        except RedisError:
-            reason = "connection"
-        except Exception:  # what is no Redis makes redis-py fail in many ways
-            reason = "protocol"
-        self.pass_over(reason)
-        return None
+            return await within(self.timeout_seconds, command)
+        except Exception as error:
+            reason = fault(error)
+            metrics.redis_errors.labels(reason).inc()
+            refused = may_refuse and reason == "refused" and not is_replica(error)
+            if not refused and not isinstance(error, NoPermissionError | MaxConnectionsError):
+                self.pass_over(reason)
+            return None
+
+    async def write(self, pipeline: Any) -> bool:
+        """Execute a pipeline of writes; return whether Redis took them in time, or refused some.
+
+        Writes are slow before reads are, so they do not open the breaker, unless they were sent to a replica.
+        """
+        try:
+            replies = await within(WRITE_SECONDS, pipeline.execute(raise_on_error=False))
+        except Exception as error:
+            replies = [error]
+        reasons = [fault(reply) for reply in replies if isinstance(reply, Exception)]
+        for reason in reasons:
+            metrics.redis_errors.labels(reason).inc()
+        if any(map(is_replica, replies)):
+            self.pass_over("refused by a replica")
+        return set(reasons) <= {"refused"}
 
     def pass_over(self, reason: str) -> None:
-        """Count a fault, and ask no more until a probe is answered."""
-        metrics.redis_errors.labels(reason).inc()
+        """Ask no more until a probe is answered."""
         if self.available:
             self.available = False
             metrics.redis_breaker_open.set(1)
@@ -121,19 +207,35 @@ class RedisClient:
             self.probe = asyncio.create_task(self.wait_for_recovery())
 
     async def wait_for_recovery(self) -> None:
-        """Ask every second, and close the breaker when Redis answers."""
+        """Connect anew, ask every second, and close the breaker when Redis answers."""
+        await self.disconnect()
         while not self.available:
             await asyncio.sleep(PROBE_SECONDS)
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(self.timeout_seconds):
-                    self.available = await self.client.ping() is True
+            self.available = await self.answers()
         metrics.redis_breaker_open.set(0)
         log.warning("Redis answers again")
 
+    async def answers(self) -> bool:
+        """Return whether Redis answers in time once it is connected."""
+        try:
+            # Sentinels are asked first, then their master.
+            for seconds in (2 * self.connect_seconds, self.timeout_seconds):
+                if await within(seconds, self.client.ping()) is not True:
+                    return False
+        except NoPermissionError:
+            return True  # to commands that it permits
+        except Exception:
+            return False
+        return True
+
+    async def disconnect(self) -> None:
+        """Close the connections; the next command connects anew, to what the host's name means by then."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(self.connect_seconds):
+                await self.client.aclose()
+
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections and end the probe."""
         if self.probe is not None:
             self.probe.cancel()
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(self.timeout_seconds):
-                await self.client.aclose()
+        await self.disconnect()

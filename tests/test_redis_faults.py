@@ -186,6 +186,28 @@ def test_slow(healthy: str, redis: RedisServer, tmp_path: Path) -> None:
         behind.stop()
 
 
+def test_a_master_that_becomes_a_replica(healthy: str, redis: RedisServer, tmp_path: Path) -> None:
+    servers = [RedisServer(tmp_path) for _ in range(2)]
+    for server in servers:
+        server.start()
+    target = servers[0]
+    try:
+        with traffic(healthy):
+            redis.stop()
+            with tcp_server(lambda reader, writer: forwarding(target.port)(reader, writer), redis.port):
+                wait_until(lambda: servers[0].ask("DBSIZE") > 0, RECOVERY_SECONDS)
+                # The name means the other from now on, but connections stay.
+                target = servers[1]
+                servers[0].ask("REPLICAOF", "127.0.0.1", servers[1].port)
+                wait_until(lambda: servers[1].ask("DBSIZE") > 0, RECOVERY_SECONDS)
+                assert_redis_is_used(healthy)
+            redis.start()
+            assert_redis_is_used(healthy)
+    finally:
+        for server in servers:
+            server.stop()
+
+
 def test_full(healthy: str, redis: RedisServer) -> None:
     with traffic(healthy) as requests:
         redis.ask("DEL", *redis.ask("KEYS", "*")[:3])

@@ -111,6 +111,29 @@ def cluster(stopped_redis: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate with its key."""
+    path = tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
+    subprocess.run(
+        [
+            *command.split(),
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(path),
+            "-out",
+            str(tmp_path / "own"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    path.write_bytes(path.read_bytes() + (tmp_path / "own").read_bytes())
+    return path
+
+
+@pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """What asynchronous tests run on: the event loop that the server has."""
     return "asyncio", {"use_uvloop": importlib.util.find_spec("uvloop") is not None}

@@ -7,11 +7,10 @@ import contextlib
 import random
 import ssl
 import struct
-import subprocess
 import tempfile
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,10 +24,24 @@ from models.model import Array
 from serving.cache import MemoryCache, PredictionCache
 from serving.context import own_context
 from serving.predictor import Predictor
-from serving.redis_cache import DTYPES, HEADER, MAX_DIMENSIONS, VERSION, WRITE_BATCH, RedisCache, decode, encode
+from serving.redis_cache import (
+    COMMAND_BYTES,
+    DTYPES,
+    HEADER,
+    MAX_DIMENSIONS,
+    READ_KEYS,
+    VERSION,
+    WRITE_BATCH,
+    WRITE_QUEUE,
+    WRITE_QUEUE_BYTES,
+    RedisCache,
+    decode,
+    encode,
+)
 from serving.redis_client import RedisClient, connect
 from tests.conftest import newest
 from tests.serving.conftest import (
+    Handler,
     RedisServer,
     eventually,
     forwarding,
@@ -173,6 +186,35 @@ def test_a_value_of_another_version_or_form_is_a_miss(value: bytes) -> None:
     assert decode(value) is None
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        *(np.zeros(2, dtype) for dtype in ("c8", "U3", "S1", "O", "M8[s]", "u2", "u8", "g", "V4")),
+        np.zeros((1,) * (MAX_DIMENSIONS + 1), np.float32),
+        np.zeros((2**32, 0), np.float32),
+        np.zeros(COMMAND_BYTES // 4, np.float32),
+        np.zeros(2**24, np.uint8),
+    ],
+    ids=lambda output: f"{output.dtype}{output.shape}",
+)
+async def test_what_would_not_be_read_is_not_written(
+    redis_server: RedisServer, cache: RedisCache, output: Array
+) -> None:
+    with pytest.raises(ValueError, match="an array of "):
+        encode(output, 0)
+    before = errors("unsupported")
+    assert not await kept(cache, b"other", output)
+    assert errors("unsupported") == before + 1
+    assert await kept(cache)
+
+
+def test_the_largest_value_is_read() -> None:
+    largest = np.ones(COMMAND_BYTES - HEADER.size - 8, np.uint8)
+    found = decode(encode(largest, 0))
+    assert found is not None
+    assert np.array_equal(found[0], largest)
+
+
 # A Redis that works.
 
 
@@ -245,6 +287,13 @@ async def test_a_corrupt_value_is_a_miss_and_the_others_are_found(redis_server: 
     assert cache.redis.available
 
 
+async def test_a_huge_value_is_a_miss(redis_server: RedisServer, cache: RedisCache) -> None:
+    redis_server.ask("SETRANGE", PREFIX + "huge", 2**26, "end")
+    redis_server.ask("SETRANGE", PREFIX + "large", COMMAND_BYTES, "end")
+    assert list(await cache.get([b"huge", b"large"])) == []
+    await eventually(lambda: kept(cache))
+
+
 async def test_two_versions_of_a_model_live_side_by_side(store: Path, cache: RedisCache) -> None:
     def serve(tag: str) -> Predictor:
         stored: Any = SimpleNamespace(path=newest(store, "breast_cancer"), tag=tag, info=SimpleNamespace(metadata={}))
@@ -260,6 +309,152 @@ async def test_two_versions_of_a_model_live_side_by_side(store: Path, cache: Red
         return request.hits
 
     assert [await hits(tag) for tag in ("model:1", "model:2", "model:1", "model:2")] == [0, 0, 1, 1]
+
+
+# Much at once.
+
+
+def fill(server: RedisServer, keys: Sequence[bytes], output: Array = OUTPUT) -> None:
+    """Put an output under each key, past the cache."""
+    value = encode(output, time.time())
+    for i in range(0, len(keys), 1_000):
+        server.ask("MSET", *(part for key in keys[i : i + 1_000] for part in (PREFIX.encode() + key, value)))
+
+
+async def test_many_keys_are_read_in_pieces(redis_server: RedisServer, cache: RedisCache) -> None:
+    keys = [b"%d" % i for i in range(10 * READ_KEYS)]
+    fill(redis_server, keys)
+    assert (await cache.get(keys)).keys() == set(keys)
+    assert redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"] == 10
+
+
+async def test_large_values_are_read_in_pieces(redis_server: RedisServer, cache: RedisCache) -> None:
+    keys = [b"%d" % i for i in range(8)]
+    fill(redis_server, keys, np.zeros(COMMAND_BYTES // 2, np.uint8))
+    assert (await cache.get(keys)).keys() == set(keys)  # nobody knew
+    before = redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"]
+    assert (await cache.get(keys)).keys() == set(keys)
+    assert redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"] >= before + len(keys)
+
+
+async def test_who_asks_for_much_gets_what_comes_in_time_and_delays_nobody(redis_server: RedisServer) -> None:
+    keys = [b"%d" % i for i in range(100 * READ_KEYS)]
+    fill(redis_server, keys)
+    with tcp_server(forwarding(redis_server.port, TIMEOUT_SECONDS / 20)) as port:
+        async with cache_at(f"redis://127.0.0.1:{port}") as cache:
+            assert await kept(cache)  # connects
+            before = all_errors()
+            much = asyncio.create_task(cache.get(keys))
+            for _ in range(3):
+                assert list(await cache.get([b"key"])) == [b"key"]
+            assert 0 < len(await much) < len(keys)
+            assert cache.redis.available
+            assert all_errors() == before
+
+
+async def test_a_busy_event_loop_is_no_fault_of_redis(redis_server: RedisServer) -> None:
+    with tcp_server(forwarding(redis_server.port, TIMEOUT_SECONDS / 20)) as port:
+        async with cache_at(f"redis://127.0.0.1:{port}") as cache:
+            assert await kept(cache)
+            cache.redis.timeout_seconds = TIMEOUT_SECONDS / 5
+            lookup = asyncio.create_task(cache.get([b"key"]))
+            for _ in range(20):
+                await asyncio.sleep(0)  # until the command is sent
+            time.sleep(TIMEOUT_SECONDS / 2)  # the reply comes meanwhile
+            assert list(await lookup) == [b"key"]
+            assert cache.redis.available
+
+
+async def test_the_write_queue_is_bounded_in_bytes(redis_server: RedisServer, cache: RedisCache) -> None:
+    large = np.zeros(COMMAND_BYTES // 2, np.uint8)
+    before = errors("queue_full")
+    for i in range(2 * WRITE_QUEUE_BYTES // large.nbytes):
+        cache.put(b"%d" % i, large)
+    refused = errors("queue_full") - before
+    await cache.close()
+    assert refused > 0
+    assert redis_server.ask("DBSIZE") * large.nbytes <= WRITE_QUEUE_BYTES
+    assert redis_server.ask("DBSIZE") + refused == 2 * WRITE_QUEUE_BYTES // large.nbytes
+
+
+async def test_the_write_queue_is_bounded_in_items(redis_server: RedisServer, cache: RedisCache) -> None:
+    before = errors("queue_full")
+    for i in range(WRITE_QUEUE + 10):
+        cache.put(b"%d" % i, OUTPUT)
+    assert errors("queue_full") == before + 10
+
+
+async def test_what_is_put_again_while_it_waits_takes_no_room(redis_server: RedisServer, cache: RedisCache) -> None:
+    large = np.zeros(COMMAND_BYTES // 2, np.uint8)
+    before = errors("queue_full")
+    for _ in range(2 * WRITE_QUEUE_BYTES // large.nbytes):
+        cache.put(b"key", large)
+    assert errors("queue_full") == before
+
+
+def swallowing(port: int, command: bytes, swallowed: list[int]) -> Handler:
+    """A handler that passes on to and from `port`, on each connection until a command that nobody answers."""
+
+    async def up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent = False
+        with contextlib.closing(writer):
+            while chunk := await reader.read(2**16):
+                silent = silent or command in chunk
+                if silent:
+                    swallowed.append(len(chunk))
+                else:
+                    writer.write(chunk)
+
+    async def down(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while chunk := await reader.read(2**16):
+                writer.write(chunk)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(up(reader, to_writer), down(to_reader, writer), return_exceptions=True)
+
+    return handle
+
+
+async def test_writes_that_nobody_answers_do_not_stop_reads(redis_server: RedisServer) -> None:
+    fill(redis_server, [b"key"])
+    swallowed: list[int] = []
+    with tcp_server(swallowing(redis_server.port, b"\r\nSET\r\n", swallowed)) as port:
+        async with cache_at(f"redis://127.0.0.1:{port}") as cache:
+            before = errors("timeout")
+            for i in range(20):
+                cache.put(b"%d" % i, np.zeros(COMMAND_BYTES // 4, np.uint8))
+            assert cache.writer is not None
+            while not cache.writer.done():
+                assert list(await cache.get([b"key"])) == [b"key"]
+            assert errors("timeout") == before + 1
+            assert cache.redis.available
+            assert not cache.unwritten
+    assert COMMAND_BYTES / 2 < sum(swallowed) < 1.1 * COMMAND_BYTES
+
+
+# An error of ours.
+
+
+async def test_an_error_while_reading_is_a_miss_for_all_who_wait(
+    cache: RedisCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    no_bytes: Any = ["text"]
+    assert list(await asyncio.gather(cache.get(no_bytes), cache.get([b"key"]))) == [{}, {}]
+    assert "reading from Redis failed" in caplog.text
+    assert cache.redis.available
+    assert await kept(cache)
+
+
+async def test_an_error_while_writing_ends_the_batch_alone(cache: RedisCache, caplog: pytest.LogCaptureFixture) -> None:
+    known: Any = cache.ttl_milliseconds
+    cache.ttl_milliseconds = "no number"  # type: ignore[assignment]
+    assert not await kept(cache)
+    await cache.close()
+    assert "writing to Redis failed" in caplog.text
+    cache.ttl_milliseconds = known
+    assert await kept(cache)
 
 
 # A Redis that has a fault.
@@ -386,7 +581,14 @@ async def test_a_frozen_redis_is_found_again(redis_server: RedisServer, cache: R
     assert sample("tiffin_redis_breaker_open") == 0
 
 
-async def test_late_replies_are_not_taken_for_those_to_other_keys(redis_server: RedisServer, cache: RedisCache) -> None:
+@pytest.mark.parametrize("kind", ["redis_server", "cluster"])
+async def test_late_replies_are_not_taken_for_those_to_other_keys(kind: str, request: pytest.FixtureRequest) -> None:
+    server: RedisServer = request.getfixturevalue(kind)
+    async with cache_at(server.url if kind == "redis_server" else f"cluster+{server.url}") as cache:
+        await check_late_replies(server, cache)
+
+
+async def check_late_replies(redis_server: RedisServer, cache: RedisCache) -> None:
     outputs = {b"%d" % i: np.full(3, i, dtype=np.float32) for i in range(20)}
     for key, output in outputs.items():
         assert await kept(cache, key, output)
@@ -494,29 +696,6 @@ async def test_a_sentinels_master_is_found_again(redis_server: RedisServer, sent
         assert not cache.redis.available
         redis_server.thaw()
         await eventually(lambda: cache.get([b"key"]))
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A self-signed certificate with its key."""
-    path = tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
-    subprocess.run(
-        [
-            *command.split(),
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            str(path),
-            "-out",
-            str(tmp_path / "own"),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    path.write_bytes(path.read_bytes() + (tmp_path / "own").read_bytes())
-    return path
 
 
 async def test_tls(redis_server: RedisServer, certificate: Path) -> None:

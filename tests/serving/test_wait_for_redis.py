@@ -54,6 +54,12 @@ async def test_a_cluster_answers(cluster: RedisServer) -> None:
     assert (await wait_for_redis(f"cluster+{cluster.url}", START_SECONDS)).startswith("Redis answers after ")
 
 
+async def test_a_redis_that_does_not_permit_ping_answers(redis_server: RedisServer) -> None:
+    redis_server.ask("ACL", "SETUSER", "tiffin", "on", ">pass", "+mget")
+    said = await wait_for_redis(f"redis://tiffin:pass@127.0.0.1:{redis_server.port}", START_SECONDS)
+    assert said.startswith("Redis answers after ")
+
+
 async def test_a_name_that_is_not_known_is_told() -> None:
     said = await wait_for_redis("redis://redis.invalid:6379", 0.5)
     assert "redis.invalid" in said
