@@ -53,9 +53,9 @@ def softmax(logits: Array) -> Array:
     return probabilities
 
 
-def ranking(probabilities: Array, labels: Sequence[str]) -> list[LabelScore]:
-    """All labels with their probabilities (labels,), highest first."""
-    order = np.argsort(-probabilities, kind="stable")
+def ranking(probabilities: Array, labels: Sequence[str], most: int | None = None) -> list[LabelScore]:
+    """Return the labels with their probabilities (labels,), highest first: all, or at most so many."""
+    order = np.argsort(-probabilities, kind="stable")[:most]
     return [LabelScore(label=labels[i], score=float(probabilities[i])) for i in order]
 
 

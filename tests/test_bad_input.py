@@ -60,8 +60,8 @@ UNPROCESSABLE = [
     ("/breast_cancer/predict", changed(TUMOUR, area_se="large"), ["area_se"], "float_type"),
     ("/breast_cancer/predict", changed(TUMOUR, area_se=True), ["area_se"], "float_type"),
     ("/breast_cancer/predict", changed(TUMOUR, area_se=[153.4]), ["area_se"], "float_type"),
-    ("/breast_cancer/predict", changed(TUMOUR, area_se=0), ["area_se"], "greater_than"),
-    ("/breast_cancer/predict", changed(TUMOUR, area_se=-1), ["area_se"], "greater_than"),
+    ("/breast_cancer/predict", changed(TUMOUR, area_se=-1), ["area_se"], "greater_than_equal"),
+    ("/breast_cancer/predict", changed(TUMOUR, area_se=-1e-300), ["area_se"], "greater_than_equal"),
     ("/breast_cancer/predict", changed(TUMOUR, area_se=float("nan")), ["area_se"], "finite_number"),
     ("/breast_cancer/predict", changed(TUMOUR, area_se=float("inf")), ["area_se"], "finite_number"),
     ("/breast_cancer/predict", [TUMOUR], [], "model_type"),
@@ -88,7 +88,7 @@ UNPROCESSABLE = [
     ("/sentiment/infer", {"items": []}, ["items"], "too_short"),
     ("/sentiment/infer", {"items": [1]}, ["items", 0], "string_type"),
     ("/sentiment/infer", {"items": ["a"] * 257}, ["items"], "too_long"),
-    ("/breast_cancer/infer", {"items": [changed(TUMOUR, area_se=0)]}, ["items", 0, "area_se"], "greater_than"),
+    ("/breast_cancer/infer", {"items": [changed(TUMOUR, area_se=-1)]}, ["items", 0, "area_se"], "greater_than_equal"),
     ("/segmentation/infer", {"items": [{"x12": "much"}]}, ["items", 0, "x12"], "money"),
 ]
 
@@ -106,6 +106,14 @@ def test_each_problem_has_an_entry(client: httpx.Client) -> None:
         "/breast_cancer/predict", json=changed(TUMOUR, area_se=-1, texture_worst="a", area_worst=...)
     )
     assert {entry["loc"][0] for entry in problems(response, 422)} == {"area_se", "texture_worst", "area_worst"}
+
+
+@pytest.mark.parametrize("name", TUMOUR)
+@pytest.mark.parametrize("zero", [0, -0.0])
+def test_a_measurement_may_be_zero(client: httpx.Client, name: str, zero: float) -> None:
+    row = changed(TUMOUR, **{name: zero})
+    assert client.post("/breast_cancer/predict", json=row).status_code == 200
+    assert client.post("/breast_cancer/infer", json={"items": [row]}).status_code == 200
 
 
 def test_a_number_that_overflows_is_422(client: httpx.Client) -> None:
