@@ -18,7 +18,8 @@ from serving import metrics, tracing
 from serving.cache import PredictionCache
 from serving.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
-from serving.runner import Job, OverloadedError, Runner
+from serving.inference.queue import Job
+from serving.runner import OverloadedError, Runner
 
 
 class ModelMissingError(RuntimeError):

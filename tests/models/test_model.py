@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.model import LabelScore, ranking
+from models.model import ranking
 
 LABELS = ["a", "b", "c", "d"]
 PROBABILITIES = np.array([0.1, 0.4, 0.1, 0.4])
