@@ -56,6 +56,7 @@ class BreastCancer(Model[Array]):
     input_example = EXAMPLE
     max_items = 10_000
     max_batch = 4_096
+    vectorized = True
 
     @classmethod
     @override

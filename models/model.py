@@ -102,6 +102,9 @@ class Model(ABC, Generic[Item]):
     # Most items in one request to `infer`, and in one call of the ONNX session.
     max_items: ClassVar[int] = 256
     max_batch: ClassVar[int] = 32
+    # Whether items are rows of one array, and `preprocess` and `key` take several rows, (n, ...), as they take one.
+    # Of a request of many rows whole blocks are then cached and computed, without an object per row.
+    vectorized: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         """Load what preprocessing and postprocessing need from `folder`, the model's store entry."""

@@ -91,6 +91,7 @@ class Segmentation(Model[Array]):
     input_example = EXAMPLE_ROW
     max_items = MAX_ROWS
     max_batch = 4_096
+    vectorized = True
 
     @classmethod
     @override
