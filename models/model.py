@@ -69,20 +69,25 @@ class Route:
     summary: str
     upload: bool
     pure: bool
+    decode: Callable[[bytes], Any] | None = None
 
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[BaseModel]])
 
 
-def route(*, upload: bool = False, pure: bool = True) -> Callable[[Method], Method]:
+def route(
+    *, upload: bool = False, pure: bool = True, decode: Callable[[bytes], Any] | None = None
+) -> Callable[[Method], Method]:
     """Mark `async def name(self, request: Request, infer: Infer) -> Response` as a route.
 
     The annotations are the schemas. `upload` admits the larger bodies that files need; `pure` says that
-    equal requests get equal answers, which may then be cached.
+    equal requests get equal answers, which may then be cached. `decode` reads a JSON body faster than
+    `Request.model_validate_json`: it returns what the method takes in place of `request`, or raises
+    pydantic's ValidationError. It is called in a thread when the body is large.
     """
 
     def mark(method: Method) -> Method:
-        method.__dict__.update(upload=upload, pure=pure)
+        method.__dict__.update(upload=upload, pure=pure, decode=decode)
         return method
 
     return mark
@@ -144,5 +149,6 @@ class Model(ABC, Generic[Item]):
                 continue
             hints = get_type_hints(method)
             summary = (method.__doc__ or name).strip().splitlines()[0]
-            found.append(Route(name, hints["request"], hints["return"], summary, method.upload, method.pure))
+            options = {option: getattr(method, option) for option in ("upload", "pure", "decode")}
+            found.append(Route(name, hints["request"], hints["return"], summary, **options))
         return found

@@ -73,17 +73,16 @@ UNPROCESSABLE = [
     ("/segmentation/predict", {"data": [[1, 2]]}, ["data", 0], "dict_type"),
     ("/segmentation/predict", {"data": [{}, None]}, ["data", 1], "dict_type"),
     ("/segmentation/predict", {"data": [{}] * 10_001}, ["data"], "too_long"),
-    ("/segmentation/predict", {"data": [{"x0": "abc"}]}, ["data", 0, "x0"], "float_type"),
-    ("/segmentation/predict", {"data": [{"x0": True}]}, ["data", 0, "x0"], "float_type"),
-    ("/segmentation/predict", {"data": [{"x0": [1]}]}, ["data", 0, "x0"], "float_type"),
-    ("/segmentation/predict", {"data": [{"x0": float("nan")}]}, ["data", 0, "x0"], "finite_number"),
+    ("/segmentation/predict", {"data": [{"x91": "abc"}]}, ["data", 0, "x91"], "float_type"),
+    ("/segmentation/predict", {"data": [{"x91": True}]}, ["data", 0, "x91"], "float_type"),
+    ("/segmentation/predict", {"data": [{"x91": [1]}]}, ["data", 0, "x91"], "float_type"),
+    ("/segmentation/predict", {"data": [{"x91": float("nan")}]}, ["data", 0, "x91"], "finite_number"),
     ("/segmentation/predict", {"data": [{"x12": float("-inf")}]}, ["data", 0, "x12"], "finite_number"),
     ("/segmentation/predict", {"data": [{"x5": 1}]}, ["data", 0, "x5"], "string_type"),
     ("/segmentation/predict", {"data": [{"x12": "much"}]}, ["data", 0, "x12"], "money"),
     ("/segmentation/predict", {"data": [{"x12": "($5"}]}, ["data", 0, "x12"], "money"),
     ("/segmentation/predict", {"data": [{"x12": ""}]}, ["data", 0, "x12"], "money"),
-    ("/segmentation/predict", {"data": [{"x63": "$3"}]}, ["data", 0, "x63"], "percent"),
-    ("/segmentation/predict", {"data": [{"x63": {}}]}, ["data", 0, "x63"], "float_type"),
+    ("/segmentation/predict", {"data": [{"x91": 1}] * 700 + [{"x91": {}}]}, ["data", 700, "x91"], "float_type"),
     # infer
     ("/sentiment/infer", {"items": []}, ["items"], "too_short"),
     ("/sentiment/infer", {"items": [1]}, ["items", 0], "string_type"),
@@ -130,6 +129,15 @@ def test_an_amount_that_overflows_is_422(client: httpx.Client) -> None:
 def test_extra_fields_are_ignored(client: httpx.Client) -> None:
     assert client.post("/breast_cancer/predict", json=TUMOUR | {"extra": 1}).status_code == 200
     assert client.post("/sentiment/predict", json={"text": ["a"], "extra": 1}).status_code == 200
+
+
+@pytest.mark.parametrize("value", ["abc", True, [1], {"a": [float("nan")]}, "$3"])
+def test_columns_that_the_model_does_not_read_may_hold_anything(client: httpx.Client, value: Any) -> None:
+    row = {"x5": "monday", "x0": value, "x63": value, "x82": value, "y": value}
+    predicted = client.post("/segmentation/predict", content=json.dumps({"data": [row]}), headers=JSON)
+    inferred = client.post("/segmentation/infer", content=json.dumps({"items": [row]}), headers=JSON)
+    assert predicted.status_code == 200, predicted.text
+    assert inferred.status_code == 200, inferred.text
 
 
 def test_a_huge_number_is_answered(client: httpx.Client) -> None:

@@ -376,10 +376,3 @@ class TestBulk:
             assert [isinstance(output, InvalidInputError) for output in outputs] == [n // 3 == 33 for n in range(257)]
 
         asyncio.run(use())
-
-    def test_nothing_of_bulk_goes_to_redis(self, predictor: Predictor) -> None:
-        asked: list[str] = []
-        redis: Any = SimpleNamespace(get=lambda keys: asked.append("get"), put=lambda key, output: asked.append("put"))
-        predictor.cache.redis = redis
-        asyncio.run(predictor.infer(self.ROWS, a_request()))
-        assert not asked
