@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import threading
@@ -128,10 +127,10 @@ class Runner:
         return jobs
 
     def enqueue(self, jobs: Sequence[Job], deadline: float) -> None:
-        """Put jobs into the queue; OverloadedError when they cannot be done in time."""
+        """Put jobs, all items or all blocks, into the queue; OverloadedError when they cannot be done in time."""
         size = total_size(jobs)
         try:
-            self.check_load(deadline, block=any(job.block for job in jobs))
+            self.check_load(deadline, block=jobs[0].block)
         except OverloadedError:
             self.dropped["refused"].inc(size)
             raise
@@ -266,25 +265,32 @@ class Runner:
             return
         started = time.monotonic()
         self.queue_wait.observe(started - min(job.queued for job in batch))
-        failed, cause = 0, None
-        for part, outputs in run_by_halves(batch, lambda part: self.outputs(part, parallel)):
+        try:
+            outputs = self.outputs(batch, parallel)
+        except Exception as error:
+            self.retry(batch, parallel, error)
+        else:
+            self.deliver(batch, outputs)
+        self.trace(batch, started)
+
+    def retry(self, batch: list[Job], parallel: int, cause: Exception) -> None:
+        """Compute the halves of a batch that failed, and so on; what fails alone, or in the end, fails."""
+        failed = 0
+        for part, outputs in run_by_halves(batch, cause, lambda part: self.outputs(part, parallel)):
             if isinstance(outputs, Exception):
                 failed, cause = failed + total_size(part), outputs
                 self.fail(part, outputs)
             else:
                 self.deliver(part, outputs)
-        if cause is not None:
-            items = total_size(batch)
-            log.error("%d of %d items in a batch of %s failed", failed, items, self.name, exc_info=cause)
-        self.trace(batch, started)
+        log.error("%d of %d items in a batch of %s failed", failed, total_size(batch), self.name, exc_info=cause)
 
     def outputs(self, batch: Sequence[Job], parallel: int) -> Sequence[Array]:
         """The output of each job of a batch, one of `parallel`; ModelFaultError when the graph gives another number."""
         session = self.session if parallel == 1 else self.single
         started = time.monotonic()
-        outputs = unstack(batch, session.run(None, batch_inputs(batch)))
-        seconds = time.monotonic() - started
         items = total_size(batch)
+        outputs = unstack(batch, items, session.run(None, batch_inputs(batch)))
+        seconds = time.monotonic() - started
         self.inference_seconds.observe(seconds)
         self.batch_items.observe(items)
         seconds = seconds / parallel + self.preparing * items
@@ -294,6 +300,8 @@ class Runner:
 
     def trace(self, batch: Sequence[Job], started: float) -> None:
         """Record that a batch waited until `started`, and was computed until now."""
+        if batch[0].trace is None:  # nothing is traced
+            return
         ended = time.monotonic()
         for job in {id(job.trace): job for job in batch}.values():
             tracing.record("queue", job.trace, job.queued, started, model=self.name)
@@ -305,9 +313,12 @@ class Runner:
 
     def deliver(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
         """Have the event loop hand out what became of jobs."""
-        if self.loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self.loop.call_soon_threadsafe(self.settle, jobs, outputs)
+        if self.loop is None:
+            return
+        try:
+            self.loop.call_soon_threadsafe(self.settle, jobs, outputs)
+        except RuntimeError:  # the loop is closed: nobody waits
+            pass
 
     def settle(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
         """Hand out outputs and errors."""

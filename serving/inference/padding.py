@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from models.model import Array
-from serving.inference.queue import Inputs, Job, total_size
+from serving.inference.queue import Inputs, Job
 
 
 class ModelFaultError(RuntimeError):
@@ -20,8 +20,11 @@ def length(inputs: Inputs) -> int:
     return sum(array.size for array in inputs.values())
 
 
-def batches(jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
+def batches(jobs: list[Job], most: int) -> Iterator[list[Job]]:
     """Yield jobs sorted by length, blocks last, at most `most` items at a time; a larger block goes alone."""
+    if len(jobs) == 1:
+        yield jobs
+        return
     batch: list[Job] = []
     size = 0
     for job in sorted(jobs, key=lambda job: (job.block, job.length)):
@@ -62,12 +65,11 @@ def stack_arrays(arrays: list[Array]) -> Array:
     return out
 
 
-def unstack(batch: Sequence[Job], outputs: Sequence[Any]) -> Sequence[Array]:
-    """Return what each job of a batch has in the graph's outputs: an item one row, a block as many as it has.
+def unstack(batch: Sequence[Job], items: int, outputs: Sequence[Any]) -> Sequence[Array]:
+    """Return what each job of a batch has in the outputs for its `items`: an item one row, a block as many as it has.
 
     Raises ModelFaultError unless there is one array with a row for each item.
     """
-    items = total_size(batch)
     if len(outputs) != 1:
         raise ModelFaultError(f"the graph has {len(outputs)} outputs, it must have one")
     (output,) = outputs
