@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from models.model import Array, Infer, Model, clipped, route
 
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Measurement = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 EXAMPLE: dict[str, Any] = {
     "concavity_mean": 0.3001,
@@ -28,12 +28,12 @@ class Measurements(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
-    concavity_mean: Positive
-    concave_points_mean: Positive
-    perimeter_se: Positive
-    area_se: Positive
-    texture_worst: Positive
-    area_worst: Positive
+    concavity_mean: Measurement
+    concave_points_mean: Measurement
+    perimeter_se: Measurement
+    area_se: Measurement
+    texture_worst: Measurement
+    area_worst: Measurement
 
 
 class Diagnosis(BaseModel):
@@ -56,6 +56,7 @@ class BreastCancer(Model[Array]):
     input_example = EXAMPLE
     max_items = 10_000
     max_batch = 4_096
+    vectorized = True
 
     @classmethod
     @override

@@ -125,7 +125,7 @@ class ImageClassifier(Model[Upload]):
         logits = (await infer([upload]))[0]
         if not request.with_post_process:
             return Classification(logits=logits.tolist())
-        predictions = ranking(softmax(logits), self.labels)[:TOP]
+        predictions = ranking(softmax(logits), self.labels, TOP)
         return Classification(Label=predictions[0].label, Score=predictions[0].score, predictions=predictions)
 
 

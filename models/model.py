@@ -53,9 +53,9 @@ def softmax(logits: Array) -> Array:
     return probabilities
 
 
-def ranking(probabilities: Array, labels: Sequence[str]) -> list[LabelScore]:
-    """All labels with their probabilities (labels,), highest first."""
-    order = np.argsort(-probabilities, kind="stable")
+def ranking(probabilities: Array, labels: Sequence[str], most: int | None = None) -> list[LabelScore]:
+    """Return the labels with their probabilities (labels,), highest first: all, or at most so many."""
+    order = np.argsort(-probabilities, kind="stable")[:most]
     return [LabelScore(label=labels[i], score=float(probabilities[i])) for i in order]
 
 
@@ -69,22 +69,31 @@ class Route:
     summary: str
     upload: bool
     pure: bool
-    max_body_bytes: int | None
+    max_body_bytes: int | None = None
+    decode: Callable[[bytes], Any] | None = None
 
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[BaseModel]])
 
 
-def route(*, upload: bool = False, pure: bool = True, max_body_bytes: int | None = None) -> Callable[[Method], Method]:
+def route(
+    *,
+    upload: bool = False,
+    pure: bool = True,
+    max_body_bytes: int | None = None,
+    decode: Callable[[bytes], Any] | None = None,
+) -> Callable[[Method], Method]:
     """Mark `async def name(self, request: Request, infer: Infer) -> Response` as a route.
 
     The annotations are the schemas. `upload` admits the larger bodies that files need; `pure` says that
     equal requests get equal answers, which may then be cached. A body may have as many bytes as the schema
-    admits, or `max_body_bytes`.
+    admits, or `max_body_bytes`. `decode` reads a JSON body faster than `Request.model_validate_json`: it
+    returns what the method takes in place of `request`, or raises pydantic's ValidationError. It is called
+    in a thread when the body is large.
     """
 
     def mark(method: Method) -> Method:
-        method.__dict__.update(upload=upload, pure=pure, max_body_bytes=max_body_bytes)
+        method.__dict__.update(upload=upload, pure=pure, max_body_bytes=max_body_bytes, decode=decode)
         return method
 
     return mark
@@ -104,6 +113,9 @@ class Model(ABC, Generic[Item]):
     # Most items in one request to `infer`, and in one call of the ONNX session.
     max_items: ClassVar[int] = 256
     max_batch: ClassVar[int] = 32
+    # Whether items are rows of one array, and `preprocess` and `key` take several rows, (n, ...), as they take one.
+    # Of a request of many rows whole blocks are then cached and computed, without an object per row.
+    vectorized: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         """Load what preprocessing and postprocessing need from `folder`, the model's store entry."""
@@ -143,15 +155,6 @@ class Model(ABC, Generic[Item]):
                 continue
             hints = get_type_hints(method)
             summary = (method.__doc__ or name).strip().splitlines()[0]
-            found.append(
-                Route(
-                    name,
-                    hints["request"],
-                    hints["return"],
-                    summary,
-                    method.upload,
-                    method.pure,
-                    method.max_body_bytes,
-                )
-            )
+            options = {option: getattr(method, option) for option in ("upload", "pure", "max_body_bytes", "decode")}
+            found.append(Route(name, hints["request"], hints["return"], summary, **options))
         return found

@@ -19,11 +19,13 @@ from models.model import InvalidInputError, Route
 from serving import context, tracing
 from serving.context import own_context
 from serving.errors import ModelFaultError, Problem, overloaded, unprocessable, validation_response
-from serving.predictor import Predictor
+from serving.predictor import BLOCK_ROWS, Predictor
 from serving.runner import OverloadedError
 
 # Files of many rows that are read side by side; each takes a thread, and memory beyond its bytes.
 UPLOADS_AT_A_TIME = 2
+# To read a smaller body takes less time than to hand it to a thread.
+SMALL_BODY_BYTES = 2**14
 
 
 class Answers:
@@ -56,7 +58,7 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     return bentoml.api(method, route=f"/{name}/{route.name}", input_spec=route.request, output_spec=route.response)
 
 
-async def respond(predictor: Predictor, route: Route, request: BaseModel, timeout_seconds: float) -> Response:
+async def respond(predictor: Predictor, route: Route, request: Any, timeout_seconds: float) -> Response:
     """Answer a validated request; raise ModelFaultError when the model fails, or its answer does not fit its schema."""
     infer = partial(predictor.infer, request=context.current.get() or own_context(timeout_seconds))
     try:
@@ -84,7 +86,7 @@ def json_routes(
     def answer_to(name: str, route: Route) -> Callable[[bytes], Awaitable[Response]]:
         async def answer(body: bytes) -> Response:
             try:
-                request = route.request.model_validate_json(body)
+                request = await decoded(route, body)
             except ValidationError as error:
                 return validation_response(error.errors(include_url=False, include_context=False, include_input=False))
             return await respond(predictors[name], route, request, timeout_seconds)
@@ -144,6 +146,15 @@ async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Response]) 
     return await asyncio.shield(asyncio.create_task(hold_slot()))
 
 
+async def decoded(route: Route, body: bytes) -> Any:
+    """Return what a route's method takes for a JSON body; raise ValidationError."""
+    if route.decode is None:
+        return route.request.model_validate_json(body)
+    if len(body) <= SMALL_BODY_BYTES:
+        return route.decode(body)
+    return await asyncio.to_thread(route.decode, body)
+
+
 def infer_method(name: str, timeout_seconds: float) -> Any:
     """The API method of `POST /<model>/infer`, behind BentoML's own batching."""
     model = models.find(name)
@@ -162,7 +173,10 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
         context.current.set(None)
         try:
             with tracing.apart():
-                outputs = await predictor.outputs(model.items(items), own_context(timeout_seconds))
+                # Of ten thousand rows it takes long.
+                convert = asyncio.to_thread(model.items, items) if len(items) >= BLOCK_ROWS else None
+                converted = model.items(items) if convert is None else await convert
+                outputs = await predictor.outputs(converted, own_context(timeout_seconds))
         except OverloadedError as error:
             raise ServiceUnavailable("overloaded") from error
         except TimeoutError:

@@ -93,11 +93,11 @@ class PredictionCache:
             self.memory.put(key, output, output.nbytes, age)
         return found
 
-    def put(self, key: bytes, output: Array) -> None:
-        """Keep an output; writing it to Redis delays nobody."""
+    def put(self, key: bytes, output: Array, *, shared: bool = True) -> None:
+        """Keep an output, also in Redis when it is to be shared; writing it there delays nobody."""
         # A copy: a row of a batch would keep the whole batch alive.
         self.memory.put(key, output.copy(), output.nbytes)
-        if self.redis is not None:
+        if shared and self.redis is not None:
             self.redis.put(key, output)
 
     async def close(self) -> None:

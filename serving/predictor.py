@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ from serving import metrics, tracing
 from serving.cache import PredictionCache
 from serving.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
-from serving.runner import Job, OverloadedError, Runner
+from serving.inference.queue import Job
+from serving.runner import Runner
+
+log = logging.getLogger("tiffin.predictor")
+
+# From so many rows on a request's rows are cut into blocks: a key, a future, a cache entry each, not one per row.
+BLOCK_ROWS = 256
 
 
 class ModelMissingError(RuntimeError):
@@ -47,18 +54,51 @@ class Predictor:
         )
         metrics.model_info.labels(name, self.tag).set(1)
 
-    def key(self, item: Any) -> bytes:
-        """Cache key of an item: a digest of the model's tag with its version and of the item."""
+    def key(self, item: Any, *, block: bool = False) -> bytes:
+        """Cache key of an item, or of a block of rows: a digest of the model's tag with its version and of the item."""
         digest = self.digest.copy()
+        if block:  # a block of one row is not that row, since its output has an axis more
+            digest.update(b"block\0")
         digest.update(self.model.key(item))
         return digest.digest()
+
+    def blocks(self, items: Collection[Any]) -> list[Array] | None:
+        """The blocks of at most `max_batch` rows into which a bulk request is cut; None for items one by one."""
+        if len(items) < BLOCK_ROWS or not self.model.vectorized or not isinstance(items, np.ndarray):
+            return None
+        most = self.runner.max_batch
+        return [items[start : start + most] for start in range(0, len(items), most)]
 
     async def outputs(self, items: Collection[Any], request: RequestContext) -> list[Array | InvalidInputError]:
         """The output of each item, or why it has none; equal items are computed once.
 
         Raises OverloadedError when it would take too long, TimeoutError when it did.
         """
-        keys = [self.key(item) for item in items]
+        blocks = self.blocks(items)
+        if blocks is None:
+            return await self.answers(items, [self.key(item) for item in items], request)
+        outputs: list[Array | InvalidInputError] = []
+        for block, output in zip(blocks, await self.block_outputs(blocks, request), strict=True):
+            outputs += [output] * len(block) if isinstance(output, InvalidInputError) else list(output)
+        return outputs
+
+    async def infer(self, items: Collection[Any], request: RequestContext) -> Array:
+        """The outputs stacked, (n, ...); raises the first InvalidInputError."""
+        blocks = self.blocks(items)
+        if blocks is None:
+            return np.stack([valid(output) for output in await self.outputs(items, request)])
+        return np.concatenate([valid(output) for output in await self.block_outputs(blocks, request)])
+
+    async def block_outputs(self, blocks: Sequence[Array], request: RequestContext) -> list[Array | InvalidInputError]:
+        """The outputs of each block, (rows, ...), or why it has none."""
+        # A digest of megabytes would hold up the other requests.
+        keys = await asyncio.to_thread(lambda: [self.key(block, block=True) for block in blocks])
+        return await self.answers(blocks, keys, request, block=True)
+
+    async def answers(
+        self, items: Collection[Any], keys: Sequence[bytes], request: RequestContext, *, block: bool = False
+    ) -> list[Array | InvalidInputError]:
+        """The outputs of items, or of blocks, that have these keys: known, being computed for others, or computed."""
         found: dict[bytes, Array | InvalidInputError] = {}
         awaited: dict[bytes, Job] = {}
         missing: dict[bytes, Any] = {}
@@ -82,18 +122,19 @@ class Predictor:
         request.hits += len(found)
         request.misses += len(awaited) + len(missing)
         if missing:
-            awaited |= self.start(missing, request)
+            awaited |= self.start(missing, request, block=block)
         if awaited:
             await outcome_of(awaited.values())
             for key, job in awaited.items():
                 found[key] = job.future.result()
         return [found[key] for key in keys]
 
-    def start(self, missing: Mapping[bytes, Any], request: RequestContext) -> dict[bytes, Job]:
-        """Jobs for items that are not in memory, by key, which others may join."""
+    def start(self, missing: Mapping[bytes, Any], request: RequestContext, *, block: bool) -> dict[bytes, Job]:
+        """Jobs for items, or blocks, that are not in memory, by key, which others may join."""
         loop = asyncio.get_running_loop()
-        jobs = {key: Job(item, request.deadline, loop) for key, item in missing.items()}
-        if self.cache.redis is None or request.no_cache:
+        jobs = {key: Job(item, request.deadline, loop, block=block) for key, item in missing.items()}
+        shared = self.cache.redis is not None and not block
+        if not shared or request.no_cache:
             self.runner.enqueue(list(jobs.values()), request.deadline)
         else:
             task = loop.create_task(self.look_up(jobs, request))
@@ -108,26 +149,27 @@ class Predictor:
 
     async def look_up(self, jobs: Mapping[bytes, Job], request: RequestContext) -> None:
         """Ask Redis for the outputs of jobs, and put those that it does not have into the queue."""
-        with tracing.span("cache", model=self.name, items=len(jobs)):
-            known = await self.cache.get_shared(jobs)
+        known: dict[bytes, tuple[Array, float]] = {}
+        try:
+            with tracing.span("cache", model=self.name, items=len(jobs)):
+                known = await self.cache.get_shared(jobs)
+        except Exception:  # what the cache cannot say is computed
+            log.exception("looking up outputs of %s in Redis failed", self.name)
         self.redis_hits.inc(len(known))
         self.redis_misses.inc(len(jobs) - len(known))
         for key, (output, age) in known.items():
             jobs[key].known = True
             request.age = max(request.age, age)
-            if not jobs[key].future.done():
-                jobs[key].future.set_result(output)
+            jobs[key].settle(output)
         request.hits += len(known)
         request.misses -= len(known)
         rest = [job for key, job in jobs.items() if key not in known]
         try:
             if rest:
                 self.runner.enqueue(rest, request.deadline)
-        except OverloadedError as error:
+        except Exception as error:  # of an overload, mostly; those who wait raise it
             for job in rest:
-                if not job.future.done():
-                    job.future.set_exception(error)
-                    job.future.exception()
+                job.settle(error)
 
     def landed(self, key: bytes, job: Job, store: bool) -> None:
         """What was computed is kept."""
@@ -137,11 +179,7 @@ class Predictor:
         if store and not job.known and not future.cancelled() and future.exception() is None:
             output = future.result()
             if not isinstance(output, InvalidInputError):
-                self.cache.put(key, output)
-
-    async def infer(self, items: Collection[Any], request: RequestContext) -> Array:
-        """The outputs stacked, (n, ...); raises the first InvalidInputError."""
-        return np.stack([valid(output) for output in await self.outputs(items, request)])
+                self.cache.put(key, output, shared=not job.block)
 
     async def warm_up(self) -> None:
         """Answer the model's example, past the cache; the second time tells the runner its pace."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from models.model import Array, InvalidInputError, Model
+from models.model import Array, Model
 from serving import metrics, tracing
+from serving.inference.bisection import run_by_halves
+from serving.inference.padding import batch_inputs, batches, length, unstack
+from serving.inference.priority import lower_priority
+from serving.inference.queue import Job, Output, Queue, total_size
 from serving.inference.session import open_session
 
 log = logging.getLogger("tiffin.runner")
@@ -28,9 +28,6 @@ ROUND_BATCHES = 16
 # wait for each other after every operation. To hand out shorter ones costs more than it saves.
 PARALLEL_SECONDS = 0.001
 
-Inputs = dict[str, Array]
-Output = Array | InvalidInputError
-
 
 class OverloadedError(Exception):
     """What is asked for cannot be computed in time; after `retry_after_seconds` it may be."""
@@ -38,26 +35,6 @@ class OverloadedError(Exception):
     def __init__(self, retry_after_seconds: float) -> None:
         super().__init__("overloaded")
         self.retry_after_seconds = retry_after_seconds
-
-
-class Job:
-    """One item on its way through the queue, for one or more requests.
-
-    `future` is cancelled once nobody waits for it: the item is then dropped. `deadline` is one of
-    `time.monotonic`. `known` tells that its output was found in a cache meanwhile.
-    """
-
-    __slots__ = ("deadline", "future", "inputs", "item", "known", "queued", "settled", "trace", "waiters")
-
-    def __init__(self, item: Any, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.item = item
-        self.deadline = deadline
-        self.future: asyncio.Future[Output] = loop.create_future()
-        self.waiters = 0
-        self.known = self.settled = False
-        self.inputs: Inputs = {}
-        self.queued = 0.0
-        self.trace = tracing.here()
 
 
 class Runner:
@@ -69,8 +46,12 @@ class Runner:
     as soon as one thread is free. When fewer wait than fill a batch, more are awaited for as long as the batch takes,
     `linger_seconds` at most.
 
+    Blocks of rows wait behind single items, and are taken as many at a time as the free threads can compute.
+
     Items are refused when those before them will take longer than `queue_seconds`, or longer than
     until their deadline, by the pace of the last batches; or when `queue_items` wait.
+
+    Of a batch that fails the halves are computed, then their halves, so that a bad item fails alone.
     """
 
     def __init__(
@@ -90,7 +71,7 @@ class Runner:
         self.max_batch = max_batch or model.max_batch
         # Preprocessing, where it takes long, and inference run outside the interpreter lock.
         self.threads = threads
-        self.pool = ThreadPoolExecutor(threads, f"infer-{name}", initializer=yield_cores)
+        self.pool = ThreadPoolExecutor(threads, f"infer-{name}", initializer=lower_priority)
         # Made there, since a session's own threads have the priority of the one that made it.
         self.session = self.pool.submit(open_session, graph, threads).result()
         self.single = self.pool.submit(open_session, graph, 1).result() if threads > 1 else self.session
@@ -100,7 +81,7 @@ class Runner:
         # Seconds that a batch adds to the wait, by the bit length of its size: moving averages, 0 where there was none.
         self.batch_seconds = [0.0] * (self.max_batch.bit_length() + 1)
         self.preparing = 0.0  # seconds of preprocessing per item, the last time
-        self.waiting: list[Job] = []
+        self.queue = Queue()
         self.unfinished = 0  # items in the queue and in inference
         self.busy = 0  # threads with a batch of their own
         self.changed = threading.Condition()
@@ -115,9 +96,11 @@ class Runner:
             reason: metrics.dropped_items.labels(name, reason) for reason in ("refused", "abandoned", "expired")
         }
 
-    def expected_wait(self) -> float:
-        """Seconds that a new item will wait, as far as can be foreseen."""
-        full, rest = divmod(self.unfinished, self.max_batch)
+    def expected_wait(self, *, block: bool = False) -> float:
+        """Seconds that a new item, or a block, will wait, as far as can be foreseen."""
+        # Single items wait for those blocks only that are taken together with them.
+        ahead = self.unfinished if block else self.unfinished - max(0, self.queue.rows - self.max_batch)
+        full, rest = divmod(ahead, self.max_batch)
         return full * self.expected_seconds(self.max_batch) + self.expected_seconds(rest)
 
     def expected_seconds(self, items: int) -> float:
@@ -128,11 +111,12 @@ class Runner:
         known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
         return next((seconds for seconds in known if seconds), 0.0)
 
-    def check_load(self, deadline: float) -> None:
-        """Raise OverloadedError when an item that comes now cannot be computed in time."""
-        wait = self.expected_wait()
+    def check_load(self, deadline: float, *, block: bool = False) -> None:
+        """Raise OverloadedError when an item, or a block, that comes now cannot be computed in time."""
+        wait = self.expected_wait(block=block)
+        waiting = self.queue.size if block else len(self.queue.items)
         left = deadline - time.monotonic()
-        if len(self.waiting) >= self.queue_items or (self.unfinished and wait > min(self.queue_seconds, left)):
+        if waiting >= self.queue_items or (self.unfinished and wait > min(self.queue_seconds, left)):
             raise OverloadedError(max(wait - self.queue_seconds, 0.0))
 
     def submit(self, items: Collection[Any], deadline: float) -> list[Job]:
@@ -143,23 +127,24 @@ class Runner:
         return jobs
 
     def enqueue(self, jobs: Sequence[Job], deadline: float) -> None:
-        """Put jobs into the queue; OverloadedError when they cannot be done in time."""
+        """Put jobs, all items or all blocks, into the queue; OverloadedError when they cannot be done in time."""
+        size = total_size(jobs)
         try:
-            self.check_load(deadline)
+            self.check_load(deadline, block=jobs[0].block)
         except OverloadedError:
-            self.dropped["refused"].inc(len(jobs))
+            self.dropped["refused"].inc(size)
             raise
         if self.loop is None:
-            self.loop = asyncio.get_running_loop()
             self.thread.start()
+            self.loop = asyncio.get_running_loop()
         now = time.monotonic()
         for job in jobs:
             job.queued = now
         with self.changed:
-            self.waiting += jobs
-            self.unfinished += len(jobs)
+            self.queue.put(jobs)
+            self.unfinished += size
             self.changed.notify()
-        self.depth.set(len(self.waiting))
+        self.depth.set(self.queue.size)
 
     async def run(self, items: Collection[Any], timeout_seconds: float = 60.0) -> list[Output]:
         """The graph's output for each item, or why that item has none; in the items' order."""
@@ -168,31 +153,31 @@ class Runner:
 
     def work(self) -> None:
         """Until closed, take what waits and have it computed. Runs in the runner's thread."""
-        yield_cores()
+        lower_priority()
         while jobs := self.take():
             try:
                 self.compute(self.prepared(self.wanted(jobs)))
-            except Exception as error:  # it would end the thread, and with it the model
+            except BaseException as error:  # it would end the thread, and with it the model
                 log.exception("a batch of %s failed", self.name)
-                self.deliver(jobs, [error] * len(jobs))
+                self.fail(jobs, error)
 
     def take(self) -> list[Job]:
         """What waits longest, once a thread is free for it; nothing when closed."""
         with self.changed:
-            idle = not self.waiting and not self.busy
-            self.changed.wait_for(lambda: self.closed or (self.waiting and self.busy < self.threads))
+            idle = not self.queue.size and not self.busy
+            self.changed.wait_for(lambda: self.closed or (self.queue.size and self.busy < self.threads))
             # Not longer than the batch itself takes, nor at all when it was idle.
-            lingers = min(self.linger_seconds, self.expected_seconds(min(len(self.waiting), self.max_batch)))
+            lingers = min(self.linger_seconds, self.expected_seconds(min(self.queue.size, self.max_batch)))
             end = time.monotonic() + (0.0 if idle else lingers)
-            while not self.closed and len(self.waiting) < self.max_batch:
+            while not self.closed and self.queue.size < self.max_batch:
                 left = end - time.monotonic()
                 if left <= 0 or not self.changed.wait(left):
                     break
             if self.closed:
                 return []
-            most = ROUND_BATCHES * self.max_batch
-            jobs, self.waiting = self.waiting[:most], self.waiting[most:]
-            self.depth.set(len(self.waiting))
+            free = self.threads - self.busy
+            jobs = self.queue.take(items=ROUND_BATCHES * self.max_batch, rows=free * self.max_batch)
+            self.depth.set(self.queue.size)
             return jobs
 
     def wanted(self, jobs: list[Job]) -> list[Job]:
@@ -202,9 +187,9 @@ class Runner:
         expired = [job for job in jobs if job.deadline <= now and not job.future.cancelled()]
         if not abandoned and not expired:
             return jobs
-        self.dropped["abandoned"].inc(len(abandoned))
-        self.dropped["expired"].inc(len(expired))
-        self.deliver(abandoned + expired, [TimeoutError("the deadline passed")] * (len(abandoned) + len(expired)))
+        self.dropped["abandoned"].inc(total_size(abandoned))
+        self.dropped["expired"].inc(total_size(expired))
+        self.fail(abandoned + expired, TimeoutError("the deadline passed"))
         gone = {id(job) for job in abandoned + expired}
         return [job for job in jobs if id(job) not in gone]
 
@@ -216,20 +201,21 @@ class Runner:
         share = math.ceil(len(jobs) / (self.threads - self.busy))
         others = [self.pool.submit(self.prepare, jobs[at : at + share]) for at in range(share, len(jobs), share)]
         failed = [*self.prepare(jobs[:share]), *(fault for other in others for fault in other.result())]
-        self.preparing = (time.monotonic() - started) / len(jobs)
+        self.preparing = (time.monotonic() - started) / total_size(jobs)
         if not failed:
             return jobs
         self.deliver([job for job, _ in failed], [error for _, error in failed])
         gone = {id(job) for job, _ in failed}
         return [job for job in jobs if id(job) not in gone]
 
-    def prepare(self, jobs: Sequence[Job]) -> list[tuple[Job, Exception]]:
+    def prepare(self, jobs: Sequence[Job]) -> list[tuple[Job, BaseException]]:
         """Set the jobs' inputs; those that have none, and why."""
-        failed: list[tuple[Job, Exception]] = []
+        failed: list[tuple[Job, BaseException]] = []
         for job in jobs:
             try:
                 job.inputs = self.model.preprocess(job.item)
-            except Exception as error:  # one item must not fail the others
+                job.length = length(job.inputs) // job.size
+            except BaseException as error:  # one item must not fail the others; a panic of Rust's is no Exception
                 failed.append((job, error))
         return failed
 
@@ -237,8 +223,9 @@ class Runner:
         """Compute jobs in batches, one after the other on all threads, or one on each thread when that pays."""
         if not jobs:
             return
-        parts = math.ceil(len(jobs) / self.max_batch)
-        size = math.ceil(len(jobs) / parts)
+        items = total_size(jobs)
+        parts = math.ceil(items / self.max_batch)
+        size = math.ceil(items / parts)
         alone = len(jobs) == 1 and not self.busy
         if self.threads == 1 or alone or self.expected_seconds(size) < PARALLEL_SECONDS:
             for batch in batches(jobs, size):
@@ -246,115 +233,106 @@ class Runner:
             return
         free = self.threads - self.busy
         parts = free * math.ceil(parts / free)
-        for batch in batches(jobs, math.ceil(len(jobs) / parts)):
+        for batch in batches(jobs, math.ceil(items / parts)):
             with self.changed:
                 self.changed.wait_for(lambda: self.busy < self.threads)
                 self.busy += 1
-            self.pool.submit(self.infer_beside, batch)
+            try:
+                self.pool.submit(self.infer_beside, batch)
+            except BaseException:
+                self.release()
+                raise
 
     def infer_beside(self, batch: list[Job]) -> None:
         """Compute a batch while others are computed, then be free for the next one."""
         try:
             self.infer(self.wanted(batch), self.threads)
-        except Exception as error:  # nobody looks at what becomes of this call
+        except BaseException as error:  # nobody looks at what becomes of this call
             log.exception("a batch of %s failed", self.name)
-            self.deliver(batch, [error] * len(batch))
+            self.fail(batch, error)
         finally:
-            with self.changed:
-                self.busy -= 1
-                self.changed.notify()
+            self.release()
+
+    def release(self) -> None:
+        """Let the next batch have a thread."""
+        with self.changed:
+            self.busy -= 1
+            self.changed.notify()
 
     def infer(self, batch: list[Job], parallel: int = 1) -> None:
-        """Compute a batch, one of `parallel`; when it fails, each of its items alone, so that a bad one fails alone."""
+        """Compute a batch, one of `parallel`; when it fails, its halves, and so on, so that a bad item fails alone."""
         if not batch:
             return
-        session = self.session if parallel == 1 else self.single
         started = time.monotonic()
         self.queue_wait.observe(started - min(job.queued for job in batch))
         try:
-            (outputs,) = session.run(None, stack([job.inputs for job in batch]))
+            outputs = self.outputs(batch, parallel)
         except Exception as error:
-            if len(batch) > 1:
-                for job in batch:
-                    self.infer([job], parallel)
-                return
-            log.exception("inference of %s failed", self.name)
-            outputs = [error]
+            self.retry(batch, parallel, error)
+        else:
+            self.deliver(batch, outputs)
+        self.trace(batch, started)
+
+    def retry(self, batch: list[Job], parallel: int, cause: Exception) -> None:
+        """Compute the halves of a batch that failed, and so on; what fails alone, or in the end, fails."""
+        failed = 0
+        for part, outputs in run_by_halves(batch, cause, lambda part: self.outputs(part, parallel)):
+            if isinstance(outputs, Exception):
+                failed, cause = failed + total_size(part), outputs
+                self.fail(part, outputs)
+            else:
+                self.deliver(part, outputs)
+        log.error("%d of %d items in a batch of %s failed", failed, total_size(batch), self.name, exc_info=cause)
+
+    def outputs(self, batch: Sequence[Job], parallel: int) -> Sequence[Array]:
+        """The output of each job of a batch, one of `parallel`; ModelFaultError when the graph gives another number."""
+        session = self.session if parallel == 1 else self.single
+        started = time.monotonic()
+        items = total_size(batch)
+        outputs = unstack(batch, items, session.run(None, batch_inputs(batch)))
+        seconds = time.monotonic() - started
+        self.inference_seconds.observe(seconds)
+        self.batch_items.observe(items)
+        seconds = seconds / parallel + self.preparing * items
+        average = self.batch_seconds[items.bit_length()]
+        self.batch_seconds[items.bit_length()] = average + (seconds - average) * (0.1 if average else 1.0)
+        return outputs
+
+    def trace(self, batch: Sequence[Job], started: float) -> None:
+        """Record that a batch waited until `started`, and was computed until now."""
+        if batch[0].trace is None:  # nothing is traced
+            return
         ended = time.monotonic()
         for job in {id(job.trace): job for job in batch}.values():
             tracing.record("queue", job.trace, job.queued, started, model=self.name)
-            tracing.record("inference", job.trace, started, ended, model=self.name, batch_items=len(batch))
-        seconds = ended - started
-        self.inference_seconds.observe(seconds)
-        self.batch_items.observe(len(batch))
-        seconds = seconds / parallel + self.preparing * len(batch)
-        size = len(batch).bit_length()
-        average = self.batch_seconds[size]
-        self.batch_seconds[size] = average + (seconds - average) * (0.1 if average else 1.0)
-        self.deliver(batch, outputs)
+            tracing.record("inference", job.trace, started, ended, model=self.name, batch_items=total_size(batch))
+
+    def fail(self, jobs: Sequence[Job], error: BaseException) -> None:
+        """Have the event loop tell those who wait for jobs of an error."""
+        self.deliver(jobs, [error] * len(jobs))
 
     def deliver(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
         """Have the event loop hand out what became of jobs."""
-        if self.loop is None or self.loop.is_closed():
-            return  # nobody waits
-        self.loop.call_soon_threadsafe(self.settle, jobs, outputs)
+        if self.loop is None:
+            return
+        try:
+            self.loop.call_soon_threadsafe(self.settle, jobs, outputs)
+        except RuntimeError:  # the loop is closed: nobody waits
+            pass
 
     def settle(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
         """Hand out outputs and errors."""
         for job, output in zip(jobs, outputs, strict=True):
-            if job.settled:
-                continue
-            job.settled = True
-            job.inputs = {}
-            self.unfinished -= 1
-            if job.future.done():
-                continue
-            if isinstance(output, Exception) and not isinstance(output, InvalidInputError):
-                job.future.set_exception(output)
-                job.future.exception()  # those who wait will raise it; when none do, that is no fault
-            else:
-                job.future.set_result(output)
+            if not job.settled:
+                self.unfinished -= job.size
+                job.settle(output)
 
     def close(self) -> None:
-        """End the thread once what it runs is done."""
+        """End the thread once what it runs is done; what still waits fails."""
         with self.changed:
             self.closed = True
             self.changed.notify()
         if self.thread.is_alive():
             self.thread.join()
         self.pool.shutdown()
-
-
-def yield_cores() -> None:
-    """Let the calling thread run behind those that answer requests, so that these are refused or served at once."""
-    if sys.platform == "linux":  # elsewhere priorities are a process's
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + 10)
-
-
-def length(inputs: Inputs) -> int:
-    """Elements of an item's inputs, which is what a batch of unequal items is padded to."""
-    return sum(array.size for array in inputs.values())
-
-
-def batches(jobs: list[Job], most: int) -> Iterator[list[Job]]:
-    """Jobs sorted by length, at most `most` at a time."""
-    ordered = sorted(jobs, key=lambda job: length(job.inputs))
-    for start in range(0, len(ordered), most):
-        yield ordered[start : start + most]
-
-
-def stack(batch: list[Inputs]) -> Inputs:
-    """Each input with a batch axis in front; where first axes differ, zeros are appended."""
-    return {name: stack_arrays([inputs[name] for inputs in batch]) for name in batch[0]}
-
-
-def stack_arrays(arrays: list[Array]) -> Array:
-    """Arrays that differ at most in their first axis as one array (n, longest, ...)."""
-    first = arrays[0]
-    if all(array.shape == first.shape for array in arrays):
-        return np.stack(arrays)
-    out = np.zeros((len(arrays), max(map(len, arrays)), *first.shape[1:]), dtype=first.dtype)
-    for row, array in zip(out, arrays, strict=True):
-        row[: len(array)] = array
-    return out
+        self.fail(self.queue.take(items=self.queue.size, rows=self.queue.rows), RuntimeError("the model is closed"))

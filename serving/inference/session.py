@@ -34,7 +34,7 @@ def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = Non
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only; it warns of initializers that it could drop
+    options.log_severity_level = 4  # its errors are raised; it warns of initializers that it could drop
 
     def opened(source: str | bytes) -> Any:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic_core import PydanticCustomError
 
-from models.segmentation import row_features
 from models.segmentation.columns import NUMERIC, VARIABLES, features, parse_money, parse_percent
+from models.segmentation.rows import row_features
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import models
 from models.model import Array, InvalidInputError
 from serving.cache import MemoryCache, PredictionCache
 from serving.context import RequestContext
-from serving.predictor import Predictor
+from serving.predictor import BLOCK_ROWS, Predictor
+from serving.runner import OverloadedError
+from tests.serving.conftest import sample
 from tests.serving.test_cache import Clock
-from tests.serving.test_runner import BROKEN, Sum, busy, save_sum, soon, until
+from tests.serving.test_runner import BROKEN, RowSum, Sum, busy, busy_with_a_row, rows, save_sum, soon, until
 
 
 @pytest.fixture
@@ -26,11 +29,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def predictor(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]:
-    monkeypatch.setattr(models, "find", lambda name: Sum)
+def model_class() -> type[Sum]:
+    return Sum
+
+
+@pytest.fixture
+def predictor(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, model_class: type[Sum]
+) -> Iterator[Predictor]:
+    monkeypatch.setattr(models, "find", lambda name: model_class)
     save_sum(tmp_path)
     stored: Any = SimpleNamespace(path=str(tmp_path), tag="sum:1", info=SimpleNamespace(metadata={"labels": []}))
-    made = Predictor("sum", stored, PredictionCache(MemoryCache("test", 10_000, 180, clock)), threads=1)
+    made = Predictor("sum", stored, PredictionCache(MemoryCache("test", 10**6, 180, clock)), threads=1)
     yield made
     made.model.gate.set()  # type: ignore[attr-defined]
     made.runner.close()
@@ -229,3 +239,140 @@ def test_the_key_of_an_item_depends_on_the_version_of_the_model(
     newer = Predictor("sum", stored, predictor.cache, threads=1)
     assert newer.key([1]) != predictor.key([1])
     newer.runner.close()
+
+
+def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(predictor: Predictor, model: Sum) -> None:
+    before = sample("tiffin_dropped_items_total", model="sum", reason="refused")
+
+    async def use() -> None:
+        await predictor.outputs([[1], [2]], a_request())
+        model.seen.clear()
+        await busy(predictor.runner, model)
+        in_flight = asyncio.create_task(predictor.outputs([[3]], a_request()))
+        await until(lambda: len(predictor.flights) == 1)
+        predictor.runner.queue_items = 1
+        assert await predictor.outputs([[1], [2]], a_request()) == [1, 2]
+        joined = asyncio.create_task(predictor.outputs([[3], [1]], a_request()))
+        await until(lambda: sum(job.waiters for job in predictor.flights.values()) == 2)
+        with pytest.raises(OverloadedError):
+            await predictor.outputs([[1], [4], [5]], a_request())
+        model.gate.set()
+        assert [await in_flight, await joined] == [[3], [3, 1]]
+
+    asyncio.run(use())
+    assert sample("tiffin_dropped_items_total", model="sum", reason="refused") == before + 2
+
+
+class FaultyCache(PredictionCache):
+    """Has a shared tier that raises what nobody foresaw."""
+
+    async def get_shared(self, keys: Collection[bytes]) -> dict[bytes, tuple[Array, float]]:
+        raise KeyError("unforeseen")
+
+
+def test_an_unforeseen_fault_of_the_cache_leaves_nobody_waiting(predictor: Predictor) -> None:
+    redis: Any = SimpleNamespace(put=lambda key, output: None)
+    predictor.cache = FaultyCache(predictor.cache.memory, redis)
+
+    async def use() -> None:
+        async with asyncio.timeout(60):
+            assert await predictor.outputs([[1], [2]], a_request()) == [1, 2]
+
+    asyncio.run(use())
+    assert not predictor.flights
+
+
+class TestBulk:
+    """Requests of so many rows that they are cut into blocks, here of three rows."""
+
+    ROWS = rows(*(n % 10 for n in range(BLOCK_ROWS + 1)))
+    SUMS = tuple(float(n % 10) for n in range(BLOCK_ROWS + 1))
+    BLOCKS = 86
+
+    @pytest.fixture
+    def model_class(self) -> type[Sum]:
+        return RowSum
+
+    def test_each_row_has_its_output(self, predictor: Predictor) -> None:
+        async def use() -> None:
+            assert tuple(await predictor.infer(self.ROWS, a_request())) == self.SUMS
+            assert tuple(await predictor.outputs(self.ROWS, a_request())) == self.SUMS
+
+        asyncio.run(use())
+
+    def test_fewer_rows_are_known_one_by_one(self, predictor: Predictor) -> None:
+        async def use() -> None:
+            await predictor.infer(self.ROWS[: BLOCK_ROWS - 1], a_request())
+            again = a_request()
+            await predictor.infer(self.ROWS[4:5], again)
+            assert again.cache_outcome == "hit"
+
+        asyncio.run(use())
+
+    def test_the_cache_keeps_and_tells_of_blocks(self, predictor: Predictor, clock: Clock) -> None:
+        first, again, changed = a_request(), a_request(), a_request()
+        other = self.ROWS.copy()
+        other[0] = 0, 1
+
+        async def use() -> None:
+            await predictor.infer(self.ROWS, first)
+            clock.now += 5
+            assert tuple(await predictor.infer(self.ROWS, again)) == self.SUMS
+            assert tuple(await predictor.infer(other, changed)) == (1.0, *self.SUMS[1:])
+
+        asyncio.run(use())
+        # The rows repeat every ten, so that blocks of three repeat every ten blocks; the last has two rows.
+        assert len(predictor.cache.memory.entries) == 10 + 1 + 1
+        assert (first.cache_outcome, again.cache_outcome, changed.cache_outcome) == ("miss", "hit", "partial")
+        assert (changed.misses, again.age) == (1, 5)
+
+    def test_a_block_of_one_row_is_not_taken_for_that_row(self, predictor: Predictor) -> None:
+        distinct = np.arange(2 * BLOCK_ROWS).reshape(-1, 2) % 5  # 85 blocks of three rows, and one of one
+
+        async def use() -> None:
+            request = a_request()
+            expected = distinct.sum(1).tolist()
+            assert (await predictor.infer(distinct, a_request())).tolist() == expected
+            assert (await predictor.infer(distinct[-1:], request)).tolist() == expected[-1:]
+            assert request.cache_outcome == "miss"
+            assert (await predictor.infer(distinct, a_request())).tolist() == expected
+
+        asyncio.run(use())
+
+    def test_equal_blocks_of_concurrent_requests_are_computed_once(self, predictor: Predictor, model: Sum) -> None:
+        async def use() -> None:
+            await busy_with_a_row(predictor.runner, model)
+            asking = [asyncio.create_task(predictor.infer(self.ROWS, a_request())) for _ in range(2)]
+            await until(lambda: bool(predictor.flights) and all(job.waiters == 2 for job in predictor.flights.values()))
+            model.gate.set()
+            assert [tuple(output) for output in await asyncio.gather(*asking)] == [self.SUMS] * 2
+
+        asyncio.run(use())
+        assert len(model.seen) == 1 + 10 + 1
+        assert not predictor.flights
+
+    def test_blocks_that_nobody_waits_for_are_not_computed(self, predictor: Predictor, model: Sum) -> None:
+        async def use() -> None:
+            await busy_with_a_row(predictor.runner, model)
+            asking = asyncio.create_task(predictor.infer(self.ROWS, a_request()))
+            await until(lambda: bool(predictor.flights))
+            asking.cancel()
+            await asyncio.wait([asking])
+            model.gate.set()
+            await predictor.infer(self.ROWS[:1], a_request())
+            await until(lambda: predictor.runner.unfinished == 0)
+
+        asyncio.run(use())
+        assert len(model.seen) == 2
+
+    def test_a_bad_row_fails_the_request(self, predictor: Predictor) -> None:
+        bad = self.ROWS.copy()
+        bad[100] = -1, -1
+
+        async def use() -> None:
+            with pytest.raises(InvalidInputError, match="negative"):
+                await predictor.infer(bad, a_request())
+            outputs = await predictor.outputs(bad, a_request())
+            assert [isinstance(output, InvalidInputError) for output in outputs] == [n // 3 == 33 for n in range(257)]
+
+        asyncio.run(use())

@@ -23,7 +23,7 @@ from loadtest.processes import free_port
 from models.model import Array
 from serving.cache import MemoryCache, PredictionCache
 from serving.context import own_context
-from serving.predictor import Predictor
+from serving.predictor import BLOCK_ROWS, Predictor
 from serving.redis_cache import (
     COMMAND_BYTES,
     DTYPES,
@@ -292,6 +292,23 @@ async def test_a_huge_value_is_a_miss(redis_server: RedisServer, cache: RedisCac
     redis_server.ask("SETRANGE", PREFIX + "large", COMMAND_BYTES, "end")
     assert list(await cache.get([b"huge", b"large"])) == []
     await eventually(lambda: kept(cache))
+
+
+async def test_nothing_of_a_bulk_request_goes_to_redis(
+    store: Path, redis_server: RedisServer, cache: RedisCache
+) -> None:
+    stored: Any = SimpleNamespace(path=newest(store, "breast_cancer"), tag="bulk", info=SimpleNamespace(metadata={}))
+    memory: MemoryCache[Array] = MemoryCache("predictions", 2**20, 60)
+    predictor = Predictor("breast_cancer", stored, PredictionCache(memory, cache), threads=1)
+    rows = np.arange(BLOCK_ROWS * 6, dtype=np.float32).reshape(-1, 6)
+    await predictor.infer(rows, own_context(timeout_seconds=60))
+    await cache.close()
+    assert redis_server.ask("DBSIZE") == 0
+    assert "cmdstat_mget" not in redis_server.ask("INFO", "commandstats")
+    await predictor.infer(rows[1:], own_context(timeout_seconds=60))
+    predictor.close()
+    await cache.close()
+    assert redis_server.ask("DBSIZE") == BLOCK_ROWS - 1
 
 
 async def test_two_versions_of_a_model_live_side_by_side(store: Path, cache: RedisCache) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.model import Array, InvalidInputError, Model
-from serving.runner import ROUND_BATCHES, Job, OverloadedError, Runner, batches, stack
+from serving.inference.bisection import MAX_RETRIES
+from serving.inference.padding import ModelFaultError, batches, stack
+from serving.inference.priority import LOWER_BY
+from serving.inference.queue import Job
+from serving.runner import ROUND_BATCHES, OverloadedError, Runner
+from tests.serving.conftest import sample
 
 LIMIT_SECONDS = 60.0
 TABLE = 10
@@ -48,6 +53,19 @@ class Sum(Model[list[int]]):
         return {"x": np.array(item, dtype=np.int64)}
 
 
+class RowSum(Sum):
+    """Adds up rows of an array, one or a block of them at a time."""
+
+    vectorized = True
+
+    def key(self, item: Any) -> bytes:
+        return bytes(item.tobytes())
+
+    def preprocess(self, item: Any) -> dict[str, Array]:
+        super().preprocess(item.ravel().tolist())
+        return {"x": item}
+
+
 class WatchedRunner(Runner):
     """Notes which items it computes together."""
 
@@ -62,8 +80,8 @@ class WatchedRunner(Runner):
         super().infer(batch, parallel)
 
 
-def save_sum(folder: Path) -> Path:
-    """The graph of `Sum`."""
+def save_sum(folder: Path, outputs: Sequence[str] = ("y",), axis: int = 1) -> Path:
+    """The graph of `Sum`; or one that gives something else, or adds up along another axis."""
     graph = helper.make_graph(
         [
             helper.make_node("Gather", ["table", "x"], ["values"]),
@@ -71,10 +89,10 @@ def save_sum(folder: Path) -> Path:
         ],
         "sum",
         [helper.make_tensor_value_info("x", TensorProto.INT64, [None, None])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [
             numpy_helper.from_array(np.arange(TABLE, dtype=np.float32), "table"),
-            helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("axes", TensorProto.INT64, [1], [axis]),
         ],
     )
     path = folder / "model.onnx"
@@ -111,8 +129,8 @@ def model(tmp_path: Path) -> Sum:
 def make_runner(model: Sum, tmp_path: Path) -> Iterator[Callable[..., WatchedRunner]]:
     made: list[WatchedRunner] = []
 
-    def make(threads: int = 1, **settings: Any) -> WatchedRunner:
-        made.append(WatchedRunner(model, save_sum(tmp_path), "sum", threads, **settings))
+    def make(threads: int = 1, graph: Path | None = None, **settings: Any) -> WatchedRunner:
+        made.append(WatchedRunner(model, graph or save_sum(tmp_path), "sum", threads, **settings))
         return made[-1]
 
     yield make
@@ -223,11 +241,24 @@ def test_batches_can_be_limited_otherwise_than_the_model_says(make_runner: Calla
     assert max(len(batch) for batch in runner.computed) == 2
 
 
-def test_inference_runs_behind_what_answers_requests(runner: WatchedRunner) -> None:
-    asyncio.run(runner.run([[1]]))
-    assert runner.thread.native_id is not None
-    if sys.platform == "linux":  # elsewhere threads have no priorities of their own
-        assert os.getpriority(os.PRIO_PROCESS, runner.thread.native_id) > os.getpriority(os.PRIO_PROCESS, 0)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
+def test_inference_runs_ten_steps_behind_what_answers_requests(make_runner: Callable[..., WatchedRunner]) -> None:
+    before = nice_values()
+    runner = make_runner(threads=3)
+    asyncio.run(runner.run([[1]] * 8))
+    all_at_once = threading.Barrier(3, timeout=LIMIT_SECONDS)
+    list(runner.pool.map(lambda _: all_at_once.wait(), range(3)))
+    threads = nice_values().items() - before.items()
+    assert len(threads) >= 6  # the runner's, the pool's and the session's
+    assert {nice for _, nice in threads} == {os.getpriority(os.PRIO_PROCESS, 0) + LOWER_BY}
+
+
+def nice_values() -> dict[str, int]:
+    """The nice value of each thread of this process, by its id."""
+    return {
+        path.parent.name: int(path.read_text(encoding="utf-8").rpartition(")")[2].split()[16])
+        for path in Path("/proc/self/task").glob("*/stat")
+    }
 
 
 def test_a_batch_that_is_not_full_awaits_more_items(make_runner: Callable[..., WatchedRunner], model: Sum) -> None:
@@ -342,7 +373,7 @@ def test_batches_are_sorted_by_length_and_bounded() -> None:
     async def jobs() -> list[Job]:
         made = [Job(n, soon(), asyncio.get_running_loop()) for n in (9, 1, 8, 2, 3)]
         for job in made:
-            job.inputs = {"x": np.zeros(job.item)}
+            job.length = job.item
         return made
 
     assert [[job.item for job in batch] for batch in batches(asyncio.run(jobs()), 2)] == [[1, 2], [3, 8], [9]]
@@ -355,3 +386,279 @@ def test_shorter_items_are_padded_with_zeros() -> None:
 
 def test_items_of_equal_shape_are_stacked() -> None:
     assert stack([{"x": np.ones((3, 2))}, {"x": np.zeros((3, 2))}])["x"].shape == (2, 3, 2)
+
+
+def rows(*values: int) -> Array:
+    """A block of rows of two numbers, whose sums are the values."""
+    return np.array([[value // 2, value - value // 2] for value in values], dtype=np.int64)
+
+
+def a_block(*values: int) -> Job:
+    """A job for such a block."""
+    return Job(rows(*values), soon(), asyncio.get_running_loop(), block=True)
+
+
+async def busy_with_a_row(runner: Runner, model: Sum) -> Job:
+    """Have the runner compute a row for as long as the gate is shut; its job."""
+    model.gate.clear()
+    (job,) = runner.submit([rows(9)[0]], soon())
+    await until(lambda: len(model.seen) == 1)
+    return job
+
+
+class TestBlocks:
+    """Blocks of rows."""
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Sum:
+        return RowSum(tmp_path)
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    @pytest.mark.parametrize("batch_seconds", [1e-6, 1.0])
+    def test_blocks_and_items_get_their_outputs(
+        self, make_runner: Callable[..., WatchedRunner], threads: int, batch_seconds: float
+    ) -> None:
+        runner = make_runner(threads)
+        runner.batch_seconds = [batch_seconds] * 3
+
+        async def use() -> list[Any]:
+            jobs = [a_block(1, 2, 3), *runner.submit([rows(4)[0]], soon()), a_block(5), a_block(6, 7)]
+            runner.enqueue([job for job in jobs if job.block], soon())
+            return [np.asarray(await job.future).tolist() for job in jobs]
+
+        assert asyncio.run(use()) == [[1, 2, 3], 4, [5], [6, 7]]
+        assert runner.unfinished == 0
+
+    def test_small_blocks_share_a_batch(self, runner: WatchedRunner, model: Sum) -> None:
+        async def use() -> None:
+            await busy_with_a_row(runner, model)
+            jobs = [a_block(1), a_block(2, 3), a_block(4, 5)]
+            runner.enqueue(jobs, soon())
+            model.gate.set()
+            assert [np.asarray(await job.future).tolist() for job in jobs] == [[1], [2, 3], [4, 5]]
+
+        asyncio.run(use())
+        assert [sum(map(len, batch)) for batch in runner.computed[1:]] == [3, 2]
+
+    def test_an_item_waits_for_one_batch_of_blocks_only(self, runner: WatchedRunner, model: Sum) -> None:
+        async def use() -> None:
+            await busy_with_a_row(runner, model)
+            blocks = [a_block(n, n, n) for n in range(8)]
+            runner.enqueue(blocks, soon())
+            (item,) = runner.submit([rows(9)[0]], soon())
+            model.gate.set()
+            assert await item.future == 9
+            await asyncio.wait([job.future for job in blocks])
+
+        asyncio.run(use())
+        assert [len(item) for (item,) in runner.computed] == [2, 2] + 8 * [3]
+
+    def test_the_queue_counts_rows(self, runner: WatchedRunner, model: Sum) -> None:
+        before = sample("tiffin_batch_items_sum", model="sum")
+
+        async def use() -> None:
+            await busy_with_a_row(runner, model)
+            runner.enqueue([a_block(1, 2, 3), a_block(4, 5)], soon())
+            jobs = [*runner.queue.blocks]
+            assert runner.unfinished == 6
+            assert sample("tiffin_queue_items", model="sum") == 5
+            model.gate.set()
+            await asyncio.wait([job.future for job in jobs])
+
+        asyncio.run(use())
+        assert runner.unfinished == 0
+        assert sample("tiffin_queue_items", model="sum") == 0
+        assert sample("tiffin_batch_items_sum", model="sum") == before + 6
+
+    @pytest.mark.parametrize("reason", ["abandoned", "expired"])
+    def test_a_block_that_nobody_can_have_is_not_computed(self, runner: WatchedRunner, model: Sum, reason: str) -> None:
+        before = sample("tiffin_dropped_items_total", model="sum", reason=reason)
+
+        async def use() -> None:
+            await busy_with_a_row(runner, model)
+            dropped = a_block(1, 2, 3)
+            runner.enqueue([dropped, wanted := a_block(4)], soon())
+            if reason == "expired":
+                dropped.deadline = time.monotonic()
+            else:
+                dropped.future.cancel()
+            model.gate.set()
+            assert await wanted.future == [4]
+            await asyncio.wait([dropped.future])
+
+        asyncio.run(use())
+        assert len(model.seen) == 2
+        assert runner.unfinished == 0
+        assert sample("tiffin_dropped_items_total", model="sum", reason=reason) == before + 3
+
+    def test_blocks_are_refused_when_too_many_rows_wait(
+        self, make_runner: Callable[..., WatchedRunner], model: Sum
+    ) -> None:
+        runner = make_runner(queue_items=3)
+        before = sample("tiffin_dropped_items_total", model="sum", reason="refused")
+
+        async def use() -> None:
+            await busy_with_a_row(runner, model)
+            runner.enqueue([a_block(1, 2, 3)], soon())
+            with pytest.raises(OverloadedError):
+                runner.enqueue([a_block(1, 2)], soon())
+
+        asyncio.run(use())
+        assert sample("tiffin_dropped_items_total", model="sum", reason="refused") == before + 2
+
+    def test_items_are_taken_however_many_rows_wait_in_blocks(
+        self, make_runner: Callable[..., WatchedRunner], model: Sum
+    ) -> None:
+        runner = make_runner(queue_items=3, queue_seconds=2.5)
+
+        async def use() -> None:
+            await busy_with_a_row(runner, model)
+            runner.batch_seconds = [0.0, 1.0, 1.0]
+            runner.enqueue([a_block(n, n, n) for n in range(9)], soon())
+            (item,) = runner.submit([rows(8)[0]], soon())
+            model.gate.set()
+            assert await item.future == 8
+
+        asyncio.run(use())
+
+    def test_a_block_with_a_bad_row_fails_and_others_do_not(self, runner: Runner, model: Sum) -> None:
+        async def use() -> None:
+            await busy_with_a_row(runner, model)
+            good, bad = a_block(1), a_block(2, 2 * TABLE)
+            runner.enqueue([good, bad], soon())
+            model.gate.set()
+            assert await good.future == [1]
+            with pytest.raises(Exception, match="out of data bounds"):
+                await bad.future
+
+        asyncio.run(use())
+        assert runner.unfinished == 0
+
+
+class TestFaults:
+    """A model that fails leaves nobody waiting."""
+
+    @pytest.mark.parametrize(
+        ("graph", "message"),
+        [({"axis": 0}, "2 items has the shape"), ({"outputs": ["y", "values"]}, "2 outputs")],
+    )
+    def test_a_graph_that_does_not_give_an_output_per_item_fails_its_requests(
+        self,
+        make_runner: Callable[..., WatchedRunner],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        graph: dict[str, Any],
+        message: str,
+    ) -> None:
+        runner = make_runner(graph=save_sum(tmp_path, **graph))
+
+        async def use() -> None:
+            for job in runner.submit([[1, 2, 3], [4, 5, 6]], soon()):
+                async with asyncio.timeout(LIMIT_SECONDS):
+                    with pytest.raises(ModelFaultError, match=message):
+                        await job.future
+
+        asyncio.run(use())
+        assert runner.unfinished == 0
+        runner.close()  # so that it has logged
+        (record,) = caplog.records
+        assert record.getMessage() == "2 of 2 items in a batch of sum failed"
+
+    @pytest.mark.parametrize("bad", [1, 2, 5])
+    def test_bad_items_among_many_fail_alone_and_are_logged_once(
+        self, make_runner: Callable[..., WatchedRunner], caplog: pytest.LogCaptureFixture, bad: int
+    ) -> None:
+        runner = make_runner(max_batch=1_000)
+        items = [[n % TABLE] for n in range(1_000)]
+        for n in range(bad):
+            items[(n + 1) * 150] = MISFIT
+
+        async def use() -> list[Any]:
+            jobs = runner.submit(items, soon())
+            await asyncio.wait([job.future for job in jobs])
+            return [job.future.exception() or job.future.result() for job in jobs]
+
+        outcomes = asyncio.run(use())
+        runner.close()  # so that it has logged
+        assert [isinstance(outcome, Exception) for outcome in outcomes] == [item == MISFIT for item in items]
+        assert [record.getMessage() for record in caplog.records] == [f"{bad} of 1000 items in a batch of sum failed"]
+
+    def test_a_batch_of_bad_items_is_not_retried_without_end(
+        self,
+        make_runner: Callable[..., WatchedRunner],
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        runner = make_runner(max_batch=1_000)
+        runs: list[int] = []
+        outputs = runner.outputs
+
+        def counted(batch: Sequence[Job], parallel: int) -> Sequence[Array]:
+            runs.append(len(batch))
+            return outputs(batch, parallel)
+
+        monkeypatch.setattr(runner, "outputs", counted)
+
+        async def use() -> None:
+            jobs = runner.submit([MISFIT] * 1_000, soon())
+            await asyncio.wait([job.future for job in jobs])
+            assert all(job.future.exception() for job in jobs)
+
+        asyncio.run(use())
+        assert runner.unfinished == 0
+        runner.close()  # so that it has logged
+        assert len(runs) == 1 + MAX_RETRIES
+        assert sum(runs) <= 8 * 1_000
+        assert len(caplog.records) == 1
+
+    @pytest.mark.parametrize("error", [StopIteration("next"), SystemExit("exit"), asyncio.CancelledError("cancelled")])
+    def test_an_error_of_any_kind_fails_its_item_alone(
+        self, runner: Runner, model: Sum, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    ) -> None:
+        preprocess = model.preprocess
+
+        def failing(item: list[int]) -> Any:
+            if item == BROKEN:
+                raise error
+            return preprocess(item)
+
+        monkeypatch.setattr(model, "preprocess", failing)
+
+        async def use() -> None:
+            broken, good = runner.submit([BROKEN, [2]], soon())
+            assert await good.future == 2
+            with pytest.raises(RuntimeError, match=str(error)):
+                await broken.future
+            assert await runner.run([[3]]) == [3]
+
+        asyncio.run(use())
+        assert runner.unfinished == 0
+
+    @pytest.mark.parametrize("inputs", [None, {"x": None}, {"y": np.zeros(1)}, {"x": np.zeros(1, dtype=np.float32)}])
+    def test_preprocessing_that_gives_something_else_fails_its_item_alone(
+        self, runner: Runner, model: Sum, monkeypatch: pytest.MonkeyPatch, inputs: Any
+    ) -> None:
+        preprocess = model.preprocess
+        monkeypatch.setattr(model, "preprocess", lambda item: inputs if item == BROKEN else preprocess(item))
+
+        async def use() -> None:
+            good, broken, other = runner.submit([[1], BROKEN, [2]], soon())
+            assert [await good.future, await other.future] == [1, 2]
+            await asyncio.wait([broken.future])
+            assert broken.future.exception()
+
+        asyncio.run(use())
+        assert runner.unfinished == 0
+
+    def test_what_waits_when_it_is_closed_fails(self, runner: Runner, model: Sum) -> None:
+        async def use() -> None:
+            await busy(runner, model)
+            (job,) = runner.submit([[1]], soon())
+            closing = asyncio.create_task(asyncio.to_thread(runner.close))
+            await until(lambda: runner.closed)
+            model.gate.set()
+            await closing
+            with pytest.raises(RuntimeError, match="closed"):
+                await job.future
+
+        asyncio.run(use())

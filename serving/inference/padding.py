@@ -1,0 +1,84 @@
+"""Batches of items of like length, and their arrays as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.model import Array
+from serving.inference.queue import Inputs, Job
+
+
+class ModelFaultError(RuntimeError):
+    """A graph does not give one output per item."""
+
+
+def length(inputs: Inputs) -> int:
+    """Return the elements of inputs, which is what a batch of unequal items is padded to."""
+    return sum(array.size for array in inputs.values())
+
+
+def batches(jobs: list[Job], most: int) -> Iterator[list[Job]]:
+    """Yield jobs sorted by length, blocks last, at most `most` items at a time; a larger block goes alone."""
+    if len(jobs) == 1:
+        yield jobs
+        return
+    batch: list[Job] = []
+    size = 0
+    for job in sorted(jobs, key=lambda job: (job.block, job.length)):
+        if batch and size + job.size > most:
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
+        size += job.size
+    if batch:
+        yield batch
+
+
+def batch_inputs(batch: Sequence[Job]) -> Inputs:
+    """Return the graph's inputs for a batch, blocks last, with a batch axis; a block alone is not copied."""
+    if len(batch) == 1 and batch[0].block:
+        return batch[0].inputs
+    if not batch[-1].block:
+        return stack([job.inputs for job in batch])
+    return {
+        name: np.concatenate([job.inputs[name] if job.block else job.inputs[name][None] for job in batch])
+        for name in batch[0].inputs
+    }
+
+
+def stack(batch: Sequence[Inputs]) -> Inputs:
+    """Return each input with a batch axis in front; where first axes differ, zeros are appended."""
+    return {name: stack_arrays([inputs[name] for inputs in batch]) for name in batch[0]}
+
+
+def stack_arrays(arrays: list[Array]) -> Array:
+    """Return arrays that differ at most in their first axis as one array (n, longest, ...)."""
+    first = arrays[0]
+    if all(array.shape == first.shape for array in arrays):
+        return np.stack(arrays)
+    out = np.zeros((len(arrays), max(map(len, arrays)), *first.shape[1:]), dtype=first.dtype)
+    for row, array in zip(out, arrays, strict=True):
+        row[: len(array)] = array
+    return out
+
+
+def unstack(batch: Sequence[Job], items: int, outputs: Sequence[Any]) -> Sequence[Array]:
+    """Return what each job of a batch has in the outputs for its `items`: an item one row, a block as many as it has.
+
+    Raises ModelFaultError unless there is one array with a row for each item.
+    """
+    if len(outputs) != 1:
+        raise ModelFaultError(f"the graph has {len(outputs)} outputs, it must have one")
+    (output,) = outputs
+    if not isinstance(output, np.ndarray) or output.shape[:1] != (items,):
+        raise ModelFaultError(f"the graph's output for {items} items has the shape {np.shape(output)}")
+    if not batch[-1].block:
+        return list(output)
+    found, start = [], 0
+    for job in batch:
+        found.append(output[start : start + job.size] if job.block else output[start])
+        start += job.size
+    return found

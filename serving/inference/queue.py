@@ -1,0 +1,113 @@
+"""The queue before a model: single items first, then blocks of rows, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from models.model import Array, InvalidInputError
+from serving import tracing
+
+Inputs = dict[str, Array]
+Output = Array | InvalidInputError
+
+
+class Job:
+    """An item, or a block of rows, on its way through the queue, for one or more requests.
+
+    `future` is cancelled once nobody waits for it: the job is then dropped. `deadline` is one of
+    `time.monotonic`. `known` tells that its output was found in a cache meanwhile. `size` is how many
+    items it holds. `inputs` are the graph's, those of a block with a batch axis, and `length` their
+    elements per item, by which they are sorted.
+    """
+
+    __slots__ = (
+        "block",
+        "deadline",
+        "future",
+        "inputs",
+        "item",
+        "known",
+        "length",
+        "queued",
+        "settled",
+        "size",
+        "trace",
+        "waiters",
+    )
+
+    def __init__(self, item: Any, deadline: float, loop: asyncio.AbstractEventLoop, *, block: bool = False) -> None:
+        self.item = item
+        self.block = block
+        self.size = len(item) if block else 1
+        self.deadline = deadline
+        self.future: asyncio.Future[Output] = loop.create_future()
+        self.waiters = 0
+        self.known = self.settled = False
+        self.inputs: Inputs = {}
+        self.length = 0
+        self.queued = 0.0
+        self.trace = tracing.here()
+
+    def settle(self, output: Output | BaseException) -> None:
+        """Give those who wait the output, or the error."""
+        self.settled = True
+        self.inputs = {}
+        if self.future.done():
+            return
+        if isinstance(output, BaseException) and not isinstance(output, InvalidInputError):
+            self.future.set_exception(raisable(output))
+            self.future.exception()  # those who wait will raise it; when none do, that is no fault
+        else:
+            self.future.set_result(output)
+
+
+class Queue:
+    """Jobs that wait. Blocks let single items go first, so that a bulk request holds up no small one."""
+
+    def __init__(self) -> None:
+        self.items: list[Job] = []
+        self.blocks: deque[Job] = deque()
+        self.rows = 0  # in the blocks
+
+    @property
+    def size(self) -> int:
+        """Items that wait, those in blocks included."""
+        return len(self.items) + self.rows
+
+    def put(self, jobs: Iterable[Job]) -> None:
+        """Append jobs."""
+        for job in jobs:
+            if job.block:
+                self.blocks.append(job)
+                self.rows += job.size
+            else:
+                self.items.append(job)
+
+    def take(self, items: int, rows: int) -> list[Job]:
+        """Remove what waits longest: at most so many single items, then a block, and more up to `rows`."""
+        taken, self.items = self.items[:items], self.items[items:]
+        first = True
+        while self.blocks and (first or self.blocks[0].size <= rows):
+            first = False
+            block = self.blocks.popleft()
+            taken.append(block)
+            self.rows -= block.size
+            rows -= block.size
+        return taken
+
+
+def raisable(error: BaseException) -> Exception:
+    """Return an error that a future takes and that ends no more than a request; what is none becomes its cause."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    fault = RuntimeError(repr(error))
+    fault.__cause__ = error
+    return fault
+
+
+def total_size(jobs: Iterable[Job]) -> int:
+    """Return how many items jobs hold."""
+    return sum(job.size for job in jobs)

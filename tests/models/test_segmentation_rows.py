@@ -1,0 +1,152 @@
+"""Rows in JSON bodies: the fast way gives the verdicts and the values of the schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from models.model import Array
+from models.segmentation import rows
+from models.segmentation.columns import USED
+from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Rows, read_rows
+
+# What JSON text may hold in place of a value, and what it may not.
+ODD_VALUES = [
+    "null", "true", "false", "0", "-0", "-0.0", "1", "1.5", "1E5", "1e-400", "1e308", "1e309", "1e999", "-1e999",
+    "9007199254740993", "18446744073709551617", "9" * 30, "9" * 309, "9" * 4_300, "9" * 4_301, "0." + "1" * 5_000,
+    "NaN", "Infinity", "-Infinity", "-NaN", "nan", "01", "1.", ".5", "+1", "-", "1e", "0x1", "1_0", "--1", "",
+    '""', '"monday"', '"mon\\u0064ay"', '"m\\u00f6n"', '"mön"', '"\\ud83d\\ude00"', '"\\ud800"', '"\\udc00"', '"\\x"',
+    '"\\u12"', '"\x01"', '"\n"', '"a\\nb"', '"\\/"', '"\\u0000"', '"abc', "'a'",
+    '"$5,547.78"', '"($66.55)"', '"$-5,032.58"', '" $6,882.34 "', '"66,55"', '"much"', '"1"', '"NaN"', '"1e3"',
+    f'"{"9" * 400}"', f'"{"9" * 4_301}"', '"\\u0024\\u0035"', '"\u0663"', '"{{{{[[[["',
+    "[]", "{}", "[1, 2]", '{"a": {"b": [null, NaN]}}', "[1,]", '{"a":1,}', "{1: 2}",
+    "[" * 100 + "]" * 100, "[" * 197 + "]" * 197, "[" * 198 + "]" * 198, "[" * 250 + "]" * 250,
+    '{"a":' * 250 + "1" + "}" * 250, "[" * 5_000 + "]" * 5_000,
+]  # fmt: skip
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**25), 10**25)
+TEXT = st.text(max_size=8)
+VALUES = (
+    st.sampled_from(ODD_VALUES)
+    | (NUMBERS | TEXT | st.none() | st.booleans()).map(json.dumps)
+    | TEXT.map(lambda text: json.dumps(text, ensure_ascii=False))
+    | NUMBERS.map(lambda number: json.dumps(f"${number}"))
+)
+# Columns that are read, one that is not, names of the same meaning, and such as break the text.
+NAMES = st.sampled_from(
+    [*(f'"{name}"' for name in USED), '"x0"', '"x63"', '"y"', '"\\u00785"', '"x5 "', '"X5"', '""', '"\\ud800"', "x5"]
+)
+SPACE = st.sampled_from(["", "", "", " ", "\n", "\t\r ", "\x0c", "\u00a0"])
+PAIRS = st.lists(st.tuples(NAMES, VALUES), max_size=5)
+DATA = st.sampled_from(['"data"'] * 9 + ['"d\\u0061ta"', '"dat"'])
+JUNK = st.sampled_from([b"", b"\xff", b"\xed\xa0\x80", b"\xc3", b"\x00", b"]", b",", b'"', b"\xef\xbb\xbf"])
+FITTING = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.none() | (TEXT if name in ("x5", "x31", "x81") else st.floats(allow_nan=False, allow_infinity=False))
+        for name in USED
+    },
+)
+
+
+def written(pairs: list[tuple[str, str]]) -> str:
+    """A JSON object of names and values that are JSON text already."""
+    return "{" + ",".join(f"{name}:{value}" for name, value in pairs) + "}"
+
+
+ROWS = FITTING.map(json.dumps) | PAIRS.map(written) | st.sampled_from(["null", "[]", "1", '"row"', "{", "}"])
+# Most bodies have several rows, of which one is odd.
+LISTS = st.lists(FITTING.map(json.dumps), max_size=6).flatmap(
+    lambda fitting: st.lists(ROWS, max_size=2).map(lambda odd: [*fitting, *odd, *fitting[:1]])
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """Bodies that mostly are what a client sends, but for a detail."""
+    space = draw(SPACE)
+    data = f"[{space}{f'{space},'.join(draw(LISTS))}]"
+    outer = [(f'"{name}"', value) for name, value in draw(st.lists(st.tuples(st.just("z") | TEXT, VALUES), max_size=1))]
+    outer.insert(draw(st.integers(0, len(outer))), (draw(DATA), data))
+    if draw(st.integers(0, 9)) == 0:
+        outer.append(('"data"', draw(VALUES | st.just(data))))
+    body = (draw(SPACE) + written(outer) + draw(SPACE)).encode("utf-8", "surrogatepass")
+    if draw(st.integers(0, 9)) == 0:
+        place = draw(st.integers(0, len(body)))
+        junk = draw(
+            st.sampled_from([b"", b"\xff", b"\xed\xa0\x80", b"\xc3", b"\x00", b"]", b",", b'"', b"\xef\xbb\xbf"])
+        )
+        body = body[:place] + junk + body[place + draw(st.integers(0, 3)) :]
+    return body
+
+
+def outcome(read: Callable[[bytes], Any], body: bytes) -> Array | list[Any]:
+    """The features of a body's rows, or place, message and type of its faults."""
+    try:
+        return np.asarray(read(body).features())
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        return [(fault["loc"], fault["msg"], fault["type"]) for fault in faults]
+
+
+def same(body: bytes) -> bool:
+    """Whether the fast way and the schema have the same outcome."""
+    fast, slow = outcome(read_rows, body), outcome(Rows.model_validate_json, body)
+    if isinstance(fast, np.ndarray) and isinstance(slow, np.ndarray):
+        return fast.dtype == slow.dtype and np.array_equal(fast, slow, equal_nan=True)
+    return type(fast) is type(slow) and fast == slow
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_slices() -> Any:
+    """Read so few rows at a time that a body of a test has several slices."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "SLICE_ROWS", 2)
+        yield
+
+
+@given(bodies())
+@settings(max_examples=200, deadline=None)
+@example(b"")
+@example(b"{}")
+@example(b"[]")
+@example(b'{"data": 1}')
+@example(b'{"data": [], "data": [{}]}')
+@example(b'{"data": 1, "data": [{"x91": 1}]}')
+@example(b'{"data": [{"x91": "a", "x53": "b"}]}')
+@example(b'{"data": [{"x91": "a", "x91": 1, "x5": 1, "x5": "sunday"}, {"x12": true}]}')
+@example(b'{"data": [{}], "z": "\xff"}')
+def test_both_ways_have_the_same_outcome(body: bytes) -> None:
+    assert same(body)
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=range(len(ODD_VALUES)))
+@pytest.mark.parametrize("name", ["x5", "x12", "x91", "y"])
+def test_both_ways_take_odd_values_for_the_same(name: str, value: str) -> None:
+    assert same(f'{{"data": [{{}}, {{"x53": 1}}, {{"{name}": {value}}}]}}'.encode())
+    assert same(f'{{"{name}": {value}, "data": [{{"x53": 1}}]}}'.encode())
+
+
+@pytest.mark.parametrize("count", [MAX_ROWS, MAX_ROWS + 1])
+def test_both_ways_take_as_many_rows(count: int) -> None:
+    assert same(json.dumps({"data": [{}] * count}).encode())
+
+
+@given(st.binary(max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_both_ways_take_any_bytes_for_the_same(body: bytes) -> None:
+    assert same(body)
+
+
+def test_rows_as_clients_send_them_are_read_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretty = json.dumps({"data": [EXAMPLE_ROW, {"x5": "mön"}, {"y": {"a": [1]}}]}, ensure_ascii=False, indent=4)
+    expected = outcome(Rows.model_validate_json, pretty.encode())
+    monkeypatch.setattr(rows, "Rows", None)
+    monkeypatch.setattr(rows, "CHECKED_ROWS", None)
+    assert np.array_equal(outcome(read_rows, pretty.encode()), expected, equal_nan=True)

@@ -1,0 +1,117 @@
+"""How the routes of a model read a request: by its schema, or by a way of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+from starlette.responses import Response
+
+import models
+from models.model import Array, Infer, Model, route
+from serving.api import SMALL_BODY_BYTES, infer_method, json_routes
+
+THREADS: list[threading.Thread] = []
+
+
+class Numbers(BaseModel):
+    numbers: list[int]
+
+
+class Total(BaseModel):
+    total: int
+
+
+def decode(body: bytes) -> Numbers:
+    """Twice the numbers, which tells that it was asked."""
+    THREADS.append(threading.current_thread())
+    return Numbers(numbers=[2 * number for number in Numbers.model_validate_json(body).numbers])
+
+
+class Adder(Model[Array]):
+    input = int
+
+    @classmethod
+    def items(cls, inputs: Sequence[Any]) -> Array:
+        THREADS.append(threading.current_thread())
+        return np.array(inputs)
+
+    def preprocess(self, item: Array) -> dict[str, Array]:
+        return {"x": item}
+
+    @route()
+    async def add(self, request: Numbers, infer: Infer[Array]) -> Total:
+        """Add numbers up."""
+        return Total(total=sum(request.numbers))
+
+    @route(decode=decode)
+    async def add_fast(self, request: Numbers, infer: Infer[Array]) -> Total:
+        """Add numbers up, read by a way of its own."""
+        return Total(total=sum(request.numbers))
+
+
+class Answering:
+    """A predictor that knows the model only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = Adder(folder)
+
+    async def infer(self, items: Any, request: Any) -> Array:
+        raise NotImplementedError
+
+    async def outputs(self, items: Array, request: Any) -> list[Array]:
+        return list(items)
+
+
+@pytest.fixture(autouse=True)
+def adder(monkeypatch: pytest.MonkeyPatch) -> None:
+    THREADS.clear()
+    monkeypatch.setattr(models, "find", lambda name: Adder)
+
+
+def answer(path: str, body: bytes, folder: Path) -> tuple[int, bytes]:
+    """Status and body of the answer to a JSON body."""
+    predictors: Any = {"adder": Answering(folder)}
+
+    async def use() -> Response:
+        return await json_routes(["adder"], predictors, 60)[path](body)
+
+    response = asyncio.run(use())
+    return response.status_code, bytes(response.body)
+
+
+def test_a_route_reads_a_body_by_its_schema(tmp_path: Path) -> None:
+    assert answer("/adder/add", b'{"numbers": [1, 2]}', tmp_path) == (200, b'{"total":3}')
+
+
+def test_a_route_may_read_a_body_by_a_way_of_its_own(tmp_path: Path) -> None:
+    assert answer("/adder/add_fast", b'{"numbers": [1, 2]}', tmp_path) == (200, b'{"total":6}')
+
+
+@pytest.mark.parametrize("path", ["/adder/add", "/adder/add_fast"])
+def test_either_way_tells_what_is_wrong(tmp_path: Path, path: str) -> None:
+    status, body = answer(path, b'{"numbers": ["one"]}', tmp_path)
+    assert status == 422
+    assert b'"loc":["numbers",0]' in body
+    assert answer(path, b'{"numbers": [', tmp_path)[0] == 400
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_large_body_is_read_beside_the_event_loop(tmp_path: Path, large: bool) -> None:
+    answer("/adder/add_fast", b'{"numbers": [1]}' + large * SMALL_BODY_BYTES * b" ", tmp_path)
+    assert ([threading.main_thread()] == THREADS) is not large
+
+
+def test_the_items_of_infer_are_made_beside_the_event_loop(tmp_path: Path) -> None:
+    answers: Any = SimpleNamespace(predictors={"adder": Answering(tmp_path)})
+    method = infer_method("adder", 60)
+    assert asyncio.run(method.func(answers, items=[1, 2])) == [1, 2]
+    assert THREADS
+    assert threading.main_thread() not in THREADS
