@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from models.model import Array, InvalidInputError
@@ -12,6 +13,8 @@ from serving import tracing
 
 Inputs = dict[str, Array]
 Output = Array | InvalidInputError
+
+SIZE = attrgetter("size")
 
 
 class Job:
@@ -71,15 +74,12 @@ class Queue:
         self.items: list[Job] = []
         self.blocks: deque[Job] = deque()
         self.rows = 0  # in the blocks
-
-    @property
-    def size(self) -> int:
-        """Items that wait, those in blocks included."""
-        return len(self.items) + self.rows
+        self.size = 0  # items, those in blocks included
 
     def put(self, jobs: Iterable[Job]) -> None:
         """Append jobs."""
         for job in jobs:
+            self.size += job.size
             if job.block:
                 self.blocks.append(job)
                 self.rows += job.size
@@ -89,12 +89,14 @@ class Queue:
     def take(self, items: int, rows: int) -> list[Job]:
         """Remove what waits longest: at most so many single items, then a block, and more up to `rows`."""
         taken, self.items = self.items[:items], self.items[items:]
+        self.size -= len(taken)
         first = True
         while self.blocks and (first or self.blocks[0].size <= rows):
             first = False
             block = self.blocks.popleft()
             taken.append(block)
             self.rows -= block.size
+            self.size -= block.size
             rows -= block.size
         return taken
 
@@ -110,4 +112,4 @@ def raisable(error: BaseException) -> Exception:
 
 def total_size(jobs: Iterable[Job]) -> int:
     """Return how many items jobs hold."""
-    return sum(job.size for job in jobs)
+    return sum(map(SIZE, jobs))
