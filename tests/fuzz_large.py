@@ -169,14 +169,19 @@ async def attempt(port: int, target: Target, large: LargeBody, body: bytes, paus
 
 
 async def send_to(
-    target: Target, bodies: Iterator[LargeBody], port: int, memory: MemoryWatch, pauses: PauseWatch, noise: float
+    target: Target,
+    bodies: Iterator[LargeBody],
+    port: int,
+    memory: MemoryWatch,
+    pauses: PauseWatch,
+    noise_seconds: float,
 ) -> Outcome:
     """Send a route's bodies, one at a time."""
     outcome = Outcome(target)
     memory.peak_bytes = 0
     for large in bodies:
         body = large.make(large.size)
-        made, fault = await judged(functools.partial(attempt, port, target, large, body, pauses), body, noise)
+        made, fault = await judged(functools.partial(attempt, port, target, large, body, pauses), body, noise_seconds)
         outcome.note(large, made)
         outcome.large += target.max_body_bytes * 9 // 10 <= len(body) <= target.max_body_bytes
         if fault is not None:
@@ -198,16 +203,16 @@ async def send_large(
     port: int,
     memory: MemoryWatch,
     pauses: PauseWatch,
-    noise: float,
+    noise_seconds: float,
 ) -> list[Outcome]:
     """Send each route its large bodies, and print a row of the table under HEADING for it."""
     outcomes = []
     for target in found:
         started = time.monotonic()
-        outcome = await send_to(target, bodies(target, counts.of(target), number), port, memory, pauses, noise)
+        outcome = await send_to(target, bodies(target, counts.of(target), number), port, memory, pauses, noise_seconds)
         outcomes.append(outcome)
         print(f"{row(outcome)} {time.monotonic() - started:.0f} s", flush=True)
-        if memory.lost:
+        if memory.lost or outcome.pause.seconds >= FROZEN_SECONDS:
             break
     return outcomes
 
