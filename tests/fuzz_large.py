@@ -188,7 +188,7 @@ async def send_to(
             outcome.failures.append(Failure(target.path, large.kind, len(body), fault))
         if len(outcome.failures) >= MAX_FAILURES or memory.lost or made.pause_seconds >= FROZEN_SECONDS:
             break
-    outcome.peak_bytes = memory.peak_bytes
+    outcome.peak_bytes = memory.sample()
     if outcome.peak_bytes > MAX_MEMORY_BYTES:
         outcome.failures.append(Failure(target.path, "all", 0, f"memory reached {outcome.peak_bytes / 2**20:.0f} MiB"))
     if outcome.slowest is not None:

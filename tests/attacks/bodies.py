@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import struct
+import zlib
 
 from tests.attacks import files, forms, json_bodies
 from tests.attacks.attackers import Attack, Pieces, flood, form_request, request
@@ -83,7 +85,7 @@ def digit_bombs(targets: dict[str, Target]) -> list[Pieces]:
 
 
 def parquet_bombs(targets: dict[str, Target]) -> list[Pieces]:
-    """Return small Parquet files that unpack to a gigabyte and more."""
+    """Return small Parquet files of large pages, large entries and many rows."""
     bombs = (files.parquet_bomb(dictionary=False), files.parquet_bomb(dictionary=True), files.parquet_rows())
     return [
         form_request(target.path, forms.form(forms.file_field(target), [bomb]))
@@ -124,7 +126,14 @@ def large_uploads(targets: dict[str, Target]) -> list[Pieces]:
 @functools.cache
 def packed() -> bytes:
     """Return a gzip stream of a megabyte that unpacks to a gigabyte."""
-    return gzip.compress(b" " * UNPACKED_BYTES, 1)
+    plain = b" " * 2**24
+    times = UNPACKED_BYTES // len(plain)
+    # After a full flush a block needs nothing of those before it, and may come again.
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = compressor.compress(plain) + compressor.flush(zlib.Z_FULL_FLUSH)
+    checksum = functools.reduce(lambda sum_, _: zlib.crc32(plain, sum_), range(times), 0)
+    trailer = struct.pack("<II", checksum, UNPACKED_BYTES)
+    return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + block * times + compressor.flush() + trailer
 
 
 def gzip_bombs(targets: dict[str, Target]) -> list[Pieces]:

@@ -113,9 +113,11 @@ def extra_fields(target: Target, size: int) -> bytes:
 
 def hostile(target: Target) -> dict[str, Maker]:
     """Return what makes bodies of a size that ought to be refused, by name."""
-    made: dict[str, Maker] = {
-        name: functools.partial(repeated, pattern, field=target.array) for name, pattern in PATTERNS.items()
-    }
+
+    def filled(pattern: Pattern) -> Maker:
+        return lambda size: repeated(pattern, size, target.array).ljust(size)
+
+    made = {name: filled(pattern) for name, pattern in PATTERNS.items()}
     made["different keys"] = keys
     made["unknown fields"] = functools.partial(extra_fields, target)
     made["cut off"] = lambda size: legal(target, size).rstrip()[:-1].rjust(size)

@@ -59,10 +59,15 @@ class MemoryWatch(Watch):
     def run(self) -> None:
         """Read until the end."""
         while not (self.lost or self.ended.wait(SAMPLE_SECONDS)):
-            try:
-                self.peak_bytes = max(self.peak_bytes, self.read())
-            except psutil.NoSuchProcess:
-                self.lost = True
+            self.sample()
+
+    def sample(self) -> int:
+        """Read once more, and return the peak."""
+        try:
+            self.peak_bytes = max(self.peak_bytes, self.read())
+        except psutil.NoSuchProcess:
+            self.lost = True
+        return self.peak_bytes
 
 
 class PauseWatch(Watch):
