@@ -145,12 +145,12 @@ def small_bodies(server: WatchedServer, document: Json, seed: int, count: int) -
 
 def large_bodies(server: WatchedServer, document: Json, seed: int, counts: Counts) -> list[str]:
     """Send bodies as large as each route admits; what is wrong."""
-    with MemoryWatch(server.memory_bytes) as memory, PauseWatch(server.port) as pauses:
+    with MemoryWatch(server.memory_bytes, server.kill) as memory, PauseWatch(server.port) as pauses:
         noise = pauses.noise_seconds()
         print(f"large bodies, each alone; a pause of {noise * 1000:.0f} ms may be noise\n{HEADING}")
         sending = send_large(targets(document), counts, seed, server.port, memory, pauses, noise)
         outcomes = asyncio.run(sending)
-    ended = ["a process of the server has ended"] if memory.lost else []
+    ended = ["a process of the server has ended, or was ended at 4 GiB"] if memory.lost else []
     return [str(failure) for outcome in outcomes for failure in outcome.failures] + pauses.failures + ended
 
 
@@ -215,7 +215,7 @@ def main() -> int:
         try:
             faults += traces.left()
         except psutil.NoSuchProcess:
-            faults.append("a process of the server has ended")
+            faults.append("a process of the server has ended, or was ended at 4 GiB")
         faults += changed(client, expected)
         if failures or faults:
             server.print_faults()

@@ -87,7 +87,10 @@ def measured(attack: Attack, seconds: float) -> Measurement:
         expected = known_answers(client)
         found = {target.path: target for target in targets(client.get("/docs.json").json())}
         victim = Victim(server.port, found, attack.make(found))
-        with MemoryWatch(server.memory_bytes) as memory, honest_client(server.port, honest_requests(client)) as honest:
+        with (
+            MemoryWatch(server.memory_bytes, server.kill) as memory,
+            honest_client(server.port, honest_requests(client)) as honest,
+        ):
             honest.wait_until_warm()
             warm = time.time()
             time.sleep(seconds)
@@ -97,7 +100,7 @@ def measured(attack: Attack, seconds: float) -> Measurement:
             results = honest.results()
         faults = [] if recovered(client, expected) else ["the server does not answer as before"]
         if memory.lost:
-            faults.append("a process of the server has ended")
+            faults.append("a process of the server has ended, or was ended at 4 GiB")
         if faults:
             server.print_faults()
             server.kill()

@@ -16,7 +16,7 @@ import pytest
 from tests.attacks.bench import Measurement, faults_of
 from tests.attacks.honest import Request, Result, honest_client
 from tests.attacks.targets import Target
-from tests.attacks.watch import MAX_MEMORY_BYTES, MemoryWatch, Pause, PauseWatch, json_seconds
+from tests.attacks.watch import KILL_BYTES, MAX_MEMORY_BYTES, MemoryWatch, Pause, PauseWatch, json_seconds
 from tests.fuzz_large import LargeBody, send_to
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -54,7 +54,7 @@ def stub(answer: Callable[[], bytes]) -> Iterator[int]:
 
 def faults(answer: Callable[[], bytes], noise_seconds: float) -> list[str]:
     """What is wrong with a server when it gets one body."""
-    with stub(answer) as port, MemoryWatch(lambda: 0) as memory, PauseWatch(port) as pauses:
+    with stub(answer) as port, MemoryWatch(lambda: 0, never) as memory, PauseWatch(port) as pauses:
         outcome = asyncio.run(send_to(TARGET, iter([BODY]), port, memory, pauses, noise_seconds))
     return [failure.fault for failure in outcome.failures]
 
@@ -62,6 +62,10 @@ def faults(answer: Callable[[], bytes], noise_seconds: float) -> list[str]:
 def pausing(seconds: float) -> bytes:
     time.sleep(seconds)
     return OK
+
+
+def never() -> None:
+    raise AssertionError("killed")
 
 
 def status(line: bytes) -> bytes:
@@ -99,7 +103,11 @@ def test_a_wrong_answer_fails(answer: bytes, fault: str) -> None:
 
 
 def test_memory_over_the_limit_fails() -> None:
-    with stub(lambda: OK) as port, PauseWatch(port) as pauses, MemoryWatch(lambda: MAX_MEMORY_BYTES + 1) as memory:
+    with (
+        stub(lambda: OK) as port,
+        PauseWatch(port) as pauses,
+        MemoryWatch(lambda: MAX_MEMORY_BYTES + 1, never) as memory,
+    ):
         outcome = asyncio.run(send_to(TARGET, iter([BODY]), port, memory, pauses, PATIENCE_SECONDS))
     assert [failure.fault for failure in outcome.failures] == ["memory reached 2048 MiB"]
 
@@ -107,7 +115,7 @@ def test_memory_over_the_limit_fails() -> None:
 def test_memory_that_is_taken_for_a_moment_is_seen() -> None:
     process = psutil.Process()
     before = process.memory_info().rss
-    with MemoryWatch(lambda: process.memory_info().rss) as memory:
+    with MemoryWatch(lambda: process.memory_info().rss, never) as memory:
         held = b"a" * 2**27
         deadline = time.monotonic() + PATIENCE_SECONDS
         while memory.peak_bytes < before + 2**26 and time.monotonic() < deadline:
@@ -120,9 +128,16 @@ def test_a_process_that_ends_is_seen() -> None:
     def read() -> int:
         raise psutil.NoSuchProcess(1)
 
-    with MemoryWatch(read) as memory:
+    with MemoryWatch(read, never) as memory:
         memory.thread.join(PATIENCE_SECONDS)
         assert memory.lost
+
+
+def test_a_server_that_takes_the_machine_is_ended() -> None:
+    killed = threading.Event()
+    with MemoryWatch(lambda: KILL_BYTES + 1, killed.set) as memory:
+        assert killed.wait(PATIENCE_SECONDS)
+    assert memory.lost
 
 
 def test_a_pause_is_measured_by_json_loads() -> None:

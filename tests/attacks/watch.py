@@ -15,6 +15,7 @@ import psutil
 
 # Of a pod.
 MAX_MEMORY_BYTES = 2 * 2**30
+KILL_BYTES = 2 * MAX_MEMORY_BYTES
 # A pause may take so much of what `json.loads` of the body takes, and on any machine as long as noise does.
 MAX_RATIO = 0.5
 NOISE_SECONDS = 0.1
@@ -48,11 +49,15 @@ class Watch:
 
 
 class MemoryWatch(Watch):
-    """The most memory in bytes that `read` told, since this was last set to 0; `lost` once a process has ended."""
+    """The most memory in bytes that `read` told, since this was last set to 0; `lost` once a process has ended.
 
-    def __init__(self, read: Callable[[], int]) -> None:
+    A server that takes too much is ended by `kill` before it takes the machine from others.
+    """
+
+    def __init__(self, read: Callable[[], int], kill: Callable[[], None]) -> None:
         super().__init__()
         self.read = read
+        self.kill = kill
         self.peak_bytes = 0
         self.lost = False
 
@@ -67,6 +72,9 @@ class MemoryWatch(Watch):
             self.peak_bytes = max(self.peak_bytes, self.read())
         except psutil.NoSuchProcess:
             self.lost = True
+        if self.peak_bytes > KILL_BYTES and not self.lost:
+            self.lost = True
+            self.kill()
         return self.peak_bytes
 
 
