@@ -106,6 +106,12 @@ def padded(file: bytes, size: int) -> bytes:
     return file.ljust(size, b"\0")
 
 
+def padded_parquet(file: bytes, size: int) -> bytes:
+    """Return a Parquet file with zeros before its footer, where readers do not look."""
+    footer = int.from_bytes(file[-8:-4], "little") + 8
+    return file[:-footer] + bytes(max(0, size - len(file))) + file[-footer:]
+
+
 @functools.lru_cache(2)
 def picture(size: int) -> bytes:
     """Return a picture of at most `size` bytes in which nothing can be compressed."""
@@ -140,7 +146,7 @@ def hostile_tables() -> dict[str, Maker]:
     patterns = PATTERNS | TABLES
     return {
         **{name: functools.partial(repeated, pattern, field="data") for name, pattern in patterns.items()},
-        "Parquet that unpacks to large pages": lambda size: padded(parquet_bomb(dictionary=False), size),
+        "Parquet that unpacks to large pages": lambda size: padded_parquet(parquet_bomb(dictionary=False), size),
         "Parquet with a large entry": lambda size: parquet_bomb(dictionary=True),
         "Parquet of many rows": lambda size: parquet_rows(),
         "Parquet without an end": lambda size: b"PAR1".ljust(size, b"\0"),

@@ -124,6 +124,9 @@ def test_bombs_unpack_to_much_more() -> None:
         group = pyarrow.parquet.ParquetFile(io.BytesIO(file)).metadata.row_group(0)
         assert len(file) < 2**20
         assert group.column(0).total_uncompressed_size >= files.PAGE_CHARACTERS or group.num_rows == 10_000_000
+    padded = files.padded_parquet(files.parquet_bomb(dictionary=False), 2**20)
+    assert len(padded) == 2**20
+    assert pyarrow.parquet.read_table(io.BytesIO(padded)).num_rows == 2**10
     assert len(bodies.packed()) < 2**21
     with gzip.open(io.BytesIO(bodies.packed())) as packed:
         assert len(packed.read(2**26)) == 2**26

@@ -47,9 +47,19 @@ def stub(answer: Callable[[], bytes]) -> Iterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        asyncio.run_coroutine_threadsafe(close(server), loop).result(PATIENCE_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        server.close()
+        loop.close()
+
+
+async def close(server: asyncio.Server) -> None:
+    """Close a server and its connections."""
+    server.close()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def faults(answer: Callable[[], bytes], noise_seconds: float) -> list[str]:
