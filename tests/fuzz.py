@@ -164,7 +164,8 @@ class Traces:
 
     def now(self) -> tuple[int, set[Path]]:
         """The number of open files, and the temporary files."""
-        return self.server.open_files(), set(self.folder.rglob("*"))
+        # Empty folders are kept for the next request.
+        return self.server.open_files(), {path for path in self.folder.rglob("*") if path.is_file()}
 
     def left(self) -> list[str]:
         """What is left once the server had time to close and remove it."""

@@ -98,11 +98,12 @@ class PauseWatch(Watch):
                 connection.request("GET", "/livez")
                 response = connection.getresponse()
                 response.read()
-                if response.status != 200:
-                    self.failures.append(f"/livez answered {response.status}")
+                fault = "" if response.status == 200 else f"/livez answered {response.status}"
             except (OSError, http.client.HTTPException) as error:
-                self.failures.append(f"/livez: {error!r}")
+                fault = f"/livez: {error!r}"
                 connection.close()
+            if fault and fault not in self.failures:
+                self.failures.append(fault)
             with self.changed:
                 self.probes.append((start, time.perf_counter() - start))
                 self.changed.notify_all()
