@@ -4,6 +4,10 @@
 PYTHON := $(or $(PYTHON),python3)
 PORT := $(or $(PORT),3000)
 REQUESTS := $(or $(REQUESTS),100000)
+# Of `make fuzz`: bodies of 250 MiB for each route that takes them.
+UPLOADS := $(or $(UPLOADS),50)
+# Of `make attacks`: --quick, --seconds, names of attacks.
+ATTACKS ?=
 MINUTES := $(or $(MINUTES),10)
 ROUNDS := $(or $(ROUNDS),5)
 SECONDS_EACH := $(or $(SECONDS_EACH),4)
@@ -64,7 +68,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -173,8 +177,11 @@ slowtest: $(VENV)/.development $(VENV)/.training ## Test training, models of one
 lint: $(VENV)/.loadtest $(VENV)/.image $(VENV)/.training ## Check style and types
 	$(BIN)/pre-commit run --all-files
 
-fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document
-	$(BIN)/python -m tests.fuzz --requests $(REQUESTS)
+fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document, and bodies as large as each route admits
+	$(BIN)/python -m tests.fuzz --requests $(REQUESTS) --uploads $(UPLOADS)
+
+attacks: $(VENV)/.development ## Attack servers in many ways beside an honest client, and print what it costs (ATTACKS=--quick: 1 second each)
+	$(BIN)/python -m tests.attacks $(ATTACKS)
 
 manifests: ## Render and check the Kubernetes manifests
 	@command -v kubectl >/dev/null && command -v node >/dev/null && command -v npm >/dev/null || \

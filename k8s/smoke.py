@@ -41,7 +41,8 @@ def ask(url: str, body: bytes | None = None, media_type: str = "application/json
         headers["X-API-Key"] = key
     request = urllib.request.Request(url, body, headers)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=tls_context()) as answer:  # noqa: S310
+        context = tls_context() if url.startswith("https:") else None
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=context) as answer:  # noqa: S310
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()

@@ -1,15 +1,15 @@
 """Fuzzing: sends a server process what nobody should send, and looks for anything but a proper answer.
 
-Run as `python -m tests.fuzz --requests 100000`. It ends with 1 on a status of 500 or more, on no answer,
-on an error that is not `{"error": str, "detail": [...]}`, on a leak of memory or file descriptors, and when
-the server answers otherwise after it than before. The same seed makes the same requests.
+Run as `python -m tests.fuzz --requests 100000`. It ends with 1 on a status of 500 or more but 503 and 504, on no
+answer, on an error that is not `{"error": str, "detail": [...]}`, on a leak of memory, file descriptors or temporary
+files, on bodies that take the server over 2 GiB or stop it for long, and when it answers otherwise after it than
+before. The same seed makes the same requests.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import tempfile
@@ -21,8 +21,14 @@ from typing import NamedTuple
 
 import h11
 import httpx
-from hypothesis import HealthCheck, Phase, given, seed, settings
+import hypothesis
+import psutil
+from hypothesis import HealthCheck, Phase
 
+from tests.attacks.client import exchange, fault_of
+from tests.attacks.targets import targets
+from tests.attacks.watch import MemoryWatch, PauseWatch
+from tests.fuzz_large import HEADING, Counts, send_large
 from tests.fuzz_requests import FuzzRequest, requests
 from tests.fuzz_values import Json
 from tests.process import SMALL_CACHES, WatchedServer, known_answers, same, watched
@@ -37,15 +43,6 @@ SETTLE_SECONDS = 30.0
 WARM_UP = 0.2
 MAX_GROWTH = 0.1
 MAX_FAILURES = 20
-# Of uvicorn, to what is not HTTP; no application sees it.
-NOT_HTTP = b"Invalid HTTP request received."
-
-
-class Answer(NamedTuple):
-    """What came back; status 0 when nothing did."""
-
-    status: int
-    body: bytes = b""
 
 
 class Failure(NamedTuple):
@@ -59,15 +56,15 @@ def block(document: Json, number: int, count: int) -> list[FuzzRequest]:
     """`count` requests, the same for the same number."""
     made: list[FuzzRequest] = []
 
-    @seed(number)
-    @settings(
+    @hypothesis.seed(number)
+    @hypothesis.settings(
         max_examples=count,
         phases=[Phase.generate],
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(requests(document))
+    @hypothesis.given(requests(document))
     def collect(request: FuzzRequest) -> None:
         made.append(request)
 
@@ -75,47 +72,12 @@ def block(document: Json, number: int, count: int) -> list[FuzzRequest]:
     return made[:count]
 
 
-async def send(port: int, request: FuzzRequest) -> Answer:
-    """The answer to a request on a connection of its own."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        for piece in request.pieces:
-            writer.write(piece)
-            await asyncio.sleep(0)
-        return await receive(reader, head=request.head)
-    except ConnectionError:
-        return Answer(0)
-    finally:
-        writer.transport.abort()
-
-
-async def receive(reader: asyncio.StreamReader, *, head: bool) -> Answer:
-    """The first answer on a connection."""
-    # h11 reads answers only to a request of its own, which stays here.
-    connection = h11.Connection(h11.CLIENT)
-    connection.send(h11.Request(method="HEAD" if head else "POST", target="/", headers=[("Host", "localhost")]))
-    connection.send(h11.EndOfMessage())
-    status, body = 0, b""
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(2**16))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            return Answer(status, body)
-        elif isinstance(event, h11.ConnectionClosed):
-            return Answer(0)
-
-
 async def fault(port: int, request: FuzzRequest, statuses: Counter[int]) -> str | None:
     """What is wrong with the answer to a request."""
     seconds = ANSWER_SECONDS if request.answered else PATIENCE_SECONDS
     try:
         async with asyncio.timeout(seconds):
-            answer = await send(port, request)
+            answer = await exchange(port, request.pieces, head=request.head)
     except TimeoutError:
         return f"not answered within {seconds:g} seconds" if request.answered else None
     except h11.RemoteProtocolError as error:
@@ -124,28 +86,7 @@ async def fault(port: int, request: FuzzRequest, statuses: Counter[int]) -> str 
     statuses[answer.status] += 1
     if answer.status == 0:
         return "closed without an answer" if request.answered else None
-    if answer.status >= 500:
-        return f"status {answer.status}: {answer.body[:500]!r}"
-    if answer.status >= 400 and not request.head and not is_error_body(answer.body):
-        return f"status {answer.status} with the body {answer.body[:500]!r}"
-    return None
-
-
-def is_error_body(body: bytes) -> bool:
-    """Whether it is the body that the contract gives to errors."""
-    if body == NOT_HTTP:
-        return True
-    try:
-        content = json.loads(body)
-        entries = content["detail"]
-        return (
-            set(content) == {"error", "detail"}
-            and isinstance(content["error"], str)
-            and isinstance(entries, list)
-            and all(set(entry) == {"loc", "msg", "type"} for entry in entries)
-        )
-    except (ValueError, TypeError, KeyError):
-        return False
+    return fault_of(answer, head=request.head)
 
 
 async def send_all(port: int, batch: Iterable[FuzzRequest], statuses: Counter[int]) -> list[Failure]:
@@ -193,44 +134,90 @@ def report(failure: Failure, folder: Path) -> None:
         print(piece if len(piece) < 3_000 else piece[:3_000] + b"...")
 
 
-def settled(server: WatchedServer, open_files: int) -> bool:
-    """Whether the server closes what the requests left open."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while server.open_files() > open_files:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
+def small_bodies(server: WatchedServer, document: Json, seed: int, count: int) -> tuple[list[Failure], list[str]]:
+    """Send what is made of the document; the requests that fail, and what else is wrong."""
+    failures, warm = asyncio.run(fuzz(server, document, seed, count))
+    grown = server.memory_bytes() / warm - 1
+    print(f"memory grew by {grown:.1%} after the warm-up")
+    faults = [] if grown <= MAX_GROWTH else [f"memory grew by {grown:.1%}, at most {MAX_GROWTH:.0%} is allowed"]
+    return failures, faults
+
+
+def large_bodies(server: WatchedServer, document: Json, seed: int, counts: Counts) -> list[str]:
+    """Send bodies as large as each route admits; what is wrong."""
+    with MemoryWatch(server.memory_bytes, server.kill) as memory, PauseWatch(server.port) as pauses:
+        noise = pauses.noise_seconds()
+        print(f"large bodies, each alone; a pause of {noise * 1000:.0f} ms may be noise\n{HEADING}")
+        sending = send_large(targets(document), counts, seed, server.port, memory, pauses, noise)
+        outcomes = asyncio.run(sending)
+    ended = ["a process of the server has ended, or was ended at 4 GiB"] if memory.lost else []
+    return [str(failure) for outcome in outcomes for failure in outcome.failures] + pauses.failures + ended
+
+
+class Traces:
+    """What requests may leave behind: open files, and files in the server's folder for temporary ones."""
+
+    def __init__(self, server: WatchedServer, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.before = self.now()
+
+    def now(self) -> tuple[int, set[Path]]:
+        """The number of open files, and the temporary files."""
+        # Empty folders are kept for the next request.
+        return self.server.open_files(), {path for path in self.folder.rglob("*") if path.is_file()}
+
+    def left(self) -> list[str]:
+        """What is left once the server had time to close and remove it."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            (opened, files), (opened_before, files_before) = self.now(), self.before
+            if opened <= opened_before and files <= files_before:
+                return []
+            if time.monotonic() > deadline:
+                left = sorted(map(str, files - files_before))
+                return [
+                    f"{opened} open files, {opened_before} before; {len(left)} temporary files are left: {left[:5]}"
+                ]
+            time.sleep(0.5)
+
+
+def changed(client: httpx.Client, expected: list[Json]) -> list[str]:
+    """What is wrong with the answers to known requests."""
+    try:
+        if same(known_answers(client), expected) and client.get("/readyz").status_code == 200:
+            return []
+        return ["the server answers otherwise than before"]
+    except (AssertionError, httpx.TransportError) as error:
+        return [f"the server does not answer as before: {error!r}"]
 
 
 def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--large", type=int, default=50, help="bodies at 90 to 100 %% of its bound for each route")
+    parser.add_argument("--uploads", type=int, default=50, help="the same for routes that take more than 64 MiB")
     parser.add_argument("--seed", type=int, default=random.randrange(10**9))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
-    faults = []
-    # A small limit, so that small bodies go over it.
+    counts = Counts(arguments.large, arguments.uploads)
     with (
-        watched({**SMALL_CACHES, "MAX_BODY_BYTES": str(2**18)}) as server,
+        tempfile.TemporaryDirectory() as temporary,
+        watched(SMALL_CACHES | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)) as server,
         httpx.Client(base_url=server.address, timeout=30) as client,
     ):
         expected = known_answers(client)
-        open_files = server.open_files()
+        traces = Traces(server, Path(temporary))
         document = client.get("/docs.json").json()
-        failures, memory = asyncio.run(fuzz(server, document, arguments.seed, arguments.requests))
-        if not settled(server, open_files):
-            faults.append(f"{server.open_files()} open files, {open_files} before")
-        grown = server.memory_bytes() / memory - 1
-        print(f"memory grew by {grown:.1%} after the warm-up")
-        if grown > MAX_GROWTH:
-            faults.append(f"memory grew by {grown:.1%}, at most {MAX_GROWTH:.0%} is allowed")
+        count = max(BLOCK, arguments.requests - counts.total(targets(document)))
+        failures, faults = small_bodies(server, document, arguments.seed, count)
+        faults += large_bodies(server, document, arguments.seed, counts)
         try:
-            if not same(known_answers(client), expected) or client.get("/readyz").status_code != 200:
-                faults.append("the server answers otherwise than before")
-        except (AssertionError, httpx.TransportError) as error:
-            faults.append(f"the server does not answer as before: {error!r}")
+            faults += traces.left()
+        except psutil.NoSuchProcess:
+            faults.append("a process of the server has ended, or was ended at 4 GiB")
+        faults += changed(client, expected)
         if failures or faults:
             server.print_faults()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-")) if failures else Path()

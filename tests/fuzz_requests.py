@@ -74,7 +74,7 @@ def fitting(schema: Json) -> SearchStrategy[Json]:
     """Values that fit a schema."""
     if "anyOf" in schema:
         return st.one_of([fitting(option) for option in schema["anyOf"]])
-    kind = schema["type"]
+    kind = schema.get("type", "number")  # a field without a type takes anything
     if kind == "object":
         return objects(
             {name: fitting(field) for name, field in schema["properties"].items()}, schema.get("required", [])
@@ -84,8 +84,8 @@ def fitting(schema: Json) -> SearchStrategy[Json]:
     if kind == "string":
         return st.text(min_size=schema.get("minLength", 0), max_size=60)
     if kind == "number":
-        least = schema.get("exclusiveMinimum")
-        return st.floats(least, exclude_min=least is not None, allow_nan=False, allow_infinity=False)
+        least = schema.get("exclusiveMinimum", schema.get("minimum"))
+        return st.floats(least, exclude_min="exclusiveMinimum" in schema, allow_nan=False, allow_infinity=False)
     return {"boolean": st.booleans(), "null": st.none(), "integer": st.integers()}[kind]
 
 

@@ -58,6 +58,12 @@ class WatchedServer:
             process.num_handles() if sys.platform == "win32" else process.num_fds() for process in self.processes
         )
 
+    def kill(self) -> None:
+        """End all processes of a server that hangs, and so would not end when it is asked to."""
+        for process in self.processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def print_faults(self) -> None:
         """Print what the server wrote to its log about faults."""
         lines = [

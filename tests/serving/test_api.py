@@ -17,6 +17,7 @@ from starlette.responses import Response
 import models
 from models.model import Array, Infer, Model, route
 from serving.api import SMALL_BODY_BYTES, infer_method, json_routes
+from serving.predictor import BLOCK_ROWS
 
 THREADS: list[threading.Thread] = []
 
@@ -112,6 +113,7 @@ def test_a_large_body_is_read_beside_the_event_loop(tmp_path: Path, large: bool)
 def test_the_items_of_infer_are_made_beside_the_event_loop(tmp_path: Path) -> None:
     answers: Any = SimpleNamespace(predictors={"adder": Answering(tmp_path)})
     method = infer_method("adder", 60)
-    assert asyncio.run(method.func(answers, items=[1, 2])) == [1, 2]
+    many = list(range(BLOCK_ROWS))
+    assert asyncio.run(method.func(answers, items=many)) == many
     assert THREADS
     assert threading.main_thread() not in THREADS

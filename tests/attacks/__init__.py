@@ -1,0 +1,1 @@
+"""Attacks on a server process: the bodies, the connections, and what watches the server meanwhile."""

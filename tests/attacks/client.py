@@ -1,0 +1,95 @@
+"""A client that sends whatever bytes it is given, and judges the answer by the contract alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import h11
+
+# Of uvicorn, to what is not HTTP; no application sees it.
+NOT_HTTP = b"Invalid HTTP request received."
+# An error never echoes a body.
+MAX_ERROR_BYTES = 2**20
+
+
+class Answer(NamedTuple):
+    """What came back; status 0 when nothing did."""
+
+    status: int
+    body: bytes = b""
+    retry_after: bool = False
+
+
+async def exchange(port: int, pieces: Iterable[bytes | memoryview], *, head: bool = False) -> Answer:
+    """Return the answer to a request on a connection of its own; it may come before all pieces are sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = asyncio.ensure_future(receive(reader, head=head))
+    try:
+        for piece in pieces:
+            if answer.done():
+                break
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        return await answer
+    except ConnectionError:
+        return answer.result() if answer.done() and answer.exception() is None else Answer(0)
+    finally:
+        answer.cancel()
+        writer.transport.abort()
+
+
+async def receive(reader: asyncio.StreamReader, *, head: bool = False) -> Answer:
+    """Return the first answer on a connection."""
+    # h11 reads answers only to a request of its own, which stays here.
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="HEAD" if head else "POST", target="/", headers=[("Host", "localhost")]))
+    connection.send(h11.EndOfMessage())
+    status, retry_after = 0, False
+    body = bytearray()
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(2**16))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+            retry_after = b"retry-after" in dict(event.headers)
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            return Answer(status, bytes(body), retry_after)
+        elif isinstance(event, h11.ConnectionClosed):
+            return Answer(0)
+
+
+def fault_of(answer: Answer, *, head: bool = False) -> str | None:
+    """Return what is wrong with an answer to what may be bad input, if anything is."""
+    if answer.status == 503 and not answer.retry_after:
+        return "status 503 without Retry-After"
+    if answer.status >= 500 and answer.status not in (503, 504):
+        return f"status {answer.status}: {answer.body[:500]!r}"
+    if answer.status >= 400 and not head and not is_error_body(answer.body):
+        return f"status {answer.status} with a body of {len(answer.body):,} bytes: {answer.body[:500]!r}"
+    return None
+
+
+def is_error_body(body: bytes) -> bool:
+    """Return whether it is the body that the contract gives to errors."""
+    if body == NOT_HTTP:
+        return True
+    if len(body) > MAX_ERROR_BYTES:
+        return False
+    try:
+        content = json.loads(body)
+        entries = content["detail"]
+        return (
+            set(content) == {"error", "detail"}
+            and isinstance(content["error"], str)
+            and isinstance(entries, list)
+            and all(set(entry) == {"loc", "msg", "type"} for entry in entries)
+        )
+    except (ValueError, TypeError, KeyError):
+        return False

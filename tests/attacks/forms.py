@@ -1,0 +1,78 @@
+"""Forms of any size: with files, and with too much of all that a form consists of."""
+
+from __future__ import annotations
+
+import functools
+
+from tests.attacks import files
+from tests.attacks.json_bodies import Maker, Pattern, repeated
+from tests.attacks.targets import Target
+
+BOUNDARY = b"x"
+MEDIA_TYPE = b"multipart/form-data; boundary=" + BOUNDARY
+END = b"\r\n--x--\r\n"
+FIELD = b'--x\r\nContent-Disposition: form-data; name="other"'
+FILE = b'--x\r\nContent-Disposition: form-data; name="FIELD"; filename="a"'
+
+PATTERNS: dict[str, Pattern] = {
+    "empty fields": (b"", FIELD + b"\r\n\r\n\r\n", b"--x--\r\n"),
+    "empty files": (b"", FILE + b"\r\n\r\n\r\n", b"--x--\r\n"),
+    "a long field": (FIELD + b"\r\n\r\n", b"a", END),
+    "many digits in a field": (FIELD.replace(b"other", b"with_resize") + b"\r\n\r\n", b"1", END),
+    "a field in place of the file": (FILE.partition(b"; filename")[0] + b"\r\n\r\n", b"a", END),
+    "a long name of a field": (FIELD[:-6], b"a", b'"\r\n\r\na' + END),
+    "a long name of a file": (FILE[:-1], b"a", b'"\r\n\r\na' + END),
+    "many headers of a part": (FIELD, b"\r\nA: b", b"\r\n\r\na" + END),
+    "a long header of a part": (FIELD + b"\r\nA: ", b"b", b"\r\n\r\na" + END),
+    "many parameters of a header": (FIELD, b"; a=b", b"\r\n\r\na" + END),
+    "a file without an end": (FILE + b"\r\n\r\n", b"a", b""),
+    "no boundary": (b"", b"a", b""),
+    "almost boundaries": (FILE + b"\r\n\r\n", b"\r\n--y", END),
+    "half boundaries": (FILE + b"\r\n\r\n", b"\r\n-", END),
+    "a file in an unknown field": (FIELD + b'; filename="a"\r\n\r\n', b"a", END),
+    "open arrays in a field": (FIELD + b"\r\n\r\n", b"[", END),
+    "zeros": (b"", b"\0", b""),
+}
+
+
+def form(field: str, contents: list[bytes]) -> bytes:
+    """Return a form of files in one field."""
+    head = FILE.replace(b"FIELD", field.encode()) + b"\r\n\r\n"
+    return b"".join([part for content in contents for part in (head, content, b"\r\n")]) + END[2:]
+
+
+def file_field(target: Target) -> str:
+    """Return the name of a route's field for files."""
+    names = [name for name, field in target.fields.items() if "binary" in (field | field.get("items", {})).values()]
+    return str(names[0])
+
+
+def takes_pictures(target: Target) -> bool:
+    """Return whether a route's files are pictures; else they are tables."""
+    return target.path.startswith("/image/")
+
+
+def legal(target: Target, size: int, number: int = 0) -> bytes:
+    """Return a form of nearly `size` bytes that a route takes; there are several, by `number`."""
+    field = file_field(target)
+    room = size - 200
+    if not takes_pictures(target):
+        make = (files.parquet_table, files.csv_table, files.json_table)[number % 3]
+        return form(field, [make(room)])
+    # One picture cannot be so large that the pixels' bound does not matter.
+    count = min(target.fields[field].get("maxItems", 1), 64)
+    return form(field, [files.picture(room // count - 100)] * count)
+
+
+def hostile(target: Target) -> dict[str, Maker]:
+    """Return what makes bodies of a size that ought to be refused, by name."""
+    field = file_field(target)
+    contents = files.hostile_pictures() if takes_pictures(target) else files.hostile_tables()
+
+    def upload(make: Maker) -> Maker:
+        return lambda size: form(field, [make(size - 200)])
+
+    return {
+        **{name: functools.partial(repeated, pattern, field=field) for name, pattern in PATTERNS.items()},
+        **{f"a file: {name}": upload(make) for name, make in contents.items()},
+    }

@@ -1,0 +1,124 @@
+"""JSON of any size: what fits a schema, written as widely as JSON allows, and what fits none."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from tests.attacks.targets import Target
+from tests.fuzz_values import Json
+
+# The widest writing of a character: as two escapes, 12 bytes.
+WIDE_CHARACTER = rb"\ud83c\udf88"
+WIDE_NUMBER = b"1.2345678901234567e-100"
+# Of strings for which the schema has no bound.
+CHARACTERS = 20
+
+Pattern = tuple[bytes, bytes, bytes]
+# Makes so many bytes, or a few less.
+Maker = Callable[[int], bytes]
+
+# Each is a start, what comes again and again, and an end. FIELD is the name of the array that the route wants.
+PATTERNS: dict[str, Pattern] = {
+    "objects without the fields": (b'{"FIELD":[', b'{"a":1},', b'{"a":1}]}'),
+    "objects in an unknown field": (b'{"x":[', b'{"a":1},', b'{"a":1}]}'),
+    "empty objects": (b'{"FIELD":[', b"{},", b"{}]}"),
+    "wrong types": (b'{"FIELD":[', b'null,true,-1e999,"",[],{},[{"x12":[]}],', b"0]}"),
+    "rows of wrong types": (b'{"FIELD":[', b'{"x12":[],"x5":{},"area_se":"a"},', b"{}]}"),
+    "null": (b'{"FIELD":[', b"null,", b"null]}"),
+    "one character": (b'{"FIELD":[', b'"a",', b'"a"]}'),
+    "numbers": (b'{"FIELD":[', b"1,", b"1]}"),
+    "open arrays": (b"", b"[", b""),
+    "open objects": (b"", b'{"a":', b"1"),
+    "open arrays in the field": (b'{"FIELD":', b"[", b""),
+    "short nesting": (b'{"FIELD":[', b"[[[[[[[[[[]]]]]]]]]],", b"[]]}"),
+    "the field again": (b"{", b'"FIELD":[{}],', b'"FIELD":[]}'),
+    "an unknown field again": (b"{", b'"a":1,', b'"a":1}'),
+    "a number of many digits": (b'{"FIELD":[', b"1", b"]}"),
+    "numbers of 4,000 digits": (b'{"FIELD":[', b"1" * 4_000 + b",", b"1]}"),
+    "a fraction of many digits": (b'{"FIELD":[0.', b"1", b"]}"),
+    "numbers out of range": (b'{"FIELD":[', b"1e999,", b"1]}"),
+    "escaped letters": (b'{"FIELD":["', rb"\u0041", b'"]}'),
+    "escaped emoji": (b'{"FIELD":["', WIDE_CHARACTER, b'"]}'),
+    "halves of emoji": (b'{"FIELD":["', rb"\ud83c", b'"]}'),
+    "backslashes": (b'{"FIELD":["', rb"\\", b'"]}'),
+    "quotes": (b'{"FIELD":["', rb"\"", b'"]}'),
+    "commas in a string": (b'{"FIELD":["', b",", b'"]}'),
+    "brackets in a string": (b'{"FIELD":["', b"[{:", b'"]}'),
+    "an open string": (b'{"FIELD":["', b"a", b""),
+    "no amount": (b'{"FIELD":[{"x12":"', b"1", b'x"}]}'),
+    "no percentage": (b'{"FIELD":[{"x63":"', b"1", b'x"}]}'),
+    "spaces around nothing": (b'{"FIELD":[{"x12":"', b" ", b'x"}]}'),
+    "white space": (b"", b" \r\n\t", b""),
+    "a long key": (b'{"', b"a", b'":1}'),
+    "bytes that are no text": (b'{"FIELD":["', b"\xff", b'"]}'),
+    "zeros": (b"", b"\0", b""),
+}
+
+
+def repeated(pattern: Pattern, size: int, field: str) -> bytes:
+    """Return a pattern that is repeated until another time would make more than `size` bytes."""
+    start, unit, end = (part.replace(b"FIELD", field.encode()) for part in pattern)
+    return start + unit * ((size - len(start) - len(end)) // len(unit)) + end
+
+
+def widest(schema: Json) -> bytes:
+    """Return a value that fits a schema, written as widely as may be; arrays have one item."""
+    if "anyOf" in schema:
+        return max((widest(option) for option in schema["anyOf"]), key=len)
+    kind = schema.get("type", "number")
+    if kind == "object":
+        members = [b'"%b": %b' % (name.encode(), widest(field)) for name, field in schema["properties"].items()]
+        return b"{" + b", ".join(members) + b"}"
+    if kind == "array":
+        return b"[" + widest(schema["items"]) + b"]"
+    if kind == "string":
+        return b'"' + WIDE_CHARACTER * int(schema.get("maxLength", CHARACTERS)) + b'"'
+    return {"number": WIDE_NUMBER, "integer": b"1", "boolean": b"false", "null": b"null"}[kind]
+
+
+def legal(target: Target, size: int, item: bytes = b"") -> bytes:
+    """Return a body of `size` bytes that fits a route's schema: as many items as there may be, and white space.
+
+    They are all `item`, where one is given.
+    """
+    array = target.fields[target.array]
+    if array.get("type") != "array":
+        body = widest(target.schema)
+    else:
+        item = item or widest(array["items"])
+        start, end = b'{"%b": [' % target.array.encode(), b"]}"
+        room = (size - len(start) - len(end)) // (len(item) + 2)
+        body = start + b", ".join([item] * min(array["maxItems"], room)) + end
+    return body + b" " * (size - len(body))
+
+
+@functools.cache
+def members(size: int) -> bytes:
+    """Return fields with different names, in at least `size` bytes."""
+    return b"".join(b'"%x":0,' % number for number in range(16**6, 16**6 + size // 12 + 1))
+
+
+def keys(size: int) -> bytes:
+    """Return an object with different keys, in at most `size` bytes."""
+    fields = members(1 << size.bit_length())
+    return b"{" + fields[: fields.rindex(b",", 0, size - 7) + 1] + b'"a":0}'
+
+
+def extra_fields(target: Target, size: int) -> bytes:
+    """Return a body that fits but for fields that the schema does not know."""
+    end = widest(target.schema)[1:]
+    return repeated((b"{", b'"extra":0,', end), size, "")
+
+
+def hostile(target: Target) -> dict[str, Maker]:
+    """Return what makes bodies of a size that ought to be refused, by name."""
+
+    def filled(pattern: Pattern) -> Maker:
+        return lambda size: repeated(pattern, size, target.array).ljust(size)
+
+    made = {name: filled(pattern) for name, pattern in PATTERNS.items()}
+    made["different keys"] = keys
+    made["unknown fields"] = functools.partial(extra_fields, target)
+    made["cut off"] = lambda size: legal(target, size).rstrip()[:-1].rjust(size)
+    return made

@@ -1,0 +1,48 @@
+"""What an OpenAPI document says about the bodies of requests."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.fuzz_requests import expanded
+from tests.fuzz_values import Json
+
+# Of operations that do not tell.
+MAX_BODY_BYTES = 32 * 2**20
+
+
+class Target(NamedTuple):
+    """A route that takes a body of at most `max_body_bytes`, JSON that fits `schema` or a form with its fields."""
+
+    path: str
+    media_type: str
+    schema: Json
+    max_body_bytes: int
+
+    @property
+    def form(self) -> bool:
+        """Whether the body is a form."""
+        return self.media_type == "multipart/form-data"
+
+    @property
+    def fields(self) -> Json:
+        """The schemas of the body's fields, by name."""
+        return self.schema["properties"]
+
+    @property
+    def array(self) -> str:
+        """Name of the field that is an array; of the first field where none is."""
+        arrays = [name for name, field in self.fields.items() if field.get("type") == "array"]
+        return str((arrays or list(self.fields))[0])
+
+
+def targets(document: Json) -> list[Target]:
+    """Return the routes of an OpenAPI document that take a body."""
+    found = []
+    for path, methods in document["paths"].items():
+        if "post" in methods:
+            operation = methods["post"]
+            ((media_type, content),) = operation["requestBody"]["content"].items()
+            schema = expanded(content["schema"], document["components"]["schemas"])
+            found.append(Target(path, media_type, schema, operation.get("x-max-body-bytes", MAX_BODY_BYTES)))
+    return found
