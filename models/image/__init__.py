@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
+from models.image.pictures import decode
 from models.model import Array, Infer, InvalidInputError, LabelScore, Model, ranking, route, softmax
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-# A 24 megapixel camera's picture passes; what is larger is refused before its pixels are decoded.
-MAX_PIXELS = 25_000_000
 TOP = 5
 
 
@@ -90,7 +88,7 @@ class ImageClassifier(Model[Upload]):
 
     @override
     def preprocess(self, item: Upload) -> dict[str, Array]:
-        image = decode(item.data)
+        image = decode(item.data, scale=item.resize)
         if item.resize:
             image = self.resized(image)
         elif image.size != self.size:
@@ -135,31 +133,7 @@ def read(path: Path) -> bytes:
         return b""
 
 
-def decode(data: bytes) -> Image.Image:
-    """The picture in `data` as RGB, upright; InvalidInputError when it cannot be decoded or is too large."""
-    try:
-        # Opening reads the header only. Pillow raises errors of a dozen classes for corrupt files.
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        pixels = image.width * image.height
-        if pixels <= MAX_PIXELS:
-            return rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        pixels = 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
-    except Exception as error:
-        raise InvalidInputError("not a readable JPEG, PNG or WebP image", ("image_file",), "image_format") from error
-    raise InvalidInputError(
-        f"the image has {pixels:,} pixels or more, at most {MAX_PIXELS:,} are allowed", ("image_file",), "image_pixels"
-    )
-
-
 def middle(image: Image.Image, width: int, height: int) -> Image.Image:
     """The middle of the image, with black borders where it is smaller than that."""
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    """The image in mode RGB; 16-bit grey is scaled, since Pillow would clip it."""
-    if image.mode.startswith("I"):
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    return image.convert("RGB")
