@@ -62,8 +62,10 @@ class ImageClassifier(Model[Upload]):
         self.labels: list[str] = settings["labels"]
         self.size: tuple[int, int] = (settings["width"], settings["height"])
         self.resample = Image.Resampling[settings["resample"]]
-        # Length to which the shorter side is brought before the middle is cut out; without it the whole is resized.
+        # Length to which the shorter side is brought before the middle is cut out; without it the whole is resized,
+        # to this size.
         self.shortest_edge: int | None = settings.get("shortest_edge")
+        self.whole: tuple[int, int] = tuple(settings.get("whole", self.size))
         self.input_name: str = settings.get("input", "pixel_values")
         # (pixel / 255 - mean) / std, folded into one multiplication and one addition.
         std = np.array(settings["std"], dtype=np.float32)
@@ -107,12 +109,16 @@ class ImageClassifier(Model[Upload]):
     def resized(self, image: Image.Image) -> Image.Image:
         """The image in the model's input size."""
         if self.shortest_edge is None:
-            return image.resize(self.size, self.resample)
-        # A very long image is cut first, or it would become gigabytes when its short side is enlarged.
-        image = middle(image, *(min(side, 20 * min(image.size)) for side in image.size))
-        scale = self.shortest_edge / min(image.size)
-        width, height = (max(self.shortest_edge, int(side * scale)) for side in image.size)
-        return middle(image.resize((width, height), self.resample), *self.size)
+            return middle(image.resize(self.whole, self.resample), *self.size)
+        width, height = (self.shortest_edge * side // min(image.size) for side in image.size)
+        if max(image.size) <= 20 * min(image.size):
+            return middle(image.resize((width, height), self.resample), *self.size)
+        # Of a very long image the middle alone is enlarged: the whole would become gigabytes.
+        shown = [min(side, most) for side, most in zip((width, height), self.size, strict=True)]
+        left, top = ((side - part) // 2 for side, part in zip((width, height), shown, strict=True))
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + shown[0]) * across, (top + shown[1]) * down)
+        return middle(image.resize((shown[0], shown[1]), self.resample, box), *self.size)
 
     @route()
     async def predict(self, request: Picture, infer: Infer[Upload]) -> Classification:
@@ -135,5 +141,7 @@ def read(path: Path) -> bytes:
 
 def middle(image: Image.Image, width: int, height: int) -> Image.Image:
     """The middle of the image, with black borders where it is smaller than that."""
+    if image.size == (width, height):
+        return image
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
