@@ -34,7 +34,9 @@ def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, r
         scores[order] = own.original_scores(original, [texts[i] for i in order], labels, **options)
         return scores
 
-    items = [*real_inputs.texts(), *random_texts(tokenize, longest, count=300)]
+    drawn = random_texts(tokenize, longest, count=300)
+    # The last one is the longest that is not truncated.
+    items = [*real_inputs.texts(), *drawn, *(f"{text} {drawn[-1]}" for text in drawn[-20:])]
     theirs = replace(network(model, tokenize, labels), reference=reference, items=items)
     framework = f"transformers {type(model).__name__}"
     return own.train_own(theirs, labels, framework, source.origin, evaluate, quantized, data, report)

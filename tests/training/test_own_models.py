@@ -74,7 +74,7 @@ def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a random ResNet of 1 000 labels, two of them of the same name, and the processor that ResNet-50 has."""
+    """Folder with a random ResNet of 1 000 labels, two of the same name, and ResNet-50's processor."""
     torch.manual_seed(0)
     config = transformers.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic",
