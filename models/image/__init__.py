@@ -22,7 +22,10 @@ TOP = 5
 class Picture(BaseModel):
     """A picture and what to do with it."""
 
-    image_file: Path = Field(description="JPEG, PNG or WebP; of an animation the first frame is used")
+    image_file: Path = Field(
+        description="JPEG, PNG or WebP of at most 25 megapixels, JPEG of at most 150 with with_resize; what is "
+        "transparent stands on white, of an animation the first frame is used"
+    )
     with_resize: bool = Field(
         default=True, description="resize to the model's input size; otherwise any other size is an error"
     )
