@@ -118,7 +118,7 @@ def load(auto: Any, source: Pretrained) -> Any:
 
 
 def from_pretrained(auto: Any, source: Pretrained, failed: str, **options: Any) -> Any:
-    """What an Auto class makes of a folder; TrainingError that names a missing package, or begins with `failed`.
+    """Return what an Auto class makes of a folder; TrainingError that names a missing package, or begins with `failed`.
 
     Code that comes with a model is not run.
     """
@@ -136,7 +136,7 @@ def from_pretrained(auto: Any, source: Pretrained, failed: str, **options: Any) 
 
 
 def brings_code(folder: Path, auto: Any) -> bool:
-    """Whether the folder names code of its own for an Auto class, or for the configuration that all of them need."""
+    """Return whether the folder names code of its own for an Auto class, or for the configuration that all of them need."""
     for path in folder.glob("*config.json"):
         with suppress(ValueError, AttributeError):
             named = json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})
@@ -146,7 +146,7 @@ def brings_code(folder: Path, auto: Any) -> bool:
 
 
 def missing_package(error: Exception, folder: Path, auto: Any) -> str | None:
-    """The package for lack of which an Auto class of transformers raised this error, if that is why."""
+    """Return the package for lack of which an Auto class of transformers raised this error, if that is why."""
     if auto.__name__ == "AutoTokenizer" and find_spec("sentencepiece") is None and needs_sentencepiece(folder):
         return "sentencepiece"  # transformers tells of tiktoken, which it tries last
     if not isinstance(error, ImportError) and "pip install" not in str(error):
@@ -156,7 +156,7 @@ def missing_package(error: Exception, folder: Path, auto: Any) -> str | None:
 
 
 def needs_sentencepiece(folder: Path) -> bool:
-    """Whether the only tokenizer in a folder is one of sentencepiece: a protocol buffer, where tiktoken's is text."""
+    """Return whether a folder's only tokenizer is one of sentencepiece: a protocol buffer, where tiktoken's is text."""
     models = [path.read_bytes()[:1] for path in folder.glob("*.model")]
     return b"\n" in models and not (folder / "tokenizer.json").exists()
 
@@ -168,6 +168,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The error's first line, for a message of one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -147,7 +147,7 @@ def free_first_axis(model: onnx.ModelProto) -> None:
 
 
 def are_probabilities(answers: Array, path: Path) -> bool:
-    """Whether answers (n, labels) are probabilities of labels that exclude each other, not logits.
+    """Return whether answers (n, labels) are probabilities of labels that exclude each other, not logits.
 
     TrainingError when they are probabilities of labels that do not.
     """

@@ -22,19 +22,19 @@ STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_conver
 
 
 def load_processor(source: hub.Pretrained) -> Any:
-    """The image processor that preprocessor_config.json describes, with Pillow doing the work."""
+    """Return the image processor that preprocessor_config.json describes, with Pillow doing the work."""
     hub.quiet()
     failed = f"{source.identifier} has no usable image processor"
     return hub.from_pretrained(AutoImageProcessor, source, failed, backend="pil")
 
 
 def prepare(processor: Any, images: Sequence[Image.Image]) -> Array:
-    """Pixel values float32 (n, 3, height, width) by a processor of transformers."""
+    """Return pixel values float32 (n, 3, height, width) by a processor of transformers."""
     return np.asarray(processor(list(images), return_tensors="np")["pixel_values"], np.float32)
 
 
 def processor_settings(processor: Any) -> dict[str, Any]:
-    """What preprocess.json says for a processor, of labels nothing; TrainingError when it goes another way."""
+    """Return what preprocess.json says for a processor, of labels nothing; TrainingError when it goes another way."""
     config = processor.to_dict()
     size, crop = config.get("size") or {}, config.get("crop_size") if config.get("do_center_crop") else None
     edge = size.get("shortest_edge")
@@ -59,7 +59,7 @@ def processor_settings(processor: Any) -> dict[str, Any]:
 
 
 def normalisation(processor: Any) -> dict[str, list[float]]:
-    """Mean and standard deviation by which a processor normalises pixels of 0 to 1, measured on black and white."""
+    """Return mean and standard deviation that a processor takes for pixels of 0 to 1, measured on black and white."""
     try:
         black, white = (prepare(processor, [Image.new("RGB", (64, 64), name)])[0] for name in ("black", "white"))
         # In the middle, since there may be a border.
@@ -73,7 +73,7 @@ def normalisation(processor: Any) -> dict[str, list[float]]:
 
 
 def unlike(processor: Any, does: str, why: str) -> TrainingError:
-    """The error of a processor that does something in another way than `models/image`."""
+    """Return the error of a processor that does something in another way than `models/image`."""
     config = processor.to_dict()
     steps = [name for name, value in config.items() if name.startswith("do_") and value and name not in STEPS]
     reason = ", ".join([*steps, why] if why else steps) or f"size {config.get('size')}"
@@ -81,7 +81,7 @@ def unlike(processor: Any, does: str, why: str) -> TrainingError:
 
 
 def check_preprocessing(settings: dict[str, Any], processor: Any) -> None:
-    """That `models/image` prepares pictures of many sizes as the processor does; TrainingError otherwise."""
+    """Raise TrainingError unless `models/image` prepares pictures of many sizes as the processor does."""
     model = models.find("image")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "preprocess.json").write_bytes(preprocess_file(settings)["preprocess.json"])

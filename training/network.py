@@ -13,6 +13,7 @@ import torch
 from onnx import ModelProto
 
 from models.model import Array, softmax
+from training.hub import first_line
 from training.served import Served, serve
 from training.trained import Report, TrainingError, check_labels, check_probabilities, compare_quantized
 
@@ -62,7 +63,7 @@ def outputs(network: Network, graph: bytes) -> Array:
 
 
 def check_differences(served: Served, items: Sequence[Any]) -> None:
-    """That most items still differ once they are prepared; TrainingError otherwise: a comparison would tell nothing."""
+    """Raise TrainingError unless most items still differ once they are prepared, or a comparison would tell nothing."""
     inputs = set()
     for item in items:
         parts = [array.tobytes() for array in served.model.preprocess(item).values()]
@@ -91,7 +92,7 @@ def torch_to_onnx(
                 verbose=False,
             )
         except Exception as error:  # of many classes, with many lines
-            reason = type(error.__cause__ or error).__name__
+            reason = first_line(error.__cause__ or error)
             raise TrainingError(f"torch cannot export {type(model).__name__} to ONNX: {reason}") from error
     if program is None:
         raise TrainingError("torch exported nothing")

@@ -17,7 +17,7 @@ from training.trained import Data, Evaluation, Report, Trained, TrainingError
 
 
 def label_names(model: Any, source: Pretrained) -> list[str]:
-    """The labels in the order of the logits, told apart; TrainingError when they are less than two or one has none."""
+    """Return the labels in the order of the logits, told apart; TrainingError when one has no name or is alone."""
     names = model.config.id2label
     labels = [str(names.get(i, "")).strip() for i in range(model.config.num_labels)]
     if len(labels) < 2:
@@ -28,7 +28,7 @@ def label_names(model: Any, source: Pretrained) -> list[str]:
 
 
 def tell_apart(labels: Sequence[str]) -> list[str]:
-    """The labels; those of the same name with their numbers behind it.
+    """Return the labels; those of the same name with their numbers behind it.
 
     ImageNet's lists hold two cranes: the bird, 134, and the machine, 517.
     """
@@ -45,7 +45,7 @@ def tell_apart(labels: Sequence[str]) -> list[str]:
 
 
 def original_scores(pipeline: Any, inputs: Sequence[Any], labels: Sequence[str], **options: Any) -> Array:
-    """The score of each label that the original's own pipeline of transformers answers, (n, labels).
+    """Return the score of each label that the original's own pipeline of transformers answers, (n, labels).
 
     So its tokenizer or image processor, its activation and its labels are compared, not only its logits.
     """
@@ -71,7 +71,7 @@ def train_own(
     data: Path | None,
     report: Report,
 ) -> Trained:
-    """A user's own model, of which we know where it comes from and how it does, but not how it was fitted.
+    """Return a user's own model, of which we know where it comes from and how it does, but not how it was fitted.
 
     Compared with the original, quantized when asked to, evaluated when there is data.
     """

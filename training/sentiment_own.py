@@ -43,7 +43,7 @@ def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, r
 
 
 def load_tokenizer(model: Any, source: hub.Pretrained) -> Any:
-    """The tokenizer of a model's folder; TrainingError when there is none, or one that does not fit the model.
+    """Return the tokenizer of a model's folder; TrainingError when there is none, or one that does not fit the model.
 
     Without files transformers makes one that knows no word.
     """
