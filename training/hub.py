@@ -136,7 +136,7 @@ def from_pretrained(auto: Any, source: Pretrained, failed: str, **options: Any) 
 
 
 def brings_code(folder: Path, auto: Any) -> bool:
-    """Return whether the folder names code of its own for an Auto class, or for the configuration that all of them need."""
+    """Return whether the folder names code of its own for an Auto class, or for the configuration behind it."""
     for path in folder.glob("*config.json"):
         with suppress(ValueError, AttributeError):
             named = json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})

@@ -75,7 +75,7 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
         raise TrainingError(f"{path} takes no batches: {hub.first_line(error)}") from error
     theirs = Network(
         name="image",
-        forward=lambda batch: original(batch),
+        forward=original,
         reference=lambda uploads: answers(uploads) if makes_probabilities else softmax(answers(uploads)),
         export=lambda: graph,
         quantize=lambda graph: quantize(graph, lambda: calibration_batches(settings, data, graph)),

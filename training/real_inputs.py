@@ -26,7 +26,7 @@ ORIENTATION = 0x0112
 
 
 def texts() -> list[str]:
-    """Return lines of scikit-learn's descriptions of data, plain and in other case and length, and odd texts: 250 or so."""
+    """Return lines of scikit-learn's descriptions of data, in any case and length, and odd texts: 250 or so."""
     described = [load().DESCR for load in (load_iris, load_wine, load_diabetes, load_digits, load_breast_cancer)]
     lines = [line.strip() for text in described for line in text.splitlines()]
     prose = list(dict.fromkeys(line for line in lines if len(line) > 20))
@@ -45,7 +45,7 @@ def texts() -> list[str]:
 
 
 def pictures(count: int = 512) -> list[Upload]:
-    """Return parts of scikit-learn's two photos, of any size and shape, colour and mode, in all formats, some turned."""
+    """Return parts of scikit-learn's photos: of any size, shape, colour and mode, in all formats, some turned."""
     rng = np.random.default_rng(0)
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     uploads = []
