@@ -19,6 +19,7 @@ from models.model import InvalidInputError, Route
 from serving import context, tracing
 from serving.context import own_context
 from serving.errors import ModelFaultError, Problem, overloaded, unprocessable, validation_response
+from serving.http.surrogates import may_have_halves, replace_halves
 from serving.predictor import BLOCK_ROWS, Predictor
 from serving.runner import OverloadedError
 
@@ -88,7 +89,12 @@ def json_routes(
             try:
                 request = await decoded(route, body)
             except ValidationError as error:
-                return validation_response(error.errors(include_url=False, include_context=False, include_input=False))
+                faults = error.errors(include_url=False, include_context=False, include_input=False)
+                if faults[0]["type"] == "json_invalid" and may_have_halves(body):
+                    whole = await asyncio.to_thread(replace_halves, body)
+                    if whole != body:
+                        return await answer(whole)
+                return validation_response(faults)
             return await respond(predictors[name], route, request, timeout_seconds)
 
         return answer

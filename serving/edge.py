@@ -36,6 +36,7 @@ from serving.http.body import (
 from serving.http.bounds import has_more_values
 from serving.http.forms import Form
 from serving.http.proxies import Network, client_address
+from serving.http.surrogates import may_have_halves, replace_halves
 
 log = logging.getLogger("tiffin.edge")
 access = logging.getLogger("tiffin.access")
@@ -230,6 +231,8 @@ class Edge:
             return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
         if len(data) > endpoint.max_values and await has_more_values(data, endpoint.max_values):
             return too_large(f"{endpoint.max_values:,} values")
+        if endpoint.answer is None and may_have_halves(data):
+            data = await asyncio.to_thread(replace_halves, data)  # BentoML would refuse the whole body
         await self.call(endpoint, scope, data, data, body.receive, answer)
         return None
 

@@ -158,7 +158,7 @@ UNREADABLE = [
     b"{'text': 1}",
     b"\xff\xfe\x00",
     b'{"text": ["\xff"]}',
-    b'{"text": ["\\ud800"]}',
+    b'{"text": ["\\ud8"]}',
     b"{} {}",
     b"\x00" * 100,
     NESTED.encode()[:8_000],
@@ -169,6 +169,19 @@ UNREADABLE = [
 @pytest.mark.parametrize("body", UNREADABLE, ids=range(len(UNREADABLE)))
 def test_unreadable_json_is_400(client: httpx.Client, path: str, body: bytes) -> None:
     problems(client.post(path, content=body, headers=JSON), 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/sentiment/predict", b'{"text": ["fine", "cut \\ud83d"]}'),
+        ("/sentiment/infer", b'{"items": ["fine", "cut \\ud83d"]}'),
+        ("/segmentation/predict", b'{"data": [{"x5": "\\ude00"}, {"x91": 1.5}]}'),
+        ("/segmentation/infer", b'{"items": [{"x5": "\\ude00"}, {"x91": 1.5}]}'),
+    ],
+)
+def test_half_an_emoji_costs_the_others_nothing(client: httpx.Client, path: str, body: bytes) -> None:
+    assert client.post(path, content=body, headers=JSON).status_code == 200
 
 
 @pytest.mark.parametrize("path", JSON_ROUTES)

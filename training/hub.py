@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,25 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import logging
 
-from training.network import Network, make_graph
-from training.served import Served, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError
+from training.trained import TrainingError
 
 # Weights as safetensors cannot run code when they are loaded; older repositories have pickles only, which
 # torch loads without running code either, but under more complicated rules.
-FILES = ["config.json", "preprocessor_config.json", "*token*", "vocab*", "merges.txt", "*.model", "model*.safetensors*"]
+FILES = [
+    "config.json",
+    "*processor_config.json",
+    "*token*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "model*.safetensors*",
+]
 OLD_WEIGHTS = ["pytorch_model*.bin*"]
+# How transformers tells of a package that is missing.
+PACKAGE = re.compile(
+    r"pip install (?:-\S+ )*([\w.-]+)|need to install ([\w.-]+)|requires the ([\w.-]+) library"
+    r"|No module named '([\w-]+)|package metadata was found for ([\w.-]+)"
+)
 
 
 @dataclass(frozen=True)
@@ -89,16 +103,62 @@ def download(identifier: str, revision: str | None) -> Path:
 def load(auto: Any, source: Pretrained) -> Any:
     """The model of an Auto class such as AutoModelForImageClassification, in float32, for inference.
 
-    TrainingError when its files are of another kind or lack the head's weights.
+    TrainingError when its files are of another kind, lack the head's weights or tell of answers other than one label
+    of several.
     """
-    try:
-        model, report = auto.from_pretrained(source.folder, output_loading_info=True, dtype="float32")
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"{source.identifier} is no model for {auto.__name__}: {first_line(error)}") from error
+    failed = f"{source.identifier} is no model for {auto.__name__}"
+    model, report = from_pretrained(auto, source, failed, output_loading_info=True, dtype="float32")
     if report["missing_keys"] or report["mismatched_keys"]:
         missing = ", ".join(sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))[:3])
         raise TrainingError(f"{source.identifier} has no trained weights for {auto.__name__}: {missing} is missing")
+    kind = model.config.problem_type
+    if kind not in (None, "single_label_classification"):
+        raise TrainingError(f"{source.identifier} does {kind}, served is one label of several")
     return model.eval()
+
+
+def from_pretrained(auto: Any, source: Pretrained, failed: str, **options: Any) -> Any:
+    """Return what an Auto class makes of a folder; TrainingError that names a missing package, or begins with `failed`.
+
+    Code that comes with a model is not run.
+    """
+    try:
+        return auto.from_pretrained(source.folder, trust_remote_code=False, **options)
+    except Exception as error:  # of many classes, as damaged files and missing packages raise them
+        if brings_code(source.folder, auto):
+            reason = f"{source.identifier} brings code of its own (trust_remote_code), which is not run"
+        elif package := missing_package(error, source.folder, auto):
+            python = ".venv/bin/python -m pip install"
+            reason = f"{source.identifier} needs the package {package}, which is not installed: {python} {package}"
+        else:
+            reason = f"{failed}: {first_line(error)}"
+        raise TrainingError(reason) from error
+
+
+def brings_code(folder: Path, auto: Any) -> bool:
+    """Return whether the folder names code of its own for an Auto class, or for the configuration behind it."""
+    for path in folder.glob("*config.json"):
+        with suppress(ValueError, AttributeError):
+            named = json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})
+            if auto.__name__ in named or "AutoConfig" in named:
+                return True
+    return False
+
+
+def missing_package(error: Exception, folder: Path, auto: Any) -> str | None:
+    """Return the package for lack of which an Auto class of transformers raised this error, if that is why."""
+    if auto.__name__ == "AutoTokenizer" and find_spec("sentencepiece") is None and needs_sentencepiece(folder):
+        return "sentencepiece"  # transformers tells of tiktoken, which it tries last
+    if not isinstance(error, ImportError) and "pip install" not in str(error):
+        return None
+    found = PACKAGE.search(str(error))
+    return found and found[found.lastindex or 0]
+
+
+def needs_sentencepiece(folder: Path) -> bool:
+    """Return whether a folder's only tokenizer is one of sentencepiece: a protocol buffer, where tiktoken's is text."""
+    models = [path.read_bytes()[:1] for path in folder.glob("*.model")]
+    return b"\n" in models and not (folder / "tokenizer.json").exists()
 
 
 def quiet() -> None:
@@ -108,50 +168,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def label_names(model: Any, source: Pretrained) -> list[str]:
-    """The labels in the order of the logits; TrainingError unless each logit has a name of its own."""
-    names = model.config.id2label
-    labels = [str(names.get(i, "")) for i in range(model.config.num_labels)]
-    if len(labels) < 2:
-        raise TrainingError(f"{source.identifier} has {len(labels)} label, a classifier needs two or more")
-    if "" in labels or len(set(labels)) < len(labels):
-        raise TrainingError(f"{source.identifier} does not name each of its {len(labels)} labels once in id2label")
-    return labels
-
-
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The error's first line, for a message of one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def train_own(
-    network: Network,
-    labels: list[str],
-    framework: str,
-    origin: dict[str, str],
-    evaluate: Callable[[Served, Path | None], Evaluation],
-    quantized: bool,
-    data: Path | None,
-    report: Report,
-) -> Trained:
-    """A user's own model, of which we know where it comes from and how it does, but not how it was fitted.
-
-    Compared with the original, quantized when asked to, evaluated when there is data.
-    """
-    graph, parity = make_graph(network, quantized, report)
-    report("evaluating", 0.8)
-    with serve(network.name, graph, network.files) as served:
-        evaluation = evaluate(served, data)
-    return Trained(
-        graph=graph,
-        framework=framework,
-        labels=labels,
-        data=Data("unknown", "see the model's own card", "see the model's own card"),
-        summary=f"{network.name.capitalize()} classifier {origin['from']}.",
-        procedure=f"Loaded from {origin['from']}, served as ONNX in {'int8' if quantized else 'float32'}.",
-        limits=["See the model's own card."],
-        evaluation=evaluation,
-        parity=parity,
-        files=network.files,
-        origin=origin,
-    )

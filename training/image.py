@@ -85,7 +85,7 @@ def samples(count: int = 512) -> list[Upload]:
 
 
 def upload(picture: Image.Image) -> Upload:
-    """The picture as an item of `models/image.py`: a PNG file."""
+    """The picture as an item of `models/image`: a PNG file."""
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)
     return Upload(file.getvalue(), resize=True)
@@ -104,7 +104,7 @@ def calibration_batches(
 
 
 def preprocess_file(settings: dict[str, Any]) -> dict[str, bytes]:
-    """What `models/image.py` reads beside the graph."""
+    """What `models/image` reads beside the graph."""
     return {"preprocess.json": json.dumps(settings, indent=1).encode()}
 
 
@@ -125,7 +125,7 @@ def torch_network(
     def reference(uploads: Sequence[Upload]) -> Array:
         images = [Image.open(io.BytesIO(upload.data)) for upload in uploads]
         parts = (prepare(images[i : i + 16]) for i in range(0, len(images), 16))
-        return np.concatenate([forward({"pixel_values": part}) for part in parts])
+        return softmax(np.concatenate([forward({"pixel_values": part}) for part in parts]))
 
     def export() -> bytes:
         example = torch.zeros(2, 3, settings["height"], settings["width"])
@@ -143,7 +143,7 @@ def torch_network(
 
 
 def prepare_ours(images: Sequence[Image.Image]) -> Array:
-    """Pixel values float32 (n, 3, 32, 32) of our own network, without `models/image.py`."""
+    """Pixel values float32 (n, 3, 32, 32) of our own network, without `models/image`."""
     pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for image in images])
     scaled = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

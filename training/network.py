@@ -6,13 +6,15 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import torch
 from onnx import ModelProto
 
 from models.model import Array, softmax
-from training.served import serve
+from training.hub import first_line
+from training.served import Served, serve
 from training.trained import Report, TrainingError, check_labels, check_probabilities, compare_quantized
 
 # The first with an operator for attention, which onnxruntime runs as one fused kernel.
@@ -24,8 +26,8 @@ class Network:
     """A network that is to be served under `name`.
 
     `forward` gives the original's logits (n, labels) of a batch of the graph's inputs, `reference`
-    those of items as they are sent, prepared by the framework's own means. `export` makes the
-    float32 graph, `quantize` an int8 one of it. `files` lie beside the graph, `items` (500 or more)
+    its probabilities of items as they are sent, prepared by the framework's own means. `export` makes
+    the float32 graph, `quantize` an int8 one of it. `files` lie beside the graph, `items` (500 or more)
     are what the graph is compared with the original on.
     """
 
@@ -43,7 +45,7 @@ def make_graph(network: Network, quantized: bool, report: Report) -> tuple[bytes
     report("exporting", 0.2)
     exported = network.export()
     report("comparing", 0.4)
-    original = softmax(network.reference(network.items))
+    original = network.reference(network.items)
     probabilities = outputs(network, exported)
     parity = check_labels(original.argmax(1), probabilities.argmax(1)) | check_probabilities(original, probabilities)
     if not quantized:
@@ -56,7 +58,18 @@ def make_graph(network: Network, quantized: bool, report: Report) -> tuple[bytes
 def outputs(network: Network, graph: bytes) -> Array:
     """Probabilities (n, labels) that a graph gives to the network's items as they would be served."""
     with serve(network.name, graph, network.files) as served:
+        check_differences(served, network.items[::4])
         return softmax(served.outputs(network.items))
+
+
+def check_differences(served: Served, items: Sequence[Any]) -> None:
+    """Raise TrainingError unless most items still differ once they are prepared, or a comparison would tell nothing."""
+    inputs = set()
+    for item in items:
+        parts = [array.tobytes() for array in served.model.preprocess(item).values()]
+        inputs.add(blake2b(b"".join(parts), digest_size=16).digest())
+    if len(inputs) < len(items) / 2:
+        raise TrainingError(f"its preparation makes only {len(inputs)} different inputs of {len(items)}")
 
 
 def torch_to_onnx(
@@ -67,16 +80,20 @@ def torch_to_onnx(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            model,
-            kwargs=inputs,
-            dynamic_shapes=dynamic,
-            input_names=list(inputs),
-            output_names=[output],
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                model,
+                kwargs=inputs,
+                dynamic_shapes=dynamic,
+                input_names=list(inputs),
+                output_names=[output],
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:  # of many classes, with many lines
+            reason = first_line(error.__cause__ or error)
+            raise TrainingError(f"torch cannot export {type(model).__name__} to ONNX: {reason}") from error
     if program is None:
         raise TrainingError("torch exported nothing")
     return without_traces(program.model_proto).SerializeToString()  # type: ignore[no-any-return]

@@ -110,7 +110,7 @@ def network(model: Any, tokenize: Any, labels: Sequence[str]) -> Network:
                 [texts[i] for i in index], padding=True, truncation=True, max_length=longest, return_tensors="np"
             )
             logits[index] = forward({name: batch[name].astype(np.int64) for name in inputs})
-        return logits
+        return softmax(logits)
 
     def export() -> bytes:
         example = torch.ones(2, 7, dtype=torch.long)
@@ -143,11 +143,11 @@ def longest_input(model: Any, tokenize: Any) -> int:
     return int(min(positions, tokenize.model_max_length))
 
 
-def random_texts(tokenize: Any, longest: int) -> list[str]:
-    """500 texts of random tokens: most of the length of a sentence, some up to the longest."""
+def random_texts(tokenize: Any, longest: int, count: int = 500) -> list[str]:
+    """Texts of random tokens: most of the length of a sentence, some up to the longest."""
     rng = np.random.default_rng(0)
     most = max(longest - 2, 2)
-    lengths = [*rng.integers(1, min(64, most), 480), *rng.integers(min(64, most) - 1, most, 19), most]
+    lengths = [*rng.integers(1, min(64, most), count - 20), *rng.integers(min(64, most) - 1, most, 19), most]
     texts = (tokenize.decode(rng.integers(0, len(tokenize), n), skip_special_tokens=True) for n in lengths)
     return [text.strip() or "a" for text in texts]
 

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
+from models.image.pictures import decode
 from models.model import Array, Infer, InvalidInputError, LabelScore, Model, ranking, route, softmax
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-# A 24 megapixel camera's picture passes; what is larger is refused before its pixels are decoded.
-MAX_PIXELS = 25_000_000
-# A photograph of so many pixels is smaller by far.
+# A photograph of as many pixels as are admitted is smaller by far.
 MAX_FORM_BYTES = 32 * 2**20
 TOP = 5
 
@@ -26,7 +24,10 @@ TOP = 5
 class Picture(BaseModel):
     """A picture and what to do with it."""
 
-    image_file: Path = Field(description="JPEG, PNG or WebP; of an animation the first frame is used")
+    image_file: Path = Field(
+        description="JPEG, PNG or WebP of at most 25 megapixels, JPEG of at most 150 with with_resize; what is "
+        "transparent stands on white, of an animation the first frame is used"
+    )
     with_resize: bool = Field(
         default=True, description="resize to the model's input size; otherwise any other size is an error"
     )
@@ -66,8 +67,10 @@ class ImageClassifier(Model[Upload]):
         self.labels: list[str] = settings["labels"]
         self.size: tuple[int, int] = (settings["width"], settings["height"])
         self.resample = Image.Resampling[settings["resample"]]
-        # Length to which the shorter side is brought before the middle is cut out; without it the whole is resized.
+        # Length to which the shorter side is brought before the middle is cut out; without it the whole is resized,
+        # to this size.
         self.shortest_edge: int | None = settings.get("shortest_edge")
+        self.whole: tuple[int, int] = tuple(settings.get("whole", self.size))
         self.input_name: str = settings.get("input", "pixel_values")
         # (pixel / 255 - mean) / std, folded into one multiplication and one addition.
         std = np.array(settings["std"], dtype=np.float32)
@@ -92,7 +95,7 @@ class ImageClassifier(Model[Upload]):
 
     @override
     def preprocess(self, item: Upload) -> dict[str, Array]:
-        image = decode(item.data)
+        image = decode(item.data, scale=item.resize)
         if item.resize:
             image = self.resized(image)
         elif image.size != self.size:
@@ -111,12 +114,16 @@ class ImageClassifier(Model[Upload]):
     def resized(self, image: Image.Image) -> Image.Image:
         """The image in the model's input size."""
         if self.shortest_edge is None:
-            return image.resize(self.size, self.resample)
-        # A very long image is cut first, or it would become gigabytes when its short side is enlarged.
-        image = middle(image, *(min(side, 20 * min(image.size)) for side in image.size))
-        scale = self.shortest_edge / min(image.size)
-        width, height = (max(self.shortest_edge, int(side * scale)) for side in image.size)
-        return middle(image.resize((width, height), self.resample), *self.size)
+            return middle(image.resize(self.whole, self.resample), *self.size)
+        width, height = (self.shortest_edge * side // min(image.size) for side in image.size)
+        if max(image.size) <= 20 * min(image.size):
+            return middle(image.resize((width, height), self.resample), *self.size)
+        # Of a very long image the middle alone is enlarged: the whole would become gigabytes.
+        shown = [min(side, most) for side, most in zip((width, height), self.size, strict=True)]
+        left, top = ((side - part) // 2 for side, part in zip((width, height), shown, strict=True))
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + shown[0]) * across, (top + shown[1]) * down)
+        return middle(image.resize((shown[0], shown[1]), self.resample, box), *self.size)
 
     @route(max_body_bytes=MAX_FORM_BYTES)
     async def predict(self, request: Picture, infer: Infer[Upload]) -> Classification:
@@ -137,31 +144,9 @@ def read(path: Path) -> bytes:
         return b""
 
 
-def decode(data: bytes) -> Image.Image:
-    """The picture in `data` as RGB, upright; InvalidInputError when it cannot be decoded or is too large."""
-    try:
-        # Opening reads the header only. Pillow raises errors of a dozen classes for corrupt files.
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        pixels = image.width * image.height
-        if pixels <= MAX_PIXELS:
-            return rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        pixels = 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
-    except Exception as error:
-        raise InvalidInputError("not a readable JPEG, PNG or WebP image", ("image_file",), "image_format") from error
-    raise InvalidInputError(
-        f"the image has {pixels:,} pixels or more, at most {MAX_PIXELS:,} are allowed", ("image_file",), "image_pixels"
-    )
-
-
 def middle(image: Image.Image, width: int, height: int) -> Image.Image:
     """The middle of the image, with black borders where it is smaller than that."""
+    if image.size == (width, height):
+        return image
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    """The image in mode RGB; 16-bit grey is scaled, since Pillow would clip it."""
-    if image.mode.startswith("I"):
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    return image.convert("RGB")

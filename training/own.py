@@ -1,0 +1,94 @@
+"""Models of the user's own: compared with what their own library answers, then made ready to be saved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.model import Array
+from training.hub import Pretrained, first_line
+from training.network import Network, make_graph
+from training.served import Served, serve
+from training.trained import Data, Evaluation, Report, Trained, TrainingError
+
+
+def label_names(model: Any, source: Pretrained) -> list[str]:
+    """Return the labels in the order of the logits, told apart; TrainingError when one has no name or is alone."""
+    names = model.config.id2label
+    labels = [str(names.get(i, "")).strip() for i in range(model.config.num_labels)]
+    if len(labels) < 2:
+        raise TrainingError(f"{source.identifier} has {len(labels)} label, a classifier needs two or more")
+    if "" in labels:
+        raise TrainingError(f"{source.identifier} does not name each of its {len(labels)} labels in id2label")
+    return tell_apart(labels)
+
+
+def tell_apart(labels: Sequence[str]) -> list[str]:
+    """Return the labels; those of the same name with their numbers behind it.
+
+    ImageNet's lists hold two cranes: the bird, 134, and the machine, 517.
+    """
+    counts = Counter(labels)
+    taken = set(labels)
+    found = []
+    for number, label in enumerate(labels):
+        name = label
+        while counts[label] > 1 and name in taken:
+            name = f"{name} ({number})"
+        taken.add(name)
+        found.append(name)
+    return found
+
+
+def original_scores(pipeline: Any, inputs: Sequence[Any], labels: Sequence[str], **options: Any) -> Array:
+    """Return the score of each label that the original's own pipeline of transformers answers, (n, labels).
+
+    So its tokenizer or image processor, its activation and its labels are compared, not only its logits.
+    """
+    pipeline.model.config.id2label = dict(enumerate(labels))
+    numbers = {label: number for number, label in enumerate(labels)}
+    scores = np.zeros((len(inputs), len(labels)))
+    try:
+        for row, answer in zip(scores, pipeline(list(inputs), **options), strict=True):
+            for entry in answer:
+                row[numbers[entry["label"]]] = entry["score"]
+    except Exception as error:  # of many classes, as models raise them
+        raise TrainingError(f"its own pipeline of transformers cannot answer: {first_line(error)}") from error
+    return scores
+
+
+def train_own(
+    network: Network,
+    labels: list[str],
+    framework: str,
+    origin: dict[str, str],
+    evaluate: Callable[[Served, Path | None], Evaluation],
+    quantized: bool,
+    data: Path | None,
+    report: Report,
+) -> Trained:
+    """Return a user's own model, of which we know where it comes from and how it does, but not how it was fitted.
+
+    Compared with the original, quantized when asked to, evaluated when there is data.
+    """
+    graph, parity = make_graph(network, quantized, report)
+    report("evaluating", 0.8)
+    with serve(network.name, graph, network.files) as served:
+        evaluation = evaluate(served, data)
+    return Trained(
+        graph=graph,
+        framework=framework,
+        labels=labels,
+        data=Data("unknown", "see the model's own card", "see the model's own card"),
+        summary=f"{network.name.capitalize()} classifier {origin['from']}.",
+        procedure=f"Loaded from {origin['from']}, served as ONNX in {'int8' if quantized else 'float32'}.",
+        limits=["See the model's own card."],
+        evaluation=evaluation,
+        parity=parity,
+        files=network.files,
+        origin=origin,
+    )
