@@ -145,13 +145,20 @@ def has_odd_names(text: bytes) -> bool:
     opening, closing = opening[names], closing[names]
     first, last = letters[opening + 1], letters[closing - 1]
     odd = (first == ord("X")) | (first == ord("\\")) | (first <= ord(" ")) | (first >= 128)
-    padded = (last <= ord(" ")) | (last >= 128) | (letters[closing - 2] == ord("\\"))
+    escaped = (letters[closing - 2] == ord("\\")) | (letters[np.maximum(closing - 6, 0)] == ord("\\"))
+    padded = (last <= ord(" ")) | (last >= 128) | escaped
     return bool(np.any(odd | ((first == ord("x")) & padded)))
 
 
 def without_escapes(text: bytes) -> bytes:
     """Return JSON text of the same length in which every quotation mark begins or ends a string."""
     return text.replace(rb"\\", b"__").replace(rb"\"", b"__") if b"\\" in text else text
+
+
+# Of a file.
+MAX_FILE_ROWS = 100_000
+TOO_MANY_ROWS = f"the file has more than {MAX_FILE_ROWS:,} rows"
+NO_COLUMNS = "the file has none of the columns x0 to x99"
 
 
 def invalid(message: str, kind: str, *place: str | int) -> InvalidInputError:

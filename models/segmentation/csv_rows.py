@@ -73,11 +73,11 @@ class Csv:
                 for columns in fetch(connection, self.picked(), self.sql(), self.path):
                     if self.delimiter != ",":
                         refuse_commas(columns.get("x12", []), rows)
-                    empty = empty or not all(map(any, zip(*columns.values(), strict=True)))
+                    empty = empty or not all(map(has_text, zip(*columns.values(), strict=True)))
                     rows += len(next(iter(columns.values())))
                     yield columns
         except duckdb.OutOfMemoryException as error:
-            raise invalid("the lines of the file are too long", "csv") from error
+            raise invalid("the lines of the file are too long, or too many of them are empty", "csv") from error
         except duckdb.Error as error:
             raise UnreadableError(self.fault(str(error))) from error
         self.check_lines(rows, empty=empty)
@@ -146,9 +146,16 @@ def read_header(path: Path) -> Csv:
 def first_record(text: str, delimiter: str) -> list[str]:
     """Return the cells of a CSV text's first line, at most one more than MAX_COLUMNS."""
     try:
-        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])[: MAX_COLUMNS + 1]
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])[
+            : MAX_COLUMNS + 1
+        ]
     except csv.Error:  # such as a cell of more than 128 KiB
         return []
+
+
+def has_text(cells: tuple[str | None, ...]) -> bool:
+    """Tell whether there is anything but spaces in a row's cells."""
+    return bool("".join(filter(None, cells)).strip())
 
 
 def refuse_commas(amounts: list[Any], first_row: int) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from models.model import Array
-from models.segmentation.columns import Columns, checked, features, invalid
+from models.segmentation.columns import MAX_FILE_ROWS, TOO_MANY_ROWS, Columns, checked, features, invalid
 from models.segmentation.csv_rows import UnreadableError, dialects
 from models.segmentation.json_rows import json_chunks
 from models.segmentation.parquet_rows import parquet_chunks
 
-MAX_ROWS = 100_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # How files begin that would be taken for CSV otherwise.
 OTHER_FORMATS = {
@@ -64,8 +63,8 @@ def matrix(chunks: Iterable[Columns]) -> Array:
     for columns in chunks:
         matrices.append(features(checked(columns, rows)))
         rows += len(matrices[-1])
-        if rows > MAX_ROWS:
-            raise invalid(f"the file has more than {MAX_ROWS:,} rows", "too_long")
+        if rows > MAX_FILE_ROWS:
+            raise invalid(TOO_MANY_ROWS, "too_long")
     if not rows:
         raise invalid("the file has no rows", "too_short")
     return np.concatenate(matrices)

@@ -110,7 +110,7 @@ class Brackets:
         self.opens: Array = folded[self.places] == ord("{")
         # How many arrays and objects are open after each.
         self.depths: Array = depth + np.cumsum(np.where(self.opens, 1, -1))
-        self.depth = int(self.depths[-1]) if len(places) else depth
+        self.depth = int(self.depths[-1]) if len(self.places) else depth
         # Where the string begins that does not end in this piece, or the end of the piece.
         self.end = int(quotes[-1]) if len(quotes) % 2 else len(text)
 

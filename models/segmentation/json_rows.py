@@ -11,6 +11,7 @@ import msgspec
 
 from models.segmentation.columns import (
     CATEGORICAL,
+    NO_COLUMNS,
     USED,
     Columns,
     has_odd_names,
@@ -37,17 +38,15 @@ def json_chunks(path: Path) -> Iterator[Columns]:
     with path.open("rb") as file:
         start = file.read(len(BYTE_ORDER_MARK))
         file.seek(len(start) if start == BYTE_ORDER_MARK else 0)
-        for array in line_arrays(file) if has_rows_in_lines(file) else data_arrays(file):
-            try:
+        try:
+            for array in line_arrays(file) if has_rows_in_lines(file) else data_arrays(file):
                 columns = decoded(array, rows)
                 if not rows:
                     check_names(array)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise invalid(
-                    f"the file is not valid JSON, after {rows:,} rows or some more", "json_invalid"
-                ) from error
-            rows += len(columns[USED[0]])
-            yield columns
+                rows += len(columns[USED[0]])
+                yield columns
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise invalid(f"the file is not valid JSON, at row {rows:,} or later", "json_invalid") from error
 
 
 def decoded(array: bytes, first_row: int) -> Columns:
@@ -88,4 +87,4 @@ def check_names(array: bytes) -> None:
     """Raise InvalidInputError if no name in a JSON array of rows is that of a column."""
     names = {name for row in NAMES.decode(array) for name in row}
     if names and not any(map(known_column, names)):
-        raise invalid("the file has none of the columns x0 to x99", "missing")
+        raise invalid(NO_COLUMNS, "missing")
