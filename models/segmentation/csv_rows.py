@@ -68,18 +68,19 @@ class Csv:
 
         rows = 0
         empty = False
-        try:
-            with connect(self.path) as connection:
+        with connect(self.path) as connection:
+            try:
                 for columns in fetch(connection, self.picked(), self.sql(), self.path):
                     if self.delimiter != ",":
                         refuse_commas(columns.get("x12", []), rows)
                     empty = empty or not all(map(has_text, zip(*columns.values(), strict=True)))
                     rows += len(next(iter(columns.values())))
                     yield columns
-        except duckdb.OutOfMemoryException as error:
-            raise invalid("the lines of the file are too long, or too many of them are empty", "csv") from error
-        except duckdb.Error as error:
-            raise UnreadableError(self.fault(str(error))) from error
+            except duckdb.OutOfMemoryException as error:
+                message = "the lines of the file are too long, or too many of them are empty"
+                raise invalid(message, "csv") from error
+            except duckdb.Error as error:
+                raise UnreadableError(self.fault(str(error))) from error
         self.check_lines(rows, empty=empty)
 
     def fault(self, message: str) -> str:

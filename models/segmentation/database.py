@@ -34,6 +34,7 @@ def connect(path: Path) -> DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config=settings)
     connection.execute(f"SET allowed_paths = [{quoted(str(path))}]")
     connection.execute("SET enable_external_access = false")
+    connection.execute("SET enable_progress_bar = false")
     connection.execute("SET lock_configuration = true")
     return connection
 

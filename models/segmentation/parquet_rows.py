@@ -43,15 +43,15 @@ def parquet_chunks(path: Path) -> Iterator[Columns]:
         footer_bytes = int.from_bytes(file.read(4), "little")
     if footer_bytes > MAX_FOOTER_BYTES:
         raise invalid(f"the footer of the file takes more than {MAX_FOOTER_BYTES:,} bytes", "parquet")
-    try:
-        with connect(path) as connection:
+    with connect(path) as connection:
+        try:
             types = column_types(connection, path)
             check_rows(connection, path, types)
             yield from fetch(connection, {name: value(name, *kind) for name, kind in types.items()}, SOURCE, path)
-    except duckdb.OutOfMemoryException as error:
-        raise invalid("the pages of the file are too large to be decoded", "parquet") from error
-    except duckdb.Error as error:
-        raise invalid("the file is not readable Parquet", "parquet") from error
+        except duckdb.OutOfMemoryException as error:
+            raise invalid("the pages of the file are too large to be decoded", "parquet") from error
+        except duckdb.Error as error:
+            raise invalid("the file is not readable Parquet", "parquet") from error
 
 
 def column_types(connection: DuckDBPyConnection, path: Path) -> dict[str, tuple[str, str]]:
