@@ -83,6 +83,8 @@ UNPROCESSABLE = [
     ("/segmentation/predict", {"data": [{"x12": "($5"}]}, ["data", 0, "x12"], "money"),
     ("/segmentation/predict", {"data": [{"x12": ""}]}, ["data", 0, "x12"], "money"),
     ("/segmentation/predict", {"data": [{"x91": 1}] * 700 + [{"x91": {}}]}, ["data", 700, "x91"], "float_type"),
+    ("/segmentation/predict", {"data": [{"x12": "66,55"}]}, ["data", 0, "x12"], "money"),
+    ("/segmentation/predict", {"data": [{"x12": {}}]}, ["data", 0, "x12"], "float_type"),
     # infer
     ("/sentiment/infer", {"items": []}, ["items"], "too_short"),
     ("/sentiment/infer", {"items": [1]}, ["items", 0], "string_type"),
@@ -421,37 +423,38 @@ BAD_FILES = [
     (b"\n\n", ["file"], "too_short"),
     (b"x1,x2\n", ["file"], "too_short"),
     (b"a,b\n1,2\n", ["file"], "missing"),
-    (b"x1,x2\n1\n", ["file"], "csv"),
-    (b"x1,x2\n1,2,3\n", ["file"], "csv"),
-    (b'x1,x2\n"1,2\n', ["file"], "csv"),
-    (b"x1,x2\n1,\xff\n", ["file"], "csv"),
-    (b"x1,x2\n1,2\n3,abc\n", ["file", "data", 1, "x2"], "float_parsing"),
-    (b"x1,x2\n1,nan\n", ["file", "data", 0, "x2"], "finite_number"),
-    (b"x1,x12\n1,much\n", ["file", "data", 0, "x12"], "money"),
-    (b"x1\n" + b"1\n" * 100_001, ["file"], "too_long"),
-    (b"x1\n" + b"1" * 1_000_000 + b"\n", ["file"], "csv"),
+    (b"x5,x91\n1\n", ["file"], "csv"),
+    (b"x5,x91\n1,2,3\n", ["file"], "csv"),
+    (b'x5,x91\n"1,2\n', ["file"], "csv"),
+    (b"x5,x91\n\xff,1\n", ["file"], "csv"),
+    (b"x91,x53\n1,2\n3,abc\n", ["file", "data", 1, "x53"], "float_parsing"),
+    (b"x91,x53\n1,inf\n", ["file", "data", 0, "x53"], "finite_number"),
+    (b"x91,x12\n1,much\n", ["file", "data", 0, "x12"], "money"),
+    (b"x91\n" + b"1\n" * 100_001, ["file"], "too_long"),
+    (b"x91\n" + b"1" * 1_000_000 + b"\n", ["file", "data", 0, "x91"], "float_parsing"),
+    (b"x91\n" + b"1" * 3_000_000 + b"\n", ["file"], "csv"),
     (b"{", ["file"], "json_invalid"),
     (b"{}", ["file"], "missing"),
     (b"[]", ["file"], "missing"),
-    (b'{"rows": [{"x1": 1}]}', ["file"], "missing"),
+    (b'{"rows": [{"x91": 1}]}', ["file"], "missing"),
     (b'{"data": []}', ["file"], "too_short"),
-    (b'{"data": [{"x1": 1},]}', ["file"], "json_invalid"),
-    (b'{"data": [{"x1": 1}]} {}', ["file"], "json_invalid"),
-    (b'{"data": [1]}', ["file"], "dict_type"),
-    (b'{"data": [{"x1": "a"}]}', ["file", "data", 0, "x1"], "float_parsing"),
-    (b'{"data": [{"x1": [1]}]}', ["file", "data", 0, "x1"], "float_type"),
-    (b'{"data": [{"x1": NaN}]}', ["file"], "json_invalid"),
-    (b'{"data": [{"x1": 1}', ["file"], "json_invalid"),
+    (b'{"data": [{"x91": 1},]}', ["file"], "json_invalid"),
+    (b'{"data": [{"x91": 1}]} {}', ["file"], "json_invalid"),
+    (b'{"data": [1]}', ["file", "data", 0], "dict_type"),
+    (b'{"data": [{"x91": "a"}]}', ["file", "data", 0, "x91"], "float_parsing"),
+    (b'{"data": [{"x91": [1]}]}', ["file", "data", 0, "x91"], "float_type"),
+    (b'{"data": [{"x91": NaN}]}', ["file"], "json_invalid"),
+    (b'{"data": [{"x91": 1}', ["file"], "json_invalid"),
     (b'{"data": [' + NESTED.encode() + b"]}", ["file"], "json_invalid"),
     (b"PAR1", ["file"], "parquet"),
     (b"PAR1" + b"\0" * 100 + b"PAR1", ["file"], "parquet"),
-    (parquet(x1=[1.0])[:-20], ["file"], "parquet"),
-    (parquet(x1=["a"]), ["file", "data", 0, "x1"], "float_parsing"),
+    (parquet(x91=[1.0])[:-20], ["file"], "parquet"),
+    (parquet(x91=["a"]), ["file", "data", 0, "x91"], "float_parsing"),
     (parquet(x5=[1]), ["file", "data", 0, "x5"], "string_type"),
     (parquet(a=[1]), ["file"], "missing"),
-    (parquet(x1=[[1.0]]), ["file", "data", 0, "x1"], "float_type"),
-    (parquet(x1=pa.array([], pa.float64())), ["file"], "too_short"),
-    (parquet(x1=pa.nulls(100_001, pa.float64())), ["file"], "too_long"),
+    (parquet(x91=[None, [1.0]]), ["file", "data", 1, "x91"], "float_parsing"),
+    (parquet(x91=pa.array([], pa.float64())), ["file"], "too_short"),
+    (parquet(x91=pa.nulls(100_001, pa.float64())), ["file"], "too_long"),
 ]
 
 
@@ -463,7 +466,7 @@ def test_a_bad_file_is_422(client: httpx.Client, content: bytes, location: list[
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_damaged_parquet_file_is_no_fault_of_the_server(client: httpx.Client, seed: int) -> None:
-    content = bytearray(parquet(x1=[1.0, 2.0] * 500, x5=["monday", None] * 500, x12=["$1", "($2)"] * 500))
+    content = bytearray(parquet(x91=[1.0, 2.0] * 500, x5=["monday", None] * 500, x12=["$1", "($2)"] * 500))
     rng = np.random.default_rng(seed)
     for place in rng.integers(4, len(content), 10):
         content[place] = rng.integers(256)
@@ -471,7 +474,7 @@ def test_a_damaged_parquet_file_is_no_fault_of_the_server(client: httpx.Client, 
 
 
 def test_the_faulty_line_of_a_csv_file_is_named(client: httpx.Client) -> None:
-    (problem,) = problems(upload(client, b"x1,x2\n1,2\n\n3\n4,5\n"), 422)
+    (problem,) = problems(upload(client, b"x91,x53\n1,2\n\n3\n4,5\n"), 422)
     assert problem["msg"] == "line 4 has 1 cells, the header has 2"
 
 

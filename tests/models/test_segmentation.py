@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from pydantic_core import PydanticCustomError
 
-from models.segmentation.columns import NUMERIC, VARIABLES, features, parse_money, parse_percent
+from models.segmentation.columns import (
+    NUMERIC,
+    VARIABLES,
+    features,
+    has_odd_names,
+    known_column,
+    parse_money,
+    parse_percent,
+)
 from models.segmentation.rows import row_features
 
 
@@ -20,6 +30,10 @@ from models.segmentation.rows import row_features
         ("$6,882.34 ", 6882.34),
         ("17", 17),
         ("$.5", 0.5),
+        ("1,234,567", 1234567),
+        ("$(66.55)", -66.55),
+        (" $ (1,234.50) ", -1234.5),
+        ("+5", 5),
         (3.5, 3.5),
         (None, None),
     ],
@@ -28,15 +42,55 @@ def test_money(text: object, amount: object) -> None:
     assert parse_money(text) == amount
 
 
-@pytest.mark.parametrize("text", ["", "$", "5 $", "(5", "5)", "1e3", "٣", "$5.5.5", "five"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "$", "5 $", "(5", "5)", "1e3", "٣", "$5.5.5", "five", "66,55", "0,123", "1,2,3", "12,", "1.234,50"),
+        *("1234,567", "(-5)", "--5", "$$5", "$5)", "66.55 €", "1'234", "1\u00a0234", "1" * 101),
+    ],
+)
 def test_what_is_no_money(text: str) -> None:
     with pytest.raises(PydanticCustomError):
         parse_money(text)
 
 
-@pytest.mark.parametrize(("text", "points"), [("36.29%", 36.29), ("-1 %", -1), (" 5", 5), (7, 7), (None, None)])
+@pytest.mark.parametrize(
+    ("text", "points"), [("36.29%", 36.29), ("-1 %", -1), (" 5", 5), ("1,036.29%", 1036.29), (7, 7)]
+)
 def test_percent(text: object, points: object) -> None:
     assert parse_percent(text) == points
+
+
+@pytest.mark.parametrize("text", ["", "%", "36,29%", "5%%", "n/a", "(5%)", "1" * 101])
+def test_what_is_no_percentage(text: str) -> None:
+    with pytest.raises(PydanticCustomError):
+        parse_percent(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("x12", "x12"), ("X12", "x12"), (" x12\t", "x12"), ("x0", "x0"), ("x100", None), ("x 12", None), ("", None)],
+)
+def test_a_column_is_known_whatever_its_case_and_spaces(name: str, column: str | None) -> None:
+    assert known_column(name) == column
+
+
+@pytest.mark.parametrize("name", ["X12", " x12", "x12 ", "x12\t", "\u00a0x12", "x12\u00a0"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_odd_names_are_seen_in_json(name: str, indent: int | None) -> None:
+    rows = [{"x12": 1, "a": '"X12": '}, {name: 1, 'b\\"': "c"}]
+    for ascii_only in (True, False):
+        assert has_odd_names(json.dumps(rows, indent=indent, ensure_ascii=ascii_only).encode())
+
+
+def test_usual_names_are_not_odd() -> None:
+    rows = [{"x12": " X12 ", "y": "\\", "a b": "x12 "}, {"x5": 'X"'}, {"x0": [" ", "X"]}]
+    assert not has_odd_names(json.dumps(rows).encode())
+
+
+@pytest.mark.parametrize("text", [b"", b'"', b'""', b'{"', b'{"x":1}', b'{"":1}'])
+def test_short_json_has_no_odd_names(text: bytes) -> None:
+    assert not has_odd_names(text)
 
 
 def test_features_stand_in_the_order_of_the_variables() -> None:
@@ -50,3 +104,7 @@ def test_features_of_absent_columns_are_those_of_missing_values() -> None:
     absent = features({"x0": [1.0, 2.0]})
     null = row_features([{"x91": None, "x5": None}, {}])
     assert np.array_equal(absent, null, equal_nan=True)
+
+
+def test_spaces_around_a_category_are_no_part_of_it() -> None:
+    assert np.array_equal(features({"x5": [" monday "]}), features({"x5": ["monday"]}), equal_nan=True)

@@ -1,0 +1,211 @@
+"""Reads CSV in pieces, whatever stands between its cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from models.segmentation.columns import Columns, invalid, known_column, used_columns
+from models.segmentation.database import bounded, connect, fetch, quoted
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+MAX_COLUMNS = 10_000
+MAX_LINE_BYTES = 2**20
+BUFFER_BYTES = 2**23
+# Cells may have several lines.
+MAX_LINES = 5_000_000
+BLOCK_BYTES = 2**20
+
+
+# How DuckDB begins its message about a faulty line, and what it says of the number of cells.
+FAULTY_LINE = re.compile(r"Invalid Input Error: CSV Error on Line: (\d+)\n")
+FAULTY_WIDTH = re.compile(r"^Expected Number of Columns: \d+ Found: (\d+)$", re.MULTILINE)
+
+
+class UnreadableError(Exception):
+    """Lines of a CSV file do not follow the dialect; its text is the message for the client."""
+
+
+@dataclass(frozen=True)
+class Csv:
+    """A CSV file in UTF-8 with a header, and its dialect."""
+
+    path: Path
+    header: list[str]
+    delimiter: str
+    # What stands before a quotation mark in a quoted cell.
+    escape: str = '"'
+
+    def sql(self) -> str:
+        """Return the SQL that reads the cells as text, in columns c0, c1 and so on."""
+        names = ", ".join(f"c{i}: 'VARCHAR'" for i in range(len(self.header)))
+        # In parallel, cells of several lines are read wrongly where buffers meet.
+        reader = (
+            "read_csv(?, auto_detect = false, parallel = false, header = false, skip = 1, compression = 'none', "
+            f"columns = {{{names}}}, delim = {quoted(self.delimiter)}, quote = '\"', escape = {quoted(self.escape)}, "
+            f"max_line_size = {MAX_LINE_BYTES}, buffer_size = {BUFFER_BYTES}, allow_quoted_nulls = false, "
+            "hive_partitioning = false)"
+        )
+        # Of a single column, an empty line is no row, a quoted empty cell is one.
+        return f"{reader} WHERE c0 IS NOT NULL" if len(self.header) == 1 else reader
+
+    def picked(self) -> dict[str, str]:
+        """Return the SQL for each column that the model reads."""
+        try:
+            return {column: bounded(f"c{i}") for column, i in used_columns(self.header).items()}
+        except ValueError as error:
+            raise invalid(str(error), "duplicate_column") from error
+
+    def chunks(self) -> Iterator[Columns]:
+        """Yield the columns of some rows at a time; UnreadableError for a line that does not follow the dialect."""
+        import duckdb
+
+        rows = 0
+        empty = False
+        with connect(self.path) as connection:
+            try:
+                for columns in fetch(connection, self.picked(), self.sql(), self.path):
+                    if self.delimiter != ",":
+                        refuse_commas(columns.get("x12", []), rows)
+                    empty = empty or not all(map(has_text, zip(*columns.values(), strict=True)))
+                    rows += len(next(iter(columns.values())))
+                    yield columns
+            except duckdb.OutOfMemoryException as error:
+                message = "the lines of the file are too long, or too many of them are empty"
+                raise invalid(message, "csv") from error
+            except duckdb.Error as error:
+                raise UnreadableError(self.fault(str(error))) from error
+        self.check_lines(rows, empty=empty)
+
+    def fault(self, message: str) -> str:
+        """Return in our words what DuckDB says of a line, which it quotes."""
+        line = FAULTY_LINE.match(message)
+        if line is None:
+            return "the file is not JSON, Parquet or UTF-8 CSV"
+        if found := FAULTY_WIDTH.search(message):
+            return f"line {line[1]} has {found[1]} cells, the header has {len(self.header)}"
+        if "Maximum line size" in message:
+            return f"line {line[1]} takes more than {MAX_LINE_BYTES:,} bytes"
+        if "not utf-8 encoded" in message:
+            return f"line {line[1]} is not UTF-8"
+        return f"line {line[1]} has a quotation mark too many or too few"
+
+    def check_lines(self, rows: int, *, empty: bool) -> None:
+        """Raise InvalidInputError unless the file has as many lines as rows, or as many records.
+
+        DuckDB passes over all that follows a quotation mark without its counterpart. Where `empty` rows
+        were found, a line without values is refused, as spreadsheets write below the last row.
+        """
+        nothing = self.delimiter * (len(self.header) - 1)
+        lines = 0
+        with self.path.open(encoding="latin-1") as file:
+            for number, line in enumerate(file, 1):
+                if number > MAX_LINES:
+                    raise invalid(f"the file has more than {MAX_LINES:,} lines", "too_long")
+                if empty and nothing and line.rstrip("\n").replace(" ", "").replace('"', "") == nothing:
+                    raise invalid(f"line {number} has no values: leave it out", "csv")
+                lines += not line.isspace()
+        if lines != rows + 1 and self.records() != rows + 1:
+            raise invalid("a quotation mark has no counterpart, or a cell is too long", "csv")
+
+    def records(self) -> int:
+        """Count the records, the header among them, whose cells may have several lines; slow."""
+        escape = {"doublequote": True} if self.escape == '"' else {"doublequote": False, "escapechar": self.escape}
+        with self.path.open(encoding="latin-1", newline="") as file:
+            reader = csv.reader(file, delimiter=self.delimiter, skipinitialspace=True, **escape)
+            try:
+                return sum(1 for record in reader if record)
+            except csv.Error:
+                return 0
+
+
+def read_header(path: Path) -> Csv:
+    """Read the first line; between its cells stands the delimiter by which most of them are columns."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        start = file.read(MAX_LINE_BYTES)
+    if not start.strip():
+        raise invalid("the file has no rows", "too_short")
+    headers = {delimiter: first_record(start, delimiter) for delimiter in DELIMITERS}
+    delimiter = max(headers, key=lambda candidate: sum(known_column(name) is not None for name in headers[candidate]))
+    header = headers[delimiter]
+    if not any(map(known_column, header)):
+        understood = ", ".join(DELIMITERS.values())
+        raise invalid(
+            f"the first line has none of the columns x0 to x99, whose names are separated by {understood}", "missing"
+        )
+    if len(header) > MAX_COLUMNS:
+        raise invalid(f"the file has more than {MAX_COLUMNS:,} columns", "too_long")
+    return Csv(path, header, delimiter)
+
+
+def first_record(text: str, delimiter: str) -> list[str]:
+    """Return the cells of a CSV text's first line, at most one more than MAX_COLUMNS."""
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])[
+            : MAX_COLUMNS + 1
+        ]
+    except csv.Error:  # such as a cell of more than 128 KiB
+        return []
+
+
+def has_text(cells: tuple[str | None, ...]) -> bool:
+    """Tell whether there is anything but spaces in a row's cells."""
+    return bool("".join(filter(None, cells)).strip())
+
+
+def refuse_commas(amounts: list[Any], first_row: int) -> None:
+    """Raise InvalidInputError for '1,234' where commas do not separate cells: it may be a decimal comma."""
+    for row, amount in enumerate(amounts, first_row):
+        if amount and "," in amount and "." not in amount:
+            message = "the comma may stand before decimals or thousands: write 1234.5"
+            raise invalid(message, "money", "data", row, "x12")
+
+
+def dialects(path: Path) -> Iterator[Csv]:
+    """Yield a CSV file in the dialects that it may be written in, the likeliest first."""
+    check_line_lengths(path)
+    file = read_header(path)
+    yield file
+    if any(b'\\"' in block for block in blocks(path, overlap=1)):
+        yield replace(file, escape="\\")
+    if has_mixed_line_ends(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield replace(file, path=with_unix_lines(path, Path(folder) / "rows.csv"))
+
+
+def blocks(path: Path, overlap: int = 0) -> Iterator[bytes]:
+    """Yield a file in blocks, each with the last bytes of the one before."""
+    last = b""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            yield last + block
+            last = block[-overlap:] if overlap else b""
+
+
+def check_line_lengths(path: Path) -> None:
+    """Raise InvalidInputError for lines so long that DuckDB would pass over them without a word."""
+    if any(len(block) == BLOCK_BYTES and b"\n" not in block and b"\r" not in block for block in blocks(path)):
+        raise invalid(f"a line takes more than {MAX_LINE_BYTES:,} bytes", "csv")
+
+
+def has_mixed_line_ends(path: Path) -> bool:
+    """Tell whether some lines end as on Windows and some as on Unix."""
+    with path.open(encoding="latin-1") as file:
+        while file.read(BLOCK_BYTES):
+            if isinstance(file.newlines, tuple):
+                return True
+    return False
+
+
+def with_unix_lines(path: Path, copy: Path) -> Path:
+    """Copy a file so that all lines end as on Unix."""
+    with path.open(encoding="latin-1") as source, copy.open("w", encoding="latin-1", newline="\n") as target:
+        while block := source.read(BLOCK_BYTES):
+            target.write(block)
+    return copy
