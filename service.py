@@ -36,7 +36,7 @@ import models
 from models.model import Array
 from serving import logs, metrics, tracing
 from serving.access import FAILED_KEYS, ApiKeys, RateLimit
-from serving.api import Answers, api_methods, file_fields, form_routes, json_routes
+from serving.api import Answers, api_methods, file_fields, form_routes, infer_body, json_routes
 from serving.bento import protocol
 from serving.cache import MemoryCache, PredictionCache
 from serving.edge import Edge, Endpoint, Guards
@@ -185,6 +185,7 @@ def endpoints() -> dict[str, Endpoint]:
         route = declared.get(api.route)
         files = file_fields(api.input_spec)
         bound = json_bound(api.input_spec)
+        name = api.route.split("/")[1]
         max_bytes = settings.max_upload_bytes if route and route.upload else settings.max_body_bytes
         if not files:
             max_bytes = min(max_bytes, bound.max_bytes)
@@ -193,9 +194,10 @@ def endpoints() -> dict[str, Endpoint]:
             (route and route.max_body_bytes) or max_bytes,
             max_values=bound.max_values,
             files=files,
-            max_parts=MAX_FIELDS + models.find(api.route.split("/")[1]).max_items * (route is None),
+            max_parts=MAX_FIELDS + models.find(name).max_items * (route is None),
             pure=route is None or route.pure,
             answer=answers.get(api.route),
+            rewrite=None if files or api.route in answers else infer_body(name),
         )
     return found
 

@@ -126,6 +126,14 @@ class Model(ABC, Generic[Item]):
         return inputs
 
     @classmethod
+    def without_unread(cls, body: bytes) -> bytes:
+        """Return a JSON body of `infer` without what the model does not read; as it is by default.
+
+        BentoML parses the rest in one go, on the event loop. It is called in a thread when the body is large.
+        """
+        return body
+
+    @classmethod
     def example_items(cls) -> Collection[Item]:
         """The items of `input_example`, with which the server warms up."""
         return cls.items(TypeAdapter(list[cls.input]).validate_python([cls.input_example]))  # type: ignore[name-defined]

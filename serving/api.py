@@ -19,14 +19,13 @@ from models.model import InvalidInputError, Route
 from serving import context, tracing
 from serving.context import own_context
 from serving.errors import ModelFaultError, Problem, overloaded, unprocessable, validation_response
+from serving.http.body import SMALL_BODY_BYTES
 from serving.http.surrogates import may_have_halves, replace_halves
 from serving.predictor import BLOCK_ROWS, Predictor
 from serving.runner import OverloadedError
 
 # Files of many rows that are read side by side; each takes a thread, and memory beyond its bytes.
 UPLOADS_AT_A_TIME = 2
-# To read a smaller body takes less time than to hand it to a thread.
-SMALL_BODY_BYTES = 2**14
 
 
 class Answers:
@@ -159,6 +158,16 @@ async def decoded(route: Route, body: bytes) -> Any:
     if len(body) <= SMALL_BODY_BYTES:
         return route.decode(body)
     return await asyncio.to_thread(route.decode, body)
+
+
+def infer_body(name: str) -> Callable[[bytes], bytes]:
+    """Return what makes of a JSON body of a model's infer what BentoML is to parse."""
+    model = models.find(name)
+
+    def rewrite(body: bytes) -> bytes:
+        return model.without_unread(replace_halves(body) if may_have_halves(body) else body)
+
+    return rewrite
 
 
 def infer_method(name: str, timeout_seconds: float) -> Any:

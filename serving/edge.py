@@ -25,6 +25,7 @@ from serving.context import RequestContext
 from serving.errors import error_response, validation_response
 from serving.http.body import (
     RECEIVING,
+    SMALL_BODY_BYTES,
     START_BYTES,
     BytesInFlight,
     ClientGoneError,
@@ -36,7 +37,6 @@ from serving.http.body import (
 from serving.http.bounds import has_more_values
 from serving.http.forms import Form
 from serving.http.proxies import Network, client_address
-from serving.http.surrogates import may_have_halves, replace_halves
 
 log = logging.getLogger("tiffin.edge")
 access = logging.getLogger("tiffin.access")
@@ -58,7 +58,7 @@ class Endpoint:
 
     `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `open`: for everybody, without a
     key and however often. `pure`: equal bodies get equal answers. `answer`: makes the answer to a JSON body or to
-    the fields of a form; without it BentoML does.
+    the fields of a form; without it BentoML does, to a JSON body as `rewrite` leaves it.
     """
 
     method: str
@@ -69,6 +69,7 @@ class Endpoint:
     open: bool = False
     pure: bool = False
     answer: Callable[[Any], Awaitable[Response]] | None = None
+    rewrite: Callable[[bytes], bytes] | None = None
 
 
 class StoredAnswer(NamedTuple):
@@ -231,8 +232,9 @@ class Edge:
             return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
         if len(data) > endpoint.max_values and await has_more_values(data, endpoint.max_values):
             return too_large(f"{endpoint.max_values:,} values")
-        if endpoint.answer is None and may_have_halves(data):
-            data = await asyncio.to_thread(replace_halves, data)  # BentoML would refuse the whole body
+        if endpoint.rewrite is not None:
+            large = len(data) > SMALL_BODY_BYTES
+            data = await asyncio.to_thread(endpoint.rewrite, data) if large else endpoint.rewrite(data)
         await self.call(endpoint, scope, data, data, body.receive, answer)
         return None
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 from models.model import Array, Infer, Model, route
 from models.segmentation.columns import THRESHOLD, VARIABLES, parse_money, parse_percent
 from models.segmentation.files import read_file
-from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Row, Rows, read_rows, row_features
+from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Row, Rows, read_rows, row_features, without_unread
 
 __all__ = ["Segmentation", "parse_money", "parse_percent"]
 
@@ -50,6 +50,11 @@ class Segmentation(Model[Array]):
     @override
     def items(cls, inputs: Sequence[Row]) -> Array:
         return row_features(inputs)
+
+    @classmethod
+    @override
+    def without_unread(cls, body: bytes) -> bytes:
+        return without_unread(body)
 
     @override
     def preprocess(self, item: Array) -> dict[str, Array]:

@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from models.model import Array
-from models.segmentation.columns import CATEGORICAL, COLUMNS, PARSERS, USED, column_type, features
+from models.segmentation.columns import (
+    CATEGORICAL,
+    COLUMNS,
+    PARSERS,
+    USED,
+    column_type,
+    features,
+    has_odd_names,
+    used_columns,
+)
 
 MAX_ROWS = 10_000
 # Rows that are read at a time: neither library releases the interpreter lock within a call.
@@ -47,11 +56,23 @@ def list_all_columns(schema: dict[str, Any]) -> None:
     schema["properties"] = {name: read.get(name, {"title": name.upper()}) for name in COLUMNS}
 
 
+def by_known_names(row: object) -> object:
+    """Return the columns that the model reads of a row, whatever the case of their names and the spaces around them."""
+    if not isinstance(row, dict):
+        return row
+    names = list(row)
+    try:
+        return {column: row[names[place]] for column, place in used_columns(names).items()}
+    except ValueError as error:
+        raise PydanticCustomError("duplicate_column", str(error)) from error
+
+
 if TYPE_CHECKING:
     Row = dict[str, float | str | None]
 else:
-    Row = TypedDict("Row", {name: column_type(name, text=False) for name in USED}, total=False)
-    Row.__pydantic_config__ = ConfigDict(json_schema_extra=list_all_columns)
+    Columns = TypedDict("Row", {name: column_type(name, text=False) for name in USED}, total=False)
+    Columns.__pydantic_config__ = ConfigDict(json_schema_extra=list_all_columns)
+    Row = Annotated[Columns, BeforeValidator(by_known_names)]
 
 
 class Rows(BaseModel):
@@ -87,17 +108,58 @@ def read_rows(body: bytes) -> ReadRows:
 
     Only the columns that the model reads become objects, and those of a few rows at a time.
     """
-    rows = split(body)
+    rows = split(body, BODY)
     if rows is None:
         return ReadRows(Rows.model_validate_json(body).features())
     starts = range(0, len(rows), SLICE_ROWS)
-    return ReadRows(np.concatenate([slice_features(rows[start : start + SLICE_ROWS], start) for start in starts]))
+    slices = [b"[" + b",".join(rows[start : start + SLICE_ROWS]) + b"]" for start in starts]
+    # By all brackets but those of the rows; what is nested deeply is up to the schema.
+    deep = brackets(body) - len(rows) > MAX_NESTED
+    if deep and brackets(body) - sum(map(brackets, slices)) > MAX_NESTED:
+        return ReadRows(Rows.model_validate_json(body).features())
+    read = checked_features if deep else slice_features
+    return ReadRows(np.concatenate([read(text, start) for text, start in zip(slices, starts, strict=True)]))
+
+
+def brackets(text: bytes) -> int:
+    """Count opening brackets, those in strings included."""
+    return text.count(b"{") + text.count(b"[")
+
+
+def without_unread(body: bytes) -> bytes:
+    """Return a JSON body of `infer` with nothing but the columns that the model reads, by their own names.
+
+    Where rows do not fit their schema they stay as they are.
+    """
+    rows = split(body, ITEMS)
+    if rows is None or brackets(body) - len(rows) > MAX_NESTED:
+        return body
+    starts = range(0, len(rows), SLICE_ROWS)
+    slices = [slice_without_unread(b"[" + b",".join(rows[start : start + SLICE_ROWS]) + b"]") for start in starts]
+    return b'{"items":[' + b",".join(text[1:-1] for text in slices) + b"]}"
+
+
+def slice_without_unread(text: bytes) -> bytes:
+    """Return a JSON list of rows with nothing but the columns that the model reads, by their own names."""
+    try:
+        if not has_odd_names(text):
+            return msgspec.json.encode(RAW_ROWS.decode(text))
+        rows = NAMED_ROWS.decode(text)
+        return msgspec.json.encode([by_known_names(row) for row in rows])
+    except (msgspec.DecodeError, PydanticCustomError):
+        return text
 
 
 class Body(msgspec.Struct, gc=False):
-    """A body whose rows are left as they stand."""
+    """A body of `predict` whose rows are left as they stand."""
 
     data: list[msgspec.Raw]
+
+
+class Items(msgspec.Struct, gc=False):
+    """A body of `infer` whose rows are left as they stand."""
+
+    items: list[msgspec.Raw]
 
 
 def value_type(name: str) -> Any:
@@ -108,21 +170,31 @@ def value_type(name: str) -> Any:
 
 
 BODY = msgspec.json.Decoder(Body)
+ITEMS = msgspec.json.Decoder(Items)
+RAW_ROW: Any = msgspec.defstruct(
+    "RawRow", [(name, msgspec.Raw, msgspec.Raw()) for name in USED], gc=False, omit_defaults=True
+)
+RAW_ROWS = msgspec.json.Decoder(list[RAW_ROW])
+NAMED_ROWS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 FAST_ROW: Any = msgspec.defstruct("Row", [(name, value_type(name), None) for name in USED], gc=False)
 FAST_ROWS = msgspec.json.Decoder(list[FAST_ROW])
-CHECKED_ROWS = TypeAdapter(Annotated[list[Row], FailFast()])
 
 
-def split(body: bytes) -> list[msgspec.Raw] | None:
+class Slice(BaseModel):
+    """Some rows of a body, however many."""
+
+    data: Annotated[list[Row], FailFast()]
+
+
+def split(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[msgspec.Raw] | None:
     """Return the rows of a body unread; None for what is no list of rows, or what msgspec would take more lightly."""
     if not is_utf8(body) or has_long_number(body):
         return None
     try:
-        rows = BODY.decode(body).data
+        (rows,) = msgspec.structs.astuple(decoder.decode(body))
     except (msgspec.DecodeError, RecursionError):  # also of what pydantic reads, such as NaN where nobody looks
         return None
-    nested = body.count(b"{") + body.count(b"[") - len(rows)
-    return rows if 1 <= len(rows) <= MAX_ROWS and nested <= MAX_NESTED else None
+    return rows if 1 <= len(rows) <= MAX_ROWS else None
 
 
 def is_utf8(body: bytes) -> bool:
@@ -148,14 +220,14 @@ def has_long_number(body: bytes, step: int = 64) -> bool:
     return bool(np.diff(others, prepend=-1, append=len(bytes_)).max() > MAX_DIGITS // step)
 
 
-def slice_features(rows: list[msgspec.Raw], first: int) -> Array:
-    """Return `features` of rows that begin with the one of index `first`; raises ValidationError."""
-    text = b"[" + b",".join(rows) + b"]"
+def slice_features(text: bytes, first: int) -> Array:
+    """Return `features` of a JSON list of rows that begin with the one of index `first`; raises ValidationError."""
     try:
-        columns = fast_columns(text)
-    except (msgspec.DecodeError, ValueError):  # the schema decides, and explains
-        return checked_features(text, first)
-    return features(columns)
+        if not has_odd_names(text):
+            return features(fast_columns(text))
+    except (msgspec.DecodeError, ValueError):
+        pass
+    return checked_features(text, first)  # the schema decides, and explains
 
 
 def fast_columns(text: bytes) -> dict[str, Any]:
@@ -172,13 +244,13 @@ def fast_columns(text: bytes) -> dict[str, Any]:
 def checked_features(text: bytes, first: int) -> Array:
     """Return `features` of a JSON list of rows by the schema, whose ValidationError counts rows from `first`."""
     try:
-        return row_features(CHECKED_ROWS.validate_json(text))
+        return row_features(Slice.model_validate_json(b'{"data":' + text + b"}").data)
     except ValidationError as error:
         faults: list[InitErrorDetails] = []
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
-            kind: Any = PydanticCustomError(fault["type"], fault["msg"])
-            row, place = fault["loc"][:1], fault["loc"][1:]
-            faults.append(
-                InitErrorDetails(type=kind, loc=("data", *(first + int(index) for index in row), *place), input=None)
-            )
+            # Where in the text is of no use: it is another.
+            kind: Any = PydanticCustomError(fault["type"], fault["msg"].partition(" at line ")[0])
+            name, place = fault["loc"][:1], fault["loc"][1:]
+            location = (*name, *(first + int(index) for index in place[:1]), *place[1:])
+            faults.append(InitErrorDetails(type=kind, loc=location, input=None))
         raise ValidationError.from_exception_data("Rows", faults) from None

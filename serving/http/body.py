@@ -20,6 +20,8 @@ RECEIVING = "tiffin.receiving"
 PROGRESS_BYTES = 2**16
 # So much of a body is read before anything is done with it; a body that ends by then may be known to a cache.
 START_BYTES = 2**20
+# To parse a smaller one takes less time than to hand it to a thread.
+SMALL_BODY_BYTES = 2**14
 # Of a compressed body, decoded at a time: more would hold up other requests.
 DECODED_BYTES = 2**18
 GZIP = (b"gzip", b"x-gzip")

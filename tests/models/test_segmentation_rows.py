@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, FailFast, ValidationError
 
 from models.model import Array
 from models.segmentation import rows
 from models.segmentation.columns import USED
-from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Rows, read_rows
+from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Row, Rows, read_rows
 
 # What JSON text may hold in place of a value, and what it may not.
 ODD_VALUES = [
@@ -92,7 +92,8 @@ def outcome(read: Callable[[bytes], Any], body: bytes) -> Array | list[Any]:
         return np.asarray(read(body).features())
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        return [(fault["loc"], fault["msg"], fault["type"]) for fault in faults]
+        # The line and column are of a part of the body, and left out, where rows are read in slices.
+        return [(fault["loc"], fault["msg"].partition(" at line ")[0], fault["type"]) for fault in faults]
 
 
 def same(body: bytes) -> bool:
@@ -148,5 +149,52 @@ def test_rows_as_clients_send_them_are_read_the_fast_way(monkeypatch: pytest.Mon
     pretty = json.dumps({"data": [EXAMPLE_ROW, {"x5": "mön"}, {"y": {"a": [1]}}]}, ensure_ascii=False, indent=4)
     expected = outcome(Rows.model_validate_json, pretty.encode())
     monkeypatch.setattr(rows, "Rows", None)
-    monkeypatch.setattr(rows, "CHECKED_ROWS", None)
+    monkeypatch.setattr(rows, "Slice", None)
     assert np.array_equal(outcome(read_rows, pretty.encode()), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["X91", " x91", "x91 ", "\\u0058\u00391", "\\tx91"])
+@pytest.mark.parametrize("read", [read_rows, Rows.model_validate_json])
+def test_a_column_is_known_whatever_its_case_and_spaces(read: Callable[[bytes], Any], name: str) -> None:
+    expected = outcome(read, b'{"data": [{"x91": 2.5, "x5": "monday"}]}')
+    assert np.array_equal(outcome(read, f'{{"data": [{{"{name}": 2.5, "x5": "monday"}}]}}'.encode()), expected, True)
+
+
+@pytest.mark.parametrize("read", [read_rows, Rows.model_validate_json])
+def test_two_columns_that_differ_by_case_or_spaces_are_refused(read: Callable[[bytes], Any]) -> None:
+    ((place, message, kind),) = outcome(read, b'{"data": [{}, {"x91": 1, "X91": 2}]}')
+    assert (place, kind) == (("data", 1), "duplicate_column")
+    assert "x91" in message
+
+
+def test_deep_extras_of_rows_are_passed_over() -> None:
+    body = json.dumps({"data": [{"x91": 1.5, "meta": {"a": [1]}}] * 1_000}).encode()
+    assert same(body)
+    assert isinstance(outcome(read_rows, body), np.ndarray)
+
+
+def items(body: bytes) -> Any:
+    """The items of a body of `infer` by their schema, or place, message and type of its faults."""
+    try:
+        return Infer.model_validate_json(body).items
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        return [(fault["loc"], fault["msg"].partition(" at line ")[0], fault["type"]) for fault in faults]
+
+
+class Infer(BaseModel):
+    items: Annotated[list[Row], FailFast()]
+
+
+@given(bodies())
+@settings(max_examples=100, deadline=None)
+@example(b'{"items": [{"X91": 1, "x91": 2}]}')
+@example(b'{"items": [{"X91": 1, "x5": "monday"}, {"x91": 2, "y": [1]}]}')
+def test_what_is_not_read_changes_nothing(body: bytes) -> None:
+    body = body.replace(b'"data"', b'"items"')
+    assert items(rows.without_unread(body)) == items(body)
+
+
+def test_what_is_not_read_is_left_out() -> None:
+    body = json.dumps({"items": [{"x0": 1, "x91": 2, "y": 3}, {"X12": "$5", "x63": "a"}, {}], "z": 1}).encode()
+    assert json.loads(rows.without_unread(body)) == {"items": [{"x91": 2}, {"x12": "$5"}, {}]}

@@ -16,7 +16,8 @@ from starlette.responses import Response
 
 import models
 from models.model import Array, Infer, Model, route
-from serving.api import SMALL_BODY_BYTES, infer_method, json_routes
+from serving.api import infer_method, json_routes
+from serving.http.body import SMALL_BODY_BYTES
 from serving.predictor import BLOCK_ROWS
 
 THREADS: list[threading.Thread] = []
