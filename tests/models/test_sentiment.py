@@ -1,0 +1,56 @@
+"""Texts in JSON bodies: a text at a time gives the verdicts and the values of the schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from models import sentiment
+from models.sentiment import MAX_TEXTS, Texts, read_texts
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_at_once() -> Any:
+    """Read small bodies as if they were large."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sentiment, "AT_ONCE_BYTES", 0)
+        yield
+
+
+def outcome(read: Callable[[bytes], Texts], body: bytes) -> Any:
+    """The texts of a body, or place and type of its faults."""
+    try:
+        return read(body).text
+    except ValidationError as error:
+        return [(fault["loc"], fault["msg"], fault["type"]) for fault in error.errors(include_url=False)]
+
+
+TEXTS = st.text(max_size=5) | st.sampled_from(["a" * 10_000, "é" * 10_001, "\U0001f600" * 10_000, ""])
+VALUES = TEXTS | st.none() | st.integers() | st.lists(TEXTS, max_size=2) | st.dictionaries(TEXTS, TEXTS, max_size=1)
+WRITTEN = st.sampled_from(['"\\ud83d"', '"\\u00e9\\n"', '"\x01"', '"\\x"', "NaN", "[", '"\t"', "01", '"\u2028"', ""])
+BODIES = st.builds(
+    lambda texts, odd, name, extra, spaces: (
+        f'{spaces}{{"{name}": [{",".join([*map(json.dumps, texts), *odd])}], "extra": {json.dumps(extra)}}}'
+    ),
+    st.lists(TEXTS | VALUES, max_size=4),
+    st.lists(WRITTEN, max_size=1),
+    st.sampled_from(["text", "text", "text", "t\\u0065xt", "texts"]),
+    VALUES,
+    st.sampled_from(["", " \n"]),
+).map(str.encode)
+
+
+@given(BODIES | st.binary(max_size=30))
+@example(b'{"text": ["\xff"]}')
+@example(b'{"text": ["a"], "text": ["b", 1]}')
+@example(b'{"text": null}')
+@example(json.dumps({"text": ["a"] * MAX_TEXTS}).encode())
+@example(json.dumps({"text": ["a"] * (MAX_TEXTS + 1)}).encode())
+def test_both_ways_have_the_same_outcome(body: bytes) -> None:
+    assert outcome(read_texts, body) == outcome(Texts.model_validate_json, body)
