@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.errors import error_response
 from serving.http.body import RECEIVING
 
-# Of the head of a request, or of trailers and of what frames the chunks of a body, without 1/32 of a body between.
+# Of the head of a request, or of trailers and what frames the chunks of a body, beyond as much as the body has.
 MAX_HEAD_BYTES = 2**16
-FRAME_BYTES = 32
 # Of an offer to go on by another protocol.
 OFFER = (b"upgrade", b"http2-settings")
 
@@ -76,6 +77,19 @@ class Receiving:
         await self.app(scope, receive, pass_on)
 
 
+class PipelineControl(FlowControl):
+    """uvicorn's flow control, which reads no further requests while some wait for those before them."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self.waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read again, unless requests wait."""
+        if not self.waiting:
+            super().resume_reading()
+
+
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol for HTTP/1.1, with the bounds that it lacks; it declines other protocols.
 
@@ -100,6 +114,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
         super().connection_made(transport)
+        self.flow = PipelineControl(transport, self.pipeline)
         self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -137,7 +152,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of a body."""
-        self.bytes_left = min(MAX_HEAD_BYTES, self.bytes_left + FRAME_BYTES * len(body))
+        self.bytes_left = min(MAX_HEAD_BYTES, self.bytes_left + 2 * len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -160,7 +175,8 @@ class HttpProtocol(HttpToolsProtocol):
     def refuse(self) -> None:
         """Answer that a head, or trailers, are too large, and close the connection."""
         response = error_response(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the head has more than {MAX_HEAD_BYTES:,} bytes"
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"the head, or what frames the body, has more than {MAX_HEAD_BYTES:,} bytes",
         )
         if self.cycle is None or self.cycle.response_complete:
             head = [b"HTTP/1.1 431 Request Header Fields Too Large", b"connection: close"]

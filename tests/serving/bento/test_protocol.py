@@ -187,10 +187,35 @@ def test_large_trailers_are_refused(port: int, trailer: bytes) -> None:
         assert b" 200 " not in rest(connection)
 
 
-def test_a_body_in_small_chunks_is_read(port: int) -> None:
+@pytest.mark.parametrize("size", [16, 1_000])
+def test_a_body_in_small_chunks_is_read(port: int, size: int) -> None:
     lines = ("POST /a HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", "", "")
-    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY * 2_000)
-    assert talk(port, "\r\n".join(lines).encode() + chunks + b"0\r\n\r\n", answers=2_000).count(BODY) == 2_000
+    body = BODY * 20_000
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    assert talk(port, "\r\n".join(lines).encode() + chunks + b"0\r\n\r\n", answers=20_000).count(BODY) == 20_000
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\n \r\n", b"1;" + b"a" * 1_000 + b"\r\n \r\n"])
+def test_more_about_chunks_than_in_them_is_refused(port: int, chunk: bytes) -> None:
+    start = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(start + chunk * 2**18 + b"0\r\n\r\n")
+        assert b" 200 " not in rest(connection)
+
+
+def test_requests_that_wait_are_not_added_to(port: int) -> None:
+    many = (PLAIN + BODY) * 20_000
+    assert talk(port, many, answers=20_000).count(BODY) == 20_000
+    with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        connection.settimeout(1)
+        sent = 0
+        with contextlib.suppress(TimeoutError):  # who reads no answers is not read from
+            while sent < 2**26:
+                start = sent % len(many)
+                sent += connection.send(many[start : start + 2**16])
+        assert sent < 2**26
 
 
 def test_a_slow_reader_gets_its_answer(impatient_port: int) -> None:
