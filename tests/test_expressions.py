@@ -78,7 +78,7 @@ def hostile(pattern: Any) -> list[str]:
 def seconds_per_character(pattern: Any, method: str, piece: str, size: int) -> float:
     text: Any = piece * (size // len(piece)) + "\0x"
     text = text if isinstance(pattern.pattern, str) else text.encode()
-    more = ("",) if method in ("sub", "subn") else ()
+    more = (text[:0],) if method in ("sub", "subn") else ()
     start = time.perf_counter()
     result = getattr(pattern, method)(*more, text)
     if method == "finditer":

@@ -232,7 +232,7 @@ def workbook() -> bytes:
 
 FORMATS = {
     "ZIP": workbook(),
-    "gzip": gzip.compress(CSV.encode()),
+    "gzip": gzip.compress(CSV.encode(), mtime=0),
     "UTF-16": CSV.encode("utf-16"),
     "PDF": b"%PDF-1.7\n",
 }
