@@ -8,7 +8,8 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from tokenizers import Tokenizer
 from typing_extensions import override
 
@@ -43,13 +44,29 @@ def read_texts(body: bytes) -> Texts:
 
     Neither library releases the interpreter lock within a call.
     """
-    if len(body) <= AT_ONCE_BYTES:
-        return Texts.model_validate_json(body)
     try:
+        if len(body) <= AT_ONCE_BYTES:
+            return Texts.model_validate_json(body)
         texts = [TEXT.decode(text) for text in RAW_TEXTS.decode(body).text]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        check_utf8(body)
         return Texts.model_validate_json(body)  # the schema decides, and explains
     return Texts.model_validate({"text": texts})
+
+
+def check_utf8(body: bytes) -> None:
+    """Raise ValidationError for the first text that is not UTF-8, such as one cut in the middle of an emoji."""
+    try:
+        texts = RAW_TEXTS.decode(body).text
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    for index, text in enumerate(texts):
+        try:
+            bytes(text).decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            kind = PydanticCustomError("json_invalid", "Invalid JSON: a text that is not UTF-8")
+            fault = InitErrorDetails(type=kind, loc=("text", index), input=None)
+            raise ValidationError.from_exception_data("Texts", [fault]) from None
 
 
 class Sentiments(BaseModel):

@@ -53,7 +53,10 @@ def decode(data: bytes, *, scale: bool = True) -> Image.Image:
     except Exception as error:  # Pillow raises errors of a dozen classes for corrupt files
         raise InvalidInputError("not a readable JPEG, PNG or WebP image", ("image_file",), "image_format") from error
     raise InvalidInputError(
-        f"the image has {pixels:,} pixels or more, at most {MAX_PIXELS:,} are allowed", ("image_file",), "image_pixels"
+        f"the image has {pixels:,} pixels or more, at most {MAX_PIXELS:,} are allowed, and {MAX_SCALED_PIXELS:,} of a "
+        "JPEG that is to be resized",
+        ("image_file",),
+        "image_pixels",
     )
 
 

@@ -50,7 +50,7 @@ CATEGORICAL = ("x5", "x31", "x81", "x82")
 COLUMNS = tuple(f"x{i}" for i in range(100))
 
 # Marks of a missing value in files, in any case: of R, pandas, SQL, MySQL, Excel.
-MISSING = frozenset({"", "na", "n/a", "<na>", "#n/a", "#na", "nan", "null", "none", "\\n"})
+MISSING = frozenset({"", "na", "n/a", "<na>", "#n/a", "#na", "nan", "nat", "null", "none", "\\n"})
 
 # Longest text that is read as a number.
 MAX_CHARACTERS = 100
@@ -111,11 +111,15 @@ TEXT_COLUMNS: dict[str, TypeAdapter[list[Any]]] = {
 
 
 def known_column(name: str) -> str | None:
-    """Return the column that a name stands for, whatever its case and the spaces around it; None for other names."""
-    plain = name.strip().casefold()
+    """Return the column that a name stands for, whatever its case and the spaces in it; None for other names."""
+    if name in KNOWN:
+        return name
+    plain = SPACES.sub("", name).casefold() if len(name) <= MAX_CHARACTERS else ""
     return plain if plain in KNOWN else None
 
 
+# Those that are not seen, too: of no width, and byte order marks.
+SPACES = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]++")
 KNOWN = frozenset(COLUMNS)
 
 
@@ -143,11 +147,12 @@ def has_odd_names(text: bytes) -> bool:
     after = letters[np.minimum(closing + 1, len(letters) - 1)]
     names = (after == ord(":")) | (after <= ord(" "))
     opening, closing = opening[names], closing[names]
-    first, last = letters[opening + 1], letters[closing - 1]
+    first, second, last = letters[opening + 1], letters[np.minimum(opening + 2, len(letters) - 1)], letters[closing - 1]
     odd = (first == ord("X")) | (first == ord("\\")) | (first <= ord(" ")) | (first >= 128)
-    escaped = (letters[closing - 2] == ord("\\")) | (letters[np.maximum(closing - 6, 0)] == ord("\\"))
-    padded = (last <= ord(" ")) | (last >= 128) | escaped
-    return bool(np.any(odd | ((first == ord("x")) & padded)))
+    # Names that are known have one or two digits after the x.
+    digits = (second >= ord("0")) & (second <= ord("9")) & (last >= ord("0")) & (last <= ord("9"))
+    usual = digits & (closing - opening <= 4)
+    return bool(np.any(odd | ((first == ord("x")) & ~usual)))
 
 
 def without_escapes(text: bytes) -> bytes:

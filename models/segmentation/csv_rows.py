@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.segmentation.columns import Columns, invalid, known_column, used_columns
+from models.segmentation.columns import NUMERIC, Columns, invalid, known_column, used_columns
 from models.segmentation.database import bounded, connect, fetch, quoted
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -68,11 +68,13 @@ class Csv:
 
         rows = 0
         empty = False
+        points = Points(self.delimiter == ";")
         with connect(self.path) as connection:
             try:
                 for columns in fetch(connection, self.picked(), self.sql(), self.path):
                     if self.delimiter != ",":
                         refuse_commas(columns.get("x12", []), rows)
+                    points.see(columns, rows)
                     empty = empty or not all(map(has_text, zip(*columns.values(), strict=True)))
                     rows += len(next(iter(columns.values())))
                     yield columns
@@ -82,6 +84,7 @@ class Csv:
             except duckdb.Error as error:
                 raise UnreadableError(self.fault(str(error))) from error
         self.check_lines(rows, empty=empty)
+        points.check()
 
     def fault(self, message: str) -> str:
         """Return in our words what DuckDB says of a line, which it quotes."""
@@ -165,6 +168,32 @@ def refuse_commas(amounts: list[Any], first_row: int) -> None:
         if amount and "," in amount and "." not in amount:
             message = "the comma may stand before decimals or thousands: write 1234.5"
             raise invalid(message, "money", "data", row, "x12")
+
+
+class Points:
+    """Whether points stand before decimals, in a file in which they may stand before thousands, as in '1.250'."""
+
+    def __init__(self, doubtful: bool) -> None:
+        self.doubtful = doubtful
+        self.first: tuple[int, str] | None = None
+
+    def see(self, columns: Columns, first_row: int) -> None:
+        """Look at some rows, until a number such as '0.5' tells."""
+        for name in NUMERIC if self.doubtful else ():
+            for row, value in enumerate(columns.get(name, ()), first_row):
+                whole, point, decimals = (value or "").strip(" +-$()").partition(".")
+                if not point:
+                    continue
+                if len(decimals) != 3 or not 1 <= len(whole) <= 3 or whole.startswith("0"):
+                    self.doubtful = False
+                    return
+                self.first = self.first or (row, name)
+
+    def check(self) -> None:
+        """Raise InvalidInputError when a point was seen and none told."""
+        if self.doubtful and self.first is not None:
+            message = "the point may stand before decimals or thousands: separate cells by commas, or write 1250.0"
+            raise invalid(message, "ambiguous_point", "data", *self.first)
 
 
 def dialects(path: Path) -> Iterator[Csv]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -25,9 +26,11 @@ SMALL_BODY_BYTES = 2**14
 # Of a compressed body, decoded at a time: more would hold up other requests.
 DECODED_BYTES = 2**18
 GZIP = (b"gzip", b"x-gzip")
+GZIP_BITS = 16 + zlib.MAX_WBITS
 # Charsets that clients declare for JSON, which is UTF-8 (RFC 8259).
-UTF8 = ("utf-8", "utf8", "us-ascii")
-CHARSETS = ("iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be")
+CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be")
+# By the names of Python's codecs, which know other names of them.
+CODECS = {codecs.lookup(charset).name for charset in CHARSETS}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -79,8 +82,9 @@ class RequestBody:
         self.size = self.held = 0
         self.more = True
         self.complete = False
-        coding = headers.get(b"content-encoding", b"identity").strip().lower()
-        if coding not in (b"identity", b"", *GZIP):
+        codings = [coding.strip().lower() for coding in headers.get(b"content-encoding", b"").split(b",")]
+        codings = [coding for coding in codings if coding not in (b"", b"identity")]
+        if codings not in ([], *([coding] for coding in GZIP)):
             raise RefusedError(
                 error_response(
                     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -92,7 +96,7 @@ class RequestBody:
         if declared.isdigit():
             self.check_size(int(declared))
             in_flight.check(int(declared))
-        self.zipped = coding in GZIP
+        self.zipped = bool(codings)
         # Goes on where it was left.
         self.pieces = self.decoded() if self.zipped else self.received()
 
@@ -131,19 +135,19 @@ class RequestBody:
             yield await self.next()
 
     async def decoded(self) -> AsyncIterator[bytes]:
-        """Yield the body unzipped, in pieces."""
-        decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        """Yield the body unzipped, in pieces; it may have several members (RFC 1952)."""
+        decoder = zlib.decompressobj(GZIP_BITS)
         try:
             while self.more:
                 chunk = await self.next()
-                while chunk and not decoder.eof:
+                while chunk:
+                    if decoder.eof:
+                        decoder = zlib.decompressobj(GZIP_BITS)
                     piece = decoder.decompress(chunk, DECODED_BYTES)
-                    chunk = decoder.unconsumed_tail
+                    chunk = decoder.unconsumed_tail or decoder.unused_data
                     self.hold(len(piece))
                     yield piece
                     await asyncio.sleep(0)
-                if chunk or decoder.unused_data:
-                    raise zlib.error("data after its end")
         except zlib.error:
             raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, "the body is not valid gzip")) from None
         if not decoder.eof:
@@ -194,17 +198,21 @@ def utf8(body: bytes, content_type: bytes) -> bytes:
 
     Raises RefusedError for a charset that is not among CHARSETS, and for a body that is not of its charset.
     """
-    charset = "utf-8"
-    if b"charset" in content_type.lower():
-        charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1").lower()
-    if charset not in UTF8:
-        if charset not in CHARSETS:
-            allowed = ", ".join(("utf-8", *CHARSETS))
-            raise RefusedError(
-                error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the charset of the body must be one of {allowed}")
-            )
+    if b"charset" not in content_type.lower():
+        return body.removeprefix(BYTE_ORDER_MARK)
+    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1")
+    try:
+        codec = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        codec = ""
+    if codec not in CODECS:
+        allowed = ", ".join(CHARSETS)
+        raise RefusedError(
+            error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the charset of the body must be one of {allowed}")
+        )
+    if codec not in ("utf-8", "ascii"):
         try:
-            body = body.decode(charset).encode()
+            body = body.decode(codec).encode()
         except UnicodeError:
-            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, f"the body is not {charset}")) from None
+            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, f"the body is not {codec}")) from None
     return body.removeprefix(BYTE_ORDER_MARK)

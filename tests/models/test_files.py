@@ -350,3 +350,23 @@ def test_duckdb_reads_no_file_but_the_one_that_was_sent(tmp_path: Path) -> None:
         ):
             with pytest.raises(duckdb.Error):
                 connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ("monday;1.250;1\nfriday;12.500;0", (0, "x12")),
+        ("monday;$1.250;1\nfriday;;2", (0, "x12")),
+        ("monday;5;1\nfriday;6;1.234", (1, "x91")),
+        ("monday;-1.250;1", (0, "x12")),
+    ],
+)
+def test_points_that_may_stand_before_thousands_are_refused(read: Any, rows: str, place: tuple[int, str]) -> None:
+    refused = fault(read, f"x5;x12;x91\n{rows}\n".encode())
+    assert (refused.location, refused.kind) == (("file", "data", *place), "ambiguous_point")
+
+
+@pytest.mark.parametrize("decimal", ["0.4", "1.25", "0.250", ".250", "1.2345", "1250.125"])
+def test_one_number_tells_what_points_stand_for(read: Any, decimal: str) -> None:
+    content = f"x5;x12;x91\nmonday;1.250;1\nfriday;2;{decimal}\n".encode()
+    assert np.array_equal(read(content), read(content.replace(b";", b",")), equal_nan=True)

@@ -120,6 +120,10 @@ class TestGzip:
             response = client.post("/echo", content=gzip.compress(body), headers={"Content-Encoding": coding})
             assert response.content == body
 
+    def test_it_may_have_several_members(self, client: TestClient) -> None:
+        body = b"".join(map(gzip.compress, (b'"a', b"", b'b"')))
+        assert client.post("/echo", content=body, headers={"Content-Encoding": "identity, gzip"}).content == b'"ab"'
+
     def test_the_bound_is_of_the_decoded_size(self, client: TestClient, in_flight: BytesInFlight) -> None:
         bomb = gzip.compress(b"1" * (MAX_BYTES + 1))
         assert fault(client.post("/echo", content=bomb, headers={"Content-Encoding": "gzip"}))[0] == 413
@@ -135,7 +139,6 @@ class TestGzip:
             gzip.compress(b"1", mtime=0)[:-1],
             gzip.compress(b"1", mtime=0) + b"1",
             zlib.compress(b"1"),
-            gzip.compress(b"1", mtime=0) * 2,
         ],
     )
     def test_what_is_no_gzip_is_400(self, client: TestClient, body: bytes) -> None:
@@ -156,7 +159,9 @@ class TestCharset:
     def test_a_byte_order_mark_is_no_part_of_it(self, client: TestClient) -> None:
         assert client.post("/echo", content=b'\xef\xbb\xbf"a"').content == b'"a"'
 
-    @pytest.mark.parametrize("charset", ["ISO-8859-1", '"windows-1252"', "utf-8", "UTF-16", "utf-16le"])
+    @pytest.mark.parametrize(
+        "charset", ["ISO-8859-1", '"windows-1252"', "latin1", "cp1252", "utf-8", "UTF8", "UTF-16", "utf-16le"]
+    )
     def test_it_is_read_in_the_charset_that_is_declared(self, client: TestClient, charset: str) -> None:
         body = '"très bon café"'
         headers = {"Content-Type": f"application/json; charset={charset}"}
@@ -164,7 +169,7 @@ class TestCharset:
         assert response.content == body.encode()
 
     def test_another_charset_is_415(self, client: TestClient) -> None:
-        response = client.post("/echo", content=b'"a"', headers={"Content-Type": "application/json; charset=rot13"})
+        response = client.post("/echo", content=b'"a"', headers={"Content-Type": "application/json; charset=koi8-r"})
         assert fault(response)[0] == 415
 
     def test_what_is_not_of_its_charset_is_400(self, client: TestClient) -> None:
