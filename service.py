@@ -217,17 +217,18 @@ system = system_app(
     ready=lambda: len(predictors) == len(settings.models) and not guards.draining,
     secured=guards.keys.required,
     document=document,
+    schema=lambda: Tiffin.schema(),
 )
 admitted = endpoints()
 # The first sees a request first.
 if settings.cors_origins:
     Tiffin.add_asgi_middleware(Cors, origins=settings.cors_origins)
-# BentoML itself answers its clients' request for the schema, and the files of the page.
+# BentoML itself gives the files of the page.
 Tiffin.add_asgi_middleware(
     Edge,
     system=system,
     endpoints=admitted,
-    passed_on=("/schema.json", "/static_content/"),
+    passed_on=("/static_content/",),
     timeout_seconds=settings.timeout_seconds,
     body_timeout_seconds=settings.body_timeout_seconds,
     guards=guards,

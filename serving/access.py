@@ -42,7 +42,7 @@ class ApiKeys:
     """
 
     def __init__(self, keys: Sequence[str], file: Path | None) -> None:
-        self.fixed = frozenset(digest(key.encode()) for key in keys)
+        self.fixed = frozenset(digest(key.encode("utf-8", "surrogateescape")) for key in keys)
         self.file = file
         self.digests = self.fixed
         self.checked = -math.inf

@@ -188,8 +188,9 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
         context.current.set(None)
         try:
             with tracing.apart():
-                # Of ten thousand rows it takes long.
-                convert = asyncio.to_thread(model.items, items) if len(items) >= BLOCK_ROWS else None
+                # Of ten thousand rows, or of files, it takes long.
+                slow = len(items) >= BLOCK_ROWS or model.input is Path
+                convert = asyncio.to_thread(model.items, items) if slow else None
                 converted = model.items(items) if convert is None else await convert
                 outputs = await predictor.outputs(converted, own_context(timeout_seconds))
         except OverloadedError as error:

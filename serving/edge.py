@@ -203,6 +203,9 @@ class Edge:
         if media_type(headers.get(b"content-type", expected)) != expected:
             return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {expected.decode()}")
 
+        if b"content-encoding" in headers:  # several lines of it are one
+            codings = [value for name, value in scope["headers"] if name == b"content-encoding"]
+            headers = {**headers, b"content-encoding": b",".join(codings)}
         wait = Wait(answer, limit, self.body_timeout_seconds, self.timeout_seconds)
         body = RequestBody(headers, receive, endpoint.max_body_bytes, self.guards.in_flight, wait.for_body)
         answer.pure = endpoint.pure

@@ -41,6 +41,7 @@ class Predictor:
         self.tag = str(stored.tag)
         self.model = models.find(name)(folder)
         self.info = {"name": name, "version": self.tag, "instruction_set": instruction_set(), **stored.info.metadata}
+        self.of_files = getattr(self.model, "input", None) is Path
         self.cache = cache
         self.runner = Runner(self.model, folder / "model.onnx", name, threads, **queue)
         self.digest = blake2b(self.tag.encode() + b"\0", digest_size=16)
@@ -62,6 +63,10 @@ class Predictor:
         digest.update(self.model.key(item))
         return digest.digest()
 
+    def keys(self, items: Collection[Any]) -> list[bytes]:
+        """The cache keys of items."""
+        return [self.key(item) for item in items]
+
     def blocks(self, items: Collection[Any]) -> list[Array] | None:
         """The blocks of at most `max_batch` rows into which a bulk request is cut; None for items one by one."""
         if len(items) < BLOCK_ROWS or not self.model.vectorized or not isinstance(items, np.ndarray):
@@ -76,7 +81,9 @@ class Predictor:
         """
         blocks = self.blocks(items)
         if blocks is None:
-            return await self.answers(items, [self.key(item) for item in items], request)
+            # A digest of megabytes would hold up the other requests.
+            keys = await asyncio.to_thread(self.keys, items) if self.of_files else self.keys(items)
+            return await self.answers(items, keys, request)
         outputs: list[Array | InvalidInputError] = []
         for block, output in zip(blocks, await self.block_outputs(blocks, request), strict=True):
             outputs += [output] * len(block) if isinstance(output, InvalidInputError) else list(output)
@@ -91,7 +98,6 @@ class Predictor:
 
     async def block_outputs(self, blocks: Sequence[Array], request: RequestContext) -> list[Array | InvalidInputError]:
         """The outputs of each block, (rows, ...), or why it has none."""
-        # A digest of megabytes would hold up the other requests.
         keys = await asyncio.to_thread(lambda: [self.key(block, block=True) for block in blocks])
         return await self.answers(blocks, keys, request, block=True)
 

@@ -27,6 +27,8 @@ ROUND_BATCHES = 16
 # Batches that take longer run side by side, a thread each: a fifth more of them than one by one on all threads, which
 # wait for each other after every operation. To hand out shorter ones costs more than it saves.
 PARALLEL_SECONDS = 0.001
+# Where to prepare so many batches takes longer, no more are taken at a time than can be computed side by side.
+SLOW_SECONDS = 0.5
 
 
 class OverloadedError(Exception):
@@ -176,7 +178,9 @@ class Runner:
             if self.closed:
                 return []
             free = self.threads - self.busy
-            jobs = self.queue.take(items=ROUND_BATCHES * self.max_batch, rows=free * self.max_batch)
+            slow = self.preparing * ROUND_BATCHES * self.max_batch > SLOW_SECONDS
+            items = free * self.max_batch if slow else ROUND_BATCHES * self.max_batch
+            jobs = self.queue.take(items=items, rows=free * self.max_batch)
             self.depth.set(self.queue.size)
             return jobs
 
@@ -212,6 +216,10 @@ class Runner:
         """Set the jobs' inputs; those that have none, and why."""
         failed: list[tuple[Job, BaseException]] = []
         for job in jobs:
+            # What takes long is not begun for those who have gone meanwhile.
+            if self.closed or not self.wanted([job]):
+                failed.append((job, TimeoutError("nobody waits for it")))
+                continue
             try:
                 job.inputs = self.model.preprocess(job.item)
                 job.length = length(job.inputs) // job.size

@@ -23,6 +23,10 @@ CORES_PER_WORKER = 4
 # Settings that hold passwords, or may.
 SECRET = ("api_keys", "otel_exporter_otlp_endpoint", "redis_url")
 SHOWN_CHARACTERS = 80
+# Beyond these a value is a mistake: workers or threads, a day, ten years.
+MAX_PROCESSES = 1_024
+MAX_SECONDS = 86_400
+MAX_TTL_SECONDS = 315_360_000
 # As a browser sends it: scheme, host and port in lower case, no path.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*+://(?:[^/?#@\s:A-Z]++|\[[0-9a-f:]++\])(?::[0-9]++)?+")
 
@@ -92,18 +96,23 @@ class Settings(BaseSettings):
     workers: int = Field(
         default_factory=default_workers,
         ge=1,
+        le=MAX_PROCESSES,
         description="Worker processes, each with its own models and memory; one for every four cores by default.",
     )
     session_threads: int = Field(
         default_factory=lambda known: max(1, available_cores() // known.get("workers", 1)),
         ge=1,
+        le=MAX_PROCESSES,
         description="Threads of one model's inference in a worker; a worker's share of the cores by default.",
     )
     timeout_seconds: float = Field(
-        default=10.0, gt=0, description="Seconds after which a request is given up with status 504."
+        default=10.0, gt=0, le=MAX_SECONDS, description="Seconds after which a request is given up with status 504."
     )
     queue_seconds: float = Field(
-        default=2.0, gt=0, description="Longest wait for inference that is accepted; over it status 503."
+        default=2.0,
+        gt=0,
+        le=MAX_SECONDS,
+        description="Longest wait for inference that is accepted; over it status 503.",
     )
     queue_items: int = Field(default=20_000, ge=1, description="Most items that wait for a model; over it status 503.")
     linger_seconds: float = Field(
@@ -113,16 +122,21 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Most items in one run of a model; by default what each model's file says."
     )
     shutdown_grace_seconds: float = Field(
-        default=5.0, ge=0, description="Seconds after SIGTERM in which requests are taken but /readyz says no."
+        default=5.0,
+        ge=0,
+        le=MAX_SECONDS,
+        description="Seconds after SIGTERM in which requests are taken but /readyz says no.",
     )
     body_timeout_seconds: float = Field(
         default=10.0,
         gt=0,
+        le=MAX_SECONDS,
         description="Seconds in which a body must arrive, or 64 KiB more of it; over it status 408.",
     )
     keep_alive_seconds: int = Field(
         default=620,
         ge=1,
+        le=MAX_SECONDS,
         description="Seconds for which a connection is kept between requests; longer than any proxy in front keeps it.",
     )
     max_body_bytes: int = Field(
@@ -141,7 +155,10 @@ class Settings(BaseSettings):
         description="Origins whose pages may ask, separated by commas, such as https://app.example; * for all.",
     )
     cache_ttl_seconds: float = Field(
-        default=180.0, ge=0, description="Seconds for which predictions and answers are kept; 0 turns the caches off."
+        default=180.0,
+        ge=0,
+        le=MAX_TTL_SECONDS,
+        description="Seconds for which predictions and answers are kept; 0 turns the caches off.",
     )
     cache_max_bytes: int = Field(
         default=64 * 2**20, ge=0, description="Memory of a worker's prediction cache in bytes; 0 turns it off."
@@ -156,7 +173,10 @@ class Settings(BaseSettings):
     )
     redis_prefix: str = Field(default="tiffin:", description="What the names of our keys in Redis start with.")
     redis_timeout_seconds: float = Field(
-        default=0.05, gt=0, description="Longest that a request waits for Redis, once; then it is passed over."
+        default=0.05,
+        gt=0,
+        le=MAX_SECONDS,
+        description="Longest that a request waits for Redis, once; then it is passed over.",
     )
     api_keys: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Keys that admit a request, separated by commas; none: everybody."
@@ -227,10 +247,14 @@ class Settings(BaseSettings):
     @classmethod
     def parse_limit(cls, value: object) -> object:
         """The limit that '100/minute' means."""
+        wrong = "must be a number of requests and a time, such as 100/minute"
         try:
-            return parse(value) if isinstance(value, str) else value
+            limit = parse(value) if isinstance(value, str) else value
         except ValueError as error:
-            raise ValueError("must be a number of requests and a time, such as 100/minute") from error
+            raise ValueError(wrong) from error
+        if isinstance(limit, RateLimitItem) and not (limit.amount and limit.get_expiry()):
+            raise ValueError(wrong)
+        return limit
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
@@ -300,4 +324,4 @@ def allowed(name: str) -> str | None:
         for key, text in words.items()
         if hasattr(bound, key)
     ]
-    return f"must be {kind} {' '.join(bounds)}"
+    return f"must be {kind} {', '.join(bounds)}"

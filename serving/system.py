@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -79,9 +80,13 @@ def system_app(
     names: list[str],
     ready: Callable[[], bool],
     document: Callable[[], Document],
+    schema: Callable[[], Document],
     secured: bool = False,
 ) -> Starlette:
-    """ASGI app with the GET routes; `document` makes BentoML's OpenAPI document, `secured`: keys are needed."""
+    """ASGI app with the GET routes.
+
+    `document` makes BentoML's OpenAPI document, `schema` what its clients ask for; `secured`: keys are needed.
+    """
 
     def info(name: str) -> Route:
         described = schemas(name)
@@ -109,14 +114,28 @@ def system_app(
             return json_response({"status": "ready"})
         return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "the models are still loading, or the server is ending")
 
+    @cache
+    def schema_response() -> Response:
+        return json_response(schema())
+
+    async def schema_endpoint(_: Request) -> Response:
+        return schema_response()
+
+    exposing: asyncio.Task[bytes] | None = None
+
     async def metrics_endpoint(_: Request) -> Response:
-        content = await run_in_threadpool(metrics.exposition)
+        # One at a time: those who ask meanwhile get the same.
+        nonlocal exposing
+        if exposing is None or exposing.done():
+            exposing = asyncio.create_task(run_in_threadpool(metrics.exposition))
+        content = await asyncio.shield(exposing)
         return PlainTextResponse(content, media_type="text/plain; version=0.0.4")
 
     return Starlette(
         routes=[
             *(Route(path, page) for path in ("/", "/docs")),
             Route("/docs.json", docs_endpoint),
+            Route("/schema.json", schema_endpoint),
             *(Route(path, health) for path in ("/health", "/healthz", "/livez")),
             Route("/readyz", readiness),
             Route("/metrics", metrics_endpoint),

@@ -178,6 +178,10 @@ def checked(columns: Columns, first_row: int) -> Columns:
 
 def parsed(name: str, values: list[Any], first_row: int) -> list[Any]:
     """Parse one column, in which marks of a missing value may stand."""
+    if name in NUMERIC:
+        for row, value in enumerate(values, first_row):
+            if isinstance(value, str) and "_" in value:  # pydantic reads "1_0" as Python does
+                raise invalid("Input should be a number, without underscores", "float_parsing", "data", row, name)
     try:
         return TEXT_COLUMNS[name].validate_python(values)
     except ValidationError:

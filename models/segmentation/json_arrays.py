@@ -16,6 +16,7 @@ BLOCK_BYTES = 2**18
 # Longest row, and longest text beside the rows.
 MAX_ROW_BYTES = 2**20
 SPACE = b" \t\r\n"
+ONE = msgspec.json.Decoder(msgspec.Raw)
 LINE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -44,6 +45,8 @@ def line_arrays(file: IO[bytes]) -> Iterator[bytes]:
 def array_of_lines(lines: list[bytes]) -> Iterator[bytes]:
     """Yield the JSON array of the rows that stand in lines, unless all are blank."""
     if rows := [line for line in lines if line.strip()]:
+        for row in rows:
+            ONE.decode(row)  # or a comma or line break of ours would stand in the place of one that is missing
         yield b"[" + b",".join(rows) + b"]"
 
 

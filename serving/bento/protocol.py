@@ -174,12 +174,18 @@ class HttpProtocol(HttpToolsProtocol):
 
     def refuse(self) -> None:
         """Answer that a head, or trailers, are too large, and close the connection."""
-        response = error_response(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            f"the head, or what frames the body, has more than {MAX_HEAD_BYTES:,} bytes",
-        )
-        if self.cycle is None or self.cycle.response_complete:
-            head = [b"HTTP/1.1 431 Request Header Fields Too Large", b"connection: close"]
+        error = f"the head, or what frames the body, has more than {MAX_HEAD_BYTES:,} bytes"
+        self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, error)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, and close the connection."""
+        self.send_error(HTTPStatus.BAD_REQUEST, msg)
+
+    def send_error(self, status: HTTPStatus, error: str) -> None:
+        """Answer with an error unless an answer has begun, and close the connection."""
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            response = error_response(status, error)
+            head = [f"HTTP/1.1 {status.value} {status.phrase}".encode(), b"connection: close"]
             head += [name + b": " + value for name, value in response.raw_headers]
             self.transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
         self.transport.close()

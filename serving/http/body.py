@@ -28,6 +28,9 @@ DECODED_BYTES = 2**18
 GZIP = (b"gzip", b"x-gzip")
 GZIP_BITS = 16 + zlib.MAX_WBITS
 # Charsets that clients declare for JSON, which is UTF-8 (RFC 8259).
+MAX_DIGITS = 20
+# Of the bytes in flight a quarter is for bodies of at most START_BYTES, so that large ones shut out nobody.
+RESERVED = 4
 CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be")
 # By the names of Python's codecs, which know other names of them.
 CODECS = {codecs.lookup(charset).name for charset in CHARSETS}
@@ -53,9 +56,10 @@ class BytesInFlight:
         self.max_bytes = max_bytes
         self.bytes = 0
 
-    def check(self, more: int) -> None:
-        """Raise RefusedError when there is no room for `more` bytes."""
-        if self.bytes + more > self.max_bytes:
+    def check(self, more: int, size: int) -> None:
+        """Raise RefusedError when there is no room for `more` bytes of a body, which then has `size`."""
+        room = self.max_bytes if size <= START_BYTES else self.max_bytes - self.max_bytes // RESERVED
+        if self.bytes + more > room:
             raise RefusedError(overloaded(1, f"all bodies together have more than {self.max_bytes:,} bytes"))
 
 
@@ -94,8 +98,9 @@ class RequestBody:
             )
         declared = headers.get(b"content-length", b"")
         if declared.isdigit():
-            self.check_size(int(declared))
-            in_flight.check(int(declared))
+            size = int(declared.lstrip(b"0")[:MAX_DIGITS] or b"0")
+            self.check_size(size)
+            in_flight.check(size, size)
         self.zipped = bool(codings)
         # Goes on where it was left.
         self.pieces = self.decoded() if self.zipped else self.received()
@@ -178,7 +183,7 @@ class RequestBody:
     def hold(self, more: int) -> None:
         """Count bytes as in flight."""
         self.check_size(self.held + more)
-        self.in_flight.check(more)
+        self.in_flight.check(more, self.held + more)
         self.held += more
         self.in_flight.bytes += more
 
@@ -211,6 +216,8 @@ def utf8(body: bytes, content_type: bytes) -> bytes:
             error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the charset of the body must be one of {allowed}")
         )
     if codec not in ("utf-8", "ascii"):
+        if len(body) > START_BYTES:  # to decode it holds up the others
+            raise RefusedError(too_large(f"{START_BYTES:,} bytes that are not UTF-8"))
         try:
             body = body.decode(codec).encode()
         except UnicodeError:

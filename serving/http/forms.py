@@ -44,8 +44,9 @@ class Part:
 class Form:
     """A form of at most `max_parts` parts, of which the fields `files` are to be files and no others.
 
-    After `read`, `fields` has a path for each file and a value for each other field, JSON or text. With `keep`, the
-    first file of a field is written to a temporary file, removed when the context ends; without it none is written.
+    After `read`, `fields` has a path for each file and a value for each other field, JSON or text. With `keep`, a file
+    is written to a temporary file, removed when the context ends; without it none is written, and a field may have
+    several.
     """
 
     def __init__(self, content_type: bytes, files: frozenset[str], max_parts: int, *, keep: bool) -> None:
@@ -156,7 +157,7 @@ class Form:
         problem = self.problem(part, options.get(b"filename", b""))
         if problem is not None:
             self.problems.append(problem)
-        elif part.is_file and self.keep and part.name not in self.fields:
+        elif part.is_file and self.keep:
             part.file = tempfile.NamedTemporaryFile(prefix="tiffin-", delete=False)  # noqa: SIM115  # until the form ends
             self.written.append(part.file)
             self.fields[part.name] = Path(part.file.name)
@@ -168,6 +169,8 @@ class Form:
                 # BentoML would take it for an address and download that.
                 return Problem(loc=[part.name], msg="Input should be a file with a filename", type="file_type")
             return None
+        if self.keep and part.name in self.fields:
+            return Problem(loc=[part.name], msg="Input should be given once", type="duplicate_field")
         if part.name not in self.files:
             return Problem(loc=[part.name], msg="Input should not be a file", type="unexpected_file")
         if len(filename) > MAX_FILENAME_BYTES:
@@ -197,6 +200,9 @@ class Form:
         if len(text) > MAX_TEXT_BYTES:
             message = f"Input should have at most {MAX_TEXT_BYTES:,} bytes"
             self.problems.append(Problem(loc=[name], msg=message, type="string_too_long"))
+            return
+        if self.keep and name in self.fields:
+            self.problems.append(Problem(loc=[name], msg="Input should be given once", type="duplicate_field"))
             return
         value = text_of(text)
         try:

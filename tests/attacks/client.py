@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import h11
 
-# Of uvicorn, to what is not HTTP; no application sees it.
-NOT_HTTP = b"Invalid HTTP request received."
 # An error never echoes a body.
 MAX_ERROR_BYTES = 2**20
 
@@ -78,8 +76,6 @@ def fault_of(answer: Answer, *, head: bool = False) -> str | None:
 
 def is_error_body(body: bytes) -> bool:
     """Return whether it is the body that the contract gives to errors."""
-    if body == NOT_HTTP:
-        return True
     if len(body) > MAX_ERROR_BYTES:
         return False
     try:

@@ -370,3 +370,15 @@ def test_points_that_may_stand_before_thousands_are_refused(read: Any, rows: str
 def test_one_number_tells_what_points_stand_for(read: Any, decimal: str) -> None:
     content = f"x5;x12;x91\nmonday;1.250;1\nfriday;2;{decimal}\n".encode()
     assert np.array_equal(read(content), read(content.replace(b";", b",")), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "second", ['{"x12":"5\n000"}', '{"x12":5000\n"x91":2}', '{"x12":5},{"x12":6}', '{"x12":5} {"x12":6}', '[{"x12":5}]']
+)
+def test_each_line_of_json_is_a_row_by_itself(read: Any, second: str) -> None:
+    fault(read, f'{{"x12":1}}\n{second}\n'.encode())
+
+
+@pytest.mark.parametrize("content", [b"x5,x91\nmonday,1_0\n", b"x5,x12\nmonday,1_0\n", b'{"data":[{"x91":"1_0"}]}'])
+def test_underscores_are_no_part_of_numbers(read: Any, content: bytes) -> None:
+    assert fault(read, content).location[:3] == ("file", "data", 0)

@@ -301,6 +301,23 @@ def test_an_item_that_is_abandoned_in_preprocessing_is_not_inferred(runner: Watc
     assert [batch for batch in runner.computed if batch] == [[[2]]]
 
 
+def test_what_is_abandoned_is_not_prepared_after_a_slow_item(runner: WatchedRunner, model: Sum) -> None:
+    async def use() -> None:
+        model.gate.clear()
+        first, second, third = runner.submit([[9], [1], [2]], soon())
+        await until(lambda: model.seen == [[9]])
+        second.future.cancel()
+        third.deadline = time.monotonic()
+        model.gate.set()
+        assert await first.future == 9
+        with pytest.raises(TimeoutError):
+            await third.future
+
+    asyncio.run(use())
+    assert model.seen == [[9]]
+    assert runner.unfinished == 0
+
+
 def test_an_item_past_its_deadline_is_not_computed(runner: WatchedRunner, model: Sum) -> None:
     async def use() -> None:
         await busy(runner, model)

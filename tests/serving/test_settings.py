@@ -178,3 +178,22 @@ def test_cores_are_those_that_the_process_is_bound_to(monkeypatch: pytest.Monkey
     assert bound_cores() == 64
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert bound_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TIMEOUT_SECONDS", "1e308"),
+        ("BODY_TIMEOUT_SECONDS", "inf"),
+        ("CACHE_TTL_SECONDS", "1e300"),
+        ("SESSION_THREADS", "100000000000000000000"),
+        ("WORKERS", "1000000"),
+        ("RATE_LIMIT", "0/minute"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    (line,) = faults(caught.value)
+    assert line.startswith(f"{name}={value}: must be")

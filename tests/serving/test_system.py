@@ -14,7 +14,7 @@ from serving.system import system_app
 
 def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
     ready = False
-    client = TestClient(system_app({}, [], lambda: ready, dict))
+    client = TestClient(system_app({}, [], lambda: ready, dict, dict))
     response = client.get("/readyz")
     assert response.status_code == 503
     assert response.json() == {"error": "the models are still loading, or the server is ending", "detail": []}
@@ -28,7 +28,7 @@ def secured() -> dict[str, Any]:
     """The OpenAPI document of a server that asks for keys."""
     routes = type("Routes", (Answers,), api_methods(["breast_cancer"], 1.0))
     service = bentoml.service(routes, name="tiffin")
-    app = system_app({}, ["breast_cancer"], bool, lambda: service.openapi_spec.asdict(), secured=True)
+    app = system_app({}, ["breast_cancer"], bool, lambda: service.openapi_spec.asdict(), dict, secured=True)
     document: dict[str, Any] = TestClient(app).get("/docs.json").json()
     return document
 

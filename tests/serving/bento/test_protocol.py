@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -226,3 +227,14 @@ def test_a_slow_reader_gets_its_answer(impatient_port: int) -> None:
         while received < len(body):
             received += len(connection.recv(2**13))
         assert received >= len(body)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"junk\r\n\r\n", b"POST /a HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"]
+)
+def test_what_is_no_http_gets_an_error_of_our_form(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        connection.sendall(sent)
+        head, _, body = rest(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert set(json.loads(body)) == {"error", "detail"}

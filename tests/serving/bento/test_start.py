@@ -104,9 +104,9 @@ def test_an_address_that_the_machine_does_not_have(tmp_path: Path) -> None:
 def test_every_bad_setting_has_a_line(tmp_path: Path) -> None:
     bad = {"WORKERS": "0", "TIMEOUT_SECONDS": "soon", "LINGER_SECONDS": "2", "ACCESS_LOG": "perhaps"}
     assert serve(tmp_path, bad).splitlines() == [
-        "WORKERS=0: must be a whole number from 1 on",
-        "TIMEOUT_SECONDS=soon: must be a number greater than 0",
-        "LINGER_SECONDS=2: must be a number from 0 on up to 1",
+        "WORKERS=0: must be a whole number from 1 on, up to 1024",
+        "TIMEOUT_SECONDS=soon: must be a number greater than 0, up to 86400",
+        "LINGER_SECONDS=2: must be a number from 0 on, up to 1",
         "ACCESS_LOG=perhaps: must be true or false",
     ]
 
@@ -118,7 +118,7 @@ def test_every_bad_setting_has_a_line(tmp_path: Path) -> None:
         ("MODELS", ",", f"names no model; models/ has {', '.join(models.names())}"),
         ("RATE_LIMIT", "often", "must be a number of requests and a time, such as 100/minute"),
         ("MAX_BATCH", "two\nlines", "must be a whole number from 1 on"),
-        ("TIMEOUT_SECONDS", "inf", "must be a number greater than 0"),
+        ("TIMEOUT_SECONDS", "inf", "must be a number greater than 0, up to 86400"),
         ("API_KEYS_FILE", "absent", "absent cannot be read: No such file or directory"),
     ],
 )

@@ -100,6 +100,16 @@ class TestInFlight:
         assert client.post("/echo", content=b"1" * 10).status_code == 200
         assert in_flight.bytes == 2 * MAX_BYTES - 10
 
+    def test_small_bodies_have_room_beside_large_ones(self, client: TestClient, in_flight: BytesInFlight) -> None:
+        in_flight.bytes = 2 * MAX_BYTES * 3 // 4
+        assert client.post("/echo", content=b"1" * (START_BYTES + 1)).status_code == 503
+        assert client.post("/echo", content=b"1").status_code == 200
+
+    @pytest.mark.parametrize(("zeros", "status"), [(5_000, 200), (0, 200)])
+    def test_a_length_may_have_many_digits(self, client: TestClient, zeros: int, status: int) -> None:
+        headers = {"Content-Length": "0" * zeros + "1"}
+        assert client.post("/echo", content=b"1", headers=headers).status_code == status
+
     def test_undeclared_bytes_count_as_they_come(self, client: TestClient, in_flight: BytesInFlight) -> None:
         in_flight.bytes = 2 * MAX_BYTES - 10
         assert client.post("/echo", content=iter([b"1" * 6, b"1" * 6])).status_code == 503
@@ -171,6 +181,10 @@ class TestCharset:
     def test_another_charset_is_415(self, client: TestClient) -> None:
         response = client.post("/echo", content=b'"a"', headers={"Content-Type": "application/json; charset=koi8-r"})
         assert fault(response)[0] == 415
+
+    def test_a_large_body_of_another_charset_is_413(self, client: TestClient) -> None:
+        headers = {"Content-Type": "application/json; charset=latin1"}
+        assert fault(client.post("/echo", content=b"1" * (START_BYTES + 1), headers=headers))[0] == 413
 
     def test_what_is_not_of_its_charset_is_400(self, client: TestClient) -> None:
         response = client.post("/echo", content=b'"a"', headers={"Content-Type": "application/json; charset=utf-16"})

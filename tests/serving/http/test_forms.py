@@ -77,8 +77,11 @@ def test_a_file_of_any_size_is_kept_whole(size: int) -> None:
     assert read(form_of(part("file", content, "a"))) == {"file": content}
 
 
-def test_of_several_files_of_a_field_the_first_counts() -> None:
-    assert read(form_of(part("file", b"1", "a"), part("file", b"2", "b"))) == {"file": b"1"}
+@pytest.mark.parametrize("twice", [part("file", b"1", "a"), part("n", b"1")])
+def test_a_field_that_is_given_twice_is_refused(twice: bytes) -> None:
+    status, message = refusal(form_of(twice, twice))
+    assert (status, "duplicate_field" in message) == (422, True)
+    read(form_of(twice, twice), keep=False)
 
 
 def test_without_keep_no_file_is_written() -> None:
