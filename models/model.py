@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
 Item = TypeVar("Item")
+
+# What a schema refuses in a larger body is looked at by `stand_in`.
+LARGE_BYTES = 2**20
 
 Array = NDArray[Any]
 
@@ -57,6 +61,27 @@ def ranking(probabilities: Array, labels: Sequence[str], most: int | None = None
     """Return the labels with their probabilities (labels,), highest first: all, or at most so many."""
     order = np.argsort(-probabilities, kind="stable")[:most]
     return [LabelScore(label=labels[i], score=float(probabilities[i])) for i in order]
+
+
+def stand_in(body: bytes, field: str) -> bytes:
+    """Return a few bytes of JSON that a schema refuses as it would a large body without a list in `field`.
+
+    Pydantic reads a body in one call, and nothing else runs meanwhile; for what is refused anyway that is too long.
+    """
+    outline: Any = msgspec.defstruct("Outline", [(field, msgspec.Raw, msgspec.Raw())])
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+        start = body.lstrip()[:1]
+        if start != b"{":
+            return {b"[": b"[]", b'"': b'""'}.get(start, b"0")
+        value = bytes(memoryview(getattr(msgspec.json.decode(body, type=outline), field))[:100])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b"{"
+    if value.startswith(b"["):
+        kind = b"[]" if value[1:].lstrip().startswith(b"]") else b"{"  # what it holds is no JSON
+    else:
+        kind = {b"": b"", b"{": b"{}", b'"': b'""', b"n": b"null"}.get(value[:1], b"0")
+    return b'{"%b":%b}' % (field.encode(), kind) if kind else b"{}"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from tokenizers import Tokenizer
 from typing_extensions import override
 
-from models.model import Array, Infer, LabelScore, Model, ranking, route, softmax
+from models.model import LARGE_BYTES, Array, Infer, LabelScore, Model, ranking, route, softmax, stand_in
 
-Text = Annotated[str, Field(min_length=1, max_length=10_000)]
+MAX_CHARACTERS = 10_000
+Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 MAX_TEXTS = 256
 
 
@@ -33,7 +34,17 @@ class RawTexts(msgspec.Struct, gc=False):
     text: list[msgspec.Raw]
 
 
+class RawItems(msgspec.Struct, gc=False):
+    """The same of `infer`."""
+
+    items: list[msgspec.Raw]
+
+
 RAW_TEXTS = msgspec.json.Decoder(RawTexts)
+RAW_ITEMS = msgspec.json.Decoder(RawItems)
+# A text takes no more, each character as two escapes.
+TEXT_BYTES = 12 * MAX_CHARACTERS + 2
+TOO_LONG = "a" * (MAX_CHARACTERS + 1)
 TEXT = msgspec.json.Decoder(str)
 # In one go pydantic reads a body of so many bytes in a fraction of a millisecond.
 AT_ONCE_BYTES = 2**17
@@ -47,11 +58,27 @@ def read_texts(body: bytes) -> Texts:
     try:
         if len(body) <= AT_ONCE_BYTES:
             return Texts.model_validate_json(body)
-        texts = [TEXT.decode(text) for text in RAW_TEXTS.decode(body).text]
+        texts = [read_text(text) for text in RAW_TEXTS.decode(body).text[: MAX_TEXTS + 1]]
     except (ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         check_utf8(body)
-        return Texts.model_validate_json(body)  # the schema decides, and explains
+        # The schema decides, and explains.
+        return Texts.model_validate_json(body if is_legal(body) else stand_in(body, "text"))
     return Texts.model_validate({"text": texts})
+
+
+def read_text(text: msgspec.Raw) -> str | None:
+    """Return a text; one that is too long in the place of one that cannot but be, None for what is none."""
+    if bytes(memoryview(text)[:1]) != b'"':
+        return None
+    return TEXT.decode(text) if len(text) <= TEXT_BYTES else TOO_LONG
+
+
+def is_legal(body: bytes) -> bool:
+    """Return whether a body is small, or has texts none of which must be too long."""
+    try:
+        return len(body) <= LARGE_BYTES or all(len(text) <= TEXT_BYTES for text in RAW_TEXTS.decode(body).text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def check_utf8(body: bytes) -> None:
@@ -62,11 +89,23 @@ def check_utf8(body: bytes) -> None:
         return
     for index, text in enumerate(texts):
         try:
-            bytes(text).decode("utf-8", "surrogatepass")
+            bytes(memoryview(text)[:TEXT_BYTES]).decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             kind = PydanticCustomError("json_invalid", "Invalid JSON: a text that is not UTF-8")
             fault = InitErrorDetails(type=kind, loc=("text", index), input=None)
             raise ValidationError.from_exception_data("Texts", [fault]) from None
+
+
+def shortened(body: bytes) -> bytes:
+    """Return a JSON body of `infer` with short texts in the place of those that are too long; a small one as it is."""
+    if len(body) <= LARGE_BYTES:
+        return body
+    try:
+        items = RAW_ITEMS.decode(body).items[: MAX_TEXTS + 1]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return stand_in(body, "items")
+    long = f'"{TOO_LONG}"'.encode()
+    return b'{"items":[' + b",".join(item if len(item) <= TEXT_BYTES else long for item in items) + b"]}"
 
 
 class Sentiments(BaseModel):
@@ -102,6 +141,11 @@ class Sentiment(Model[str]):
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(settings["max_length"])
+
+    @classmethod
+    @override
+    def without_unread(cls, body: bytes) -> bytes:
+        return shortened(body)
 
     @override
     def preprocess(self, item: str) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, Va
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
-from models.model import Array
+from models.model import LARGE_BYTES, Array, stand_in
 from models.segmentation.columns import (
     CATEGORICAL,
     COLUMNS,
@@ -110,7 +110,10 @@ def read_rows(body: bytes) -> ReadRows:
     """
     rows = split(body, BODY)
     if rows is None:
-        return ReadRows(Rows.model_validate_json(body).features())
+        small = body if len(body) <= LARGE_BYTES else stand_in(body, "data")
+        return ReadRows(Rows.model_validate_json(small).features())
+    if len(rows) > MAX_ROWS:
+        return ReadRows(Rows.model_validate({"data": [{}] * len(rows)}).features())  # refused
     starts = range(0, len(rows), SLICE_ROWS)
     slices = [b"[" + b",".join(rows[start : start + SLICE_ROWS]) + b"]" for start in starts]
     # By all brackets but those of the rows; what is nested deeply is up to the schema.
@@ -132,7 +135,9 @@ def without_unread(body: bytes) -> bytes:
     Where rows do not fit their schema they stay as they are.
     """
     rows = split(body, ITEMS)
-    if rows is None or brackets(body) - len(rows) > MAX_NESTED:
+    if rows is None:
+        return body if len(body) <= LARGE_BYTES else stand_in(body, "items")
+    if brackets(body) - len(rows) > MAX_NESTED:
         return body
     starts = range(0, len(rows), SLICE_ROWS)
     slices = [slice_without_unread(b"[" + b",".join(rows[start : start + SLICE_ROWS]) + b"]") for start in starts]
@@ -170,6 +175,7 @@ def value_type(name: str) -> Any:
 
 
 BODY = msgspec.json.Decoder(Body)
+LONG_ROW = msgspec.Raw(b'"a row of more than 1 MiB"')
 ITEMS = msgspec.json.Decoder(Items)
 RAW_ROW: Any = msgspec.defstruct(
     "RawRow", [(name, msgspec.Raw, msgspec.Raw()) for name in USED], gc=False, omit_defaults=True
@@ -194,7 +200,10 @@ def split(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[msgspec.Raw] 
         (rows,) = msgspec.structs.astuple(decoder.decode(body))
     except (msgspec.DecodeError, RecursionError):  # also of what pydantic reads, such as NaN where nobody looks
         return None
-    return rows if 1 <= len(rows) <= MAX_ROWS else None
+    if len(body) > LARGE_BYTES:
+        # No more, and none so long, are read: these are refused for it.
+        rows = [row if len(row) <= LARGE_BYTES else LONG_ROW for row in rows[: MAX_ROWS + 1]]
+    return rows if 1 <= len(rows) <= MAX_ROWS or (len(body) > LARGE_BYTES and rows) else None
 
 
 def is_utf8(body: bytes) -> bool:

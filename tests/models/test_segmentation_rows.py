@@ -198,3 +198,38 @@ def test_what_is_not_read_changes_nothing(body: bytes) -> None:
 def test_what_is_not_read_is_left_out() -> None:
     body = json.dumps({"items": [{"x0": 1, "x91": 2, "y": 3}, {"X12": "$5", "x63": "a"}, {}], "z": 1}).encode()
     assert json.loads(rows.without_unread(body)) == {"items": [{"x91": 2}, {"x12": "$5"}, {}]}
+
+
+BIG = "a" * 2**20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": [{}, BIG]},
+        {"data": [{}] * (MAX_ROWS + 2), "a": BIG},
+        {"data": BIG},
+        {"data": {"a": BIG}},
+        {"data": None, "a": BIG},
+        {"other": [BIG]},
+        [BIG],
+        BIG,
+        {"data": [], "a": BIG},
+        {"data": [{"x91": 1}, {"x91": "a"}], "a": BIG},
+    ],
+)
+def test_a_large_body_is_refused_as_the_schema_does_it(body: Any) -> None:
+    written = json.dumps(body).encode()
+    fast, slow = (
+        [(place, kind) for place, _, kind in outcome(read, written)] for read in (read_rows, Rows.model_validate_json)
+    )
+    assert fast == slow
+    with pytest.raises(ValidationError, match="json_invalid"):
+        read_rows(written[:-1])
+
+
+def test_a_row_of_a_mebibyte_is_refused_by_its_number() -> None:
+    body = json.dumps({"data": [{"x91": 1}, {"x91": 2, "note": BIG}]}).encode()
+    ((place, _, kind),) = outcome(read_rows, body)
+    assert (place, kind) == (("data", 1), "dict_type")
+    assert items(rows.without_unread(body.replace(b'"data"', b'"items"')))[0][0] == ("items", 1)

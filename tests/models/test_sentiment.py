@@ -64,3 +64,44 @@ def test_a_text_that_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch, at_on
     monkeypatch.setattr(sentiment, "AT_ONCE_BYTES", at_once)
     ((place, _, kind),) = outcome(read_texts, b'{"text": ["fine", "' + cut + b'", "good"]}')
     assert (place, kind) == (("text", 1), "json_invalid")
+
+
+BIG = "a" * 2**20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text": ["fine", BIG]},
+        {"text": [BIG]},
+        {"text": ["a", "b"] * 200, "extra": BIG},
+        {"text": BIG},
+        {"text": {"a": BIG}},
+        {"text": None, "a": BIG},
+        {"other": [BIG]},
+        [BIG],
+        BIG,
+        {"text": [], "a": BIG},
+        {"text": ["fine", None], "a": BIG},
+        {"text": ["fine", ""], "a": BIG},
+        {"text": ["fine"], "a": BIG},
+    ],
+)
+def test_a_large_body_is_refused_as_the_schema_does_it(body: Any) -> None:
+    written = json.dumps(body).encode()
+    kinds = [
+        outcome(read, written)
+        if isinstance(body, dict) and body.get("text") == ["fine"]
+        else [(place, kind) for place, _, kind in outcome(read, written)]
+        for read in (read_texts, Texts.model_validate_json)
+    ]
+    assert kinds[0] == kinds[1]
+    with pytest.raises(ValidationError, match="json_invalid"):
+        read_texts(written[:-1])
+
+
+def test_a_long_text_of_infer_stays_too_long() -> None:
+    body = json.dumps({"items": ["fine", BIG, 1, "good"]}).encode()
+    items = json.loads(sentiment.shortened(body))["items"]
+    assert (items[0], len(items[1]), items[2:]) == ("fine", 10_001, [1, "good"])
+    assert sentiment.shortened(b'{"items": ["a"]}') == b'{"items": ["a"]}'
