@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from models.model import Array, Model
+from models.model import Array, InvalidInputError, Model
 from serving import metrics, tracing
 from serving.inference.bisection import run_by_halves
 from serving.inference.padding import batch_inputs, batches, length, unstack
@@ -162,6 +162,7 @@ class Runner:
             except BaseException as error:  # it would end the thread, and with it the model
                 log.exception("a batch of %s failed", self.name)
                 self.fail(jobs, error)
+            del jobs  # which would keep their items until others come
 
     def take(self) -> list[Job]:
         """What waits longest, once a thread is free for it; nothing when closed."""
@@ -223,6 +224,8 @@ class Runner:
             try:
                 job.inputs = self.model.preprocess(job.item)
                 job.length = length(job.inputs) // job.size
+            except InvalidInputError as error:
+                failed.append((job, without_frames(error)))
             except BaseException as error:  # one item must not fail the others; a panic of Rust's is no Exception
                 failed.append((job, error))
         return failed
@@ -344,3 +347,9 @@ class Runner:
             self.thread.join()
         self.pool.shutdown()
         self.fail(self.queue.take(items=self.queue.size, rows=self.queue.rows), RuntimeError("the model is closed"))
+
+
+def without_frames(error: InvalidInputError) -> InvalidInputError:
+    """Return an error without what led to it, which would keep the item until garbage is collected."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import functools
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -102,8 +103,11 @@ class RequestBody:
             self.check_size(size)
             in_flight.check(size, size)
         self.zipped = bool(codings)
-        # Goes on where it was left.
-        self.pieces = self.decoded() if self.zipped else self.received()
+
+    @functools.cached_property
+    def pieces(self) -> AsyncIterator[bytes]:
+        """What has not been read, in pieces; goes on where it was left."""
+        return self.decoded() if self.zipped else self.received()
 
     async def start(self) -> bytes:
         """Return the first START_BYTES or a little more; `complete` tells whether that is all."""

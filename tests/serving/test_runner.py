@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from serving.inference.padding import ModelFaultError, batches, stack
 from serving.inference.priority import LOWER_BY
 from serving.inference.queue import Job
 from serving.runner import ROUND_BATCHES, OverloadedError, Runner
-from tests.serving.conftest import sample
+from tests.serving.conftest import sample, wait_until
 
 LIMIT_SECONDS = 60.0
 TABLE = 10
@@ -299,6 +301,27 @@ def test_an_item_that_is_abandoned_in_preprocessing_is_not_inferred(runner: Watc
 
     asyncio.run(use())
     assert [batch for batch in runner.computed if batch] == [[[2]]]
+
+
+def test_a_refused_item_is_let_go_at_once(runner: WatchedRunner) -> None:
+    class Item(list[int]):
+        """A list to which there may be weak references."""
+
+    async def use() -> weakref.ref[Item]:
+        item = Item([-1])
+        (outcome,) = await runner.run([item])
+        assert isinstance(outcome, InvalidInputError)
+        assert (outcome.__traceback__, outcome.__context__) == (None, None)
+        return weakref.ref(item)
+
+    gc.disable()  # what refers to itself would stay
+    try:
+        kept = asyncio.run(use())
+        runner.model.seen.clear()  # type: ignore[attr-defined]
+        runner.computed.clear()
+        wait_until(lambda: kept() is None, LIMIT_SECONDS)
+    finally:
+        gc.enable()
 
 
 def test_what_is_abandoned_is_not_prepared_after_a_slow_item(runner: WatchedRunner, model: Sum) -> None:
