@@ -179,7 +179,7 @@ lint: $(VENV)/.loadtest $(VENV)/.image $(VENV)/.training ## Check style and type
 	$(BIN)/pre-commit run --all-files
 
 fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document, and bodies as large as each route admits
-	$(BIN)/python -m tests.fuzz --requests $(REQUESTS) --large $(LARGE) --uploads $(UPLOADS)
+	$(BIN)/python -m tests.fuzz --requests $(REQUESTS) --large $(LARGE) --uploads $(UPLOADS) $(if $(SEED),--seed $(SEED))
 
 attacks: $(VENV)/.development ## Attack servers in many ways beside an honest client, and print what it costs (ATTACKS=--quick: 1 second each)
 	$(BIN)/python -m tests.attacks $(ATTACKS)
