@@ -151,7 +151,7 @@ class RateLimit:
         # Each takes a connection for itself, of which there are not any number.
         self.slots = asyncio.Semaphore(REDIS_REQUESTS)
         self.own = MemoryCounts(limit)
-        self.shared = FixedWindowRateLimiter(redis_storage(redis, prefix)) if redis else None
+        self.shared = FixedWindowRateLimiter(RedisCounts(redis.client, f"{prefix}limit:")) if redis else None
 
     async def take(self, owner: str) -> Allowance:
         """Count one request of `owner`."""
@@ -245,8 +245,3 @@ class RedisCounts(Storage):
     async def reset(self) -> int | None:
         """Do nothing: all counts end by themselves."""
         return None
-
-
-def redis_storage(redis: RedisClient, prefix: str) -> Storage:
-    """Return storage for the counts, over the connections of `redis`."""
-    return RedisCounts(redis.client, f"{prefix}limit:")

@@ -18,9 +18,10 @@ import models
 from models.model import InvalidInputError, Route
 from serving import context, tracing
 from serving.context import own_context
-from serving.errors import ModelFaultError, Problem, overloaded, unprocessable, validation_response
-from serving.http.body import SMALL_BODY_BYTES
+from serving.errors import Problem, overloaded, unprocessable, validation_response
+from serving.http.body import parse_beside
 from serving.http.surrogates import may_have_halves, replace_halves
+from serving.inference.padding import ModelFaultError
 from serving.predictor import BLOCK_ROWS, Predictor
 from serving.runner import OverloadedError
 
@@ -155,9 +156,7 @@ async def decoded(route: Route, body: bytes) -> Any:
     """Return what a route's method takes for a JSON body; raise ValidationError."""
     if route.decode is None:
         return route.request.model_validate_json(body)
-    if len(body) <= SMALL_BODY_BYTES:
-        return route.decode(body)
-    return await asyncio.to_thread(route.decode, body)
+    return await parse_beside(route.decode, body)
 
 
 def infer_body(name: str) -> Callable[[bytes], bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -12,9 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,18 +21,19 @@ from serving.access import ApiKeys, RateLimit
 from serving.cache import MemoryCache
 from serving.context import RequestContext
 from serving.errors import error_response, validation_response
+from serving.http.answer import Answer, RawHeaders, StoredAnswer, Wait
 from serving.http.body import (
     RECEIVING,
-    SMALL_BODY_BYTES,
     START_BYTES,
     BytesInFlight,
     ClientGoneError,
     RefusedError,
     RequestBody,
+    parse_beside,
     too_large,
     utf8,
 )
-from serving.http.bounds import has_more_values
+from serving.http.bounds import MIN_VALUES, has_more_values
 from serving.http.forms import Form
 from serving.http.proxies import Network, client_address
 
@@ -45,11 +44,6 @@ REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
 
 # What nginx logs for a client that closed the connection before it was answered.
 CLIENT_GONE = 499
-
-# A body that has come by then is not waited for.
-AT_ONCE_SECONDS = 0.1
-
-RawHeaders = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -63,20 +57,13 @@ class Endpoint:
 
     method: str
     max_body_bytes: int = 0
-    max_values: int = 10_000
+    max_values: int = MIN_VALUES
     files: frozenset[str] = frozenset()
     max_parts: int = 100
     open: bool = False
     pure: bool = False
     answer: Callable[[Any], Awaitable[Response]] | None = None
     rewrite: Callable[[bytes], bytes] | None = None
-
-
-class StoredAnswer(NamedTuple):
-    """What the response cache keeps."""
-
-    media_type: bytes
-    body: bytes
 
 
 @dataclass
@@ -209,26 +196,20 @@ class Edge:
         wait = Wait(answer, limit, self.body_timeout_seconds, self.timeout_seconds)
         body = RequestBody(headers, receive, endpoint.max_body_bytes, self.guards.in_flight, wait.for_body)
         answer.pure = endpoint.pure
+        content_type = headers.get(b"content-type", b"")
         try:
-            if endpoint.files:
-                return await self.answer_form(endpoint, scope, headers, body, answer, wait)
-            return await self.answer_json(endpoint, scope, headers, body, answer, wait)
+            answer_body = self.answer_form if endpoint.files else self.answer_json
+            return await answer_body(endpoint, scope, content_type, body, wait)
         finally:
             body.release()
 
     async def answer_json(
-        self,
-        endpoint: Endpoint,
-        scope: Scope,
-        headers: Mapping[bytes, bytes],
-        body: RequestBody,
-        answer: Answer,
-        wait: Wait,
+        self, endpoint: Endpoint, scope: Scope, content_type: bytes, body: RequestBody, wait: Wait
     ) -> Response | None:
         """Answer a JSON body, or return its refusal."""
-        data = utf8(await body.all(), headers.get(b"content-type", b""))
+        data = utf8(await body.all(), content_type)
         await wait.for_answer()
-        if endpoint.pure and await self.answer_again(scope["path"], headers, data, answer):
+        if endpoint.pure and await self.answer_again(scope["path"], content_type, data, wait.answer):
             return None
         if not data:
             # BentoML would take it for an empty object.
@@ -236,34 +217,25 @@ class Edge:
         if len(data) > endpoint.max_values and await has_more_values(data, endpoint.max_values):
             return too_large(f"{endpoint.max_values:,} values")
         if endpoint.rewrite is not None:
-            large = len(data) > SMALL_BODY_BYTES
-            data = await asyncio.to_thread(endpoint.rewrite, data) if large else endpoint.rewrite(data)
-        await self.call(endpoint, scope, data, data, body.receive, answer)
+            data = await parse_beside(endpoint.rewrite, data)
+        await self.call(endpoint, scope, data, data, body.receive, wait.answer)
         return None
 
     async def answer_form(
-        self,
-        endpoint: Endpoint,
-        scope: Scope,
-        headers: Mapping[bytes, bytes],
-        body: RequestBody,
-        answer: Answer,
-        wait: Wait,
+        self, endpoint: Endpoint, scope: Scope, content_type: bytes, body: RequestBody, wait: Wait
     ) -> Response | None:
         """Answer a form, or return its refusal."""
         # BentoML reads it again, so that all of it must stay.
         start = await (body.start() if endpoint.answer else body.all())
         if body.complete:
             await wait.for_answer()
-            if endpoint.pure and await self.answer_again(scope["path"], headers, start, answer):
+            if endpoint.pure and await self.answer_again(scope["path"], content_type, start, wait.answer):
                 return None
-        with Form(
-            headers.get(b"content-type", b""), endpoint.files, endpoint.max_parts, keep=bool(endpoint.answer)
-        ) as form:
+        with Form(content_type, endpoint.files, endpoint.max_parts, keep=bool(endpoint.answer)) as form:
             await form.read(start, body.pieces)
-            if not answer.received:
+            if not wait.answer.received:
                 await wait.for_answer()
-            await self.call(endpoint, scope, form.fields, start, body.receive, answer)
+            await self.call(endpoint, scope, form.fields, start, body.receive, wait.answer)
         return None
 
     def too_late(self, received: bool) -> Response:
@@ -296,13 +268,13 @@ class Edge:
             )
         return None
 
-    async def answer_again(self, path: str, headers: Mapping[bytes, bytes], body: bytes, answer: Answer) -> bool:
+    async def answer_again(self, path: str, content_type: bytes, body: bytes, answer: Answer) -> bool:
         """Whether the same body was answered before: then with that answer; else the answer will be kept."""
         # Hashing a larger one would hold up the requests behind it.
         if len(body) > START_BYTES:
             return False
         # A form's boundary, by which it is read, stands in this header.
-        digest = blake2b(b"\0".join((path.encode(), headers.get(b"content-type", b""), b"")), digest_size=16)
+        digest = blake2b(b"\0".join((path.encode(), content_type, b"")), digest_size=16)
         digest.update(body)
         key = digest.digest()
         if not answer.request.no_cache:
@@ -349,39 +321,6 @@ class Edge:
             watch.cancel()
 
 
-class Wait:
-    """How long a request is waited for: `body_seconds` for its body to get on, then `answer_seconds` for its answer.
-
-    `limit` is set to the latter from the request's head on, which does for what comes at once.
-    """
-
-    def __init__(self, answer: Answer, limit: asyncio.Timeout, body_seconds: float, answer_seconds: float) -> None:
-        self.answer = answer
-        self.limit = limit
-        self.body_seconds = body_seconds
-        self.answer_seconds = answer_seconds
-        self.until = time.monotonic() + AT_ONCE_SECONDS
-        self.told = False
-
-    async def for_body(self) -> None:
-        """Wait for more of the body from now on."""
-        await self.anew(self.body_seconds)
-
-    async def for_answer(self) -> None:
-        """Wait for the answer from now on."""
-        self.answer.received = True
-        if time.monotonic() > self.until:
-            await self.anew(self.answer_seconds)
-            self.answer.request.deadline = time.monotonic() + self.answer_seconds
-
-    async def anew(self, seconds: float) -> None:
-        """Wait for so long from now on."""
-        if not self.told and self.answer.may_tell_receiving:
-            await self.answer.client({"type": RECEIVING})
-        self.told = True
-        self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
-
-
 def new_context(raw: RawHeaders, headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
     """The context of a request that comes now."""
     given = headers.get(b"x-request-id", b"")
@@ -394,116 +333,6 @@ def new_context(raw: RawHeaders, headers: Mapping[bytes, bytes], timeout_seconds
         request.no_store = b"no-store" in directives
         request.no_cache = request.no_store or b"no-cache" in directives
     return request
-
-
-class Answer:
-    """The way of an answer to the client; errors are held back until they are complete, then rewritten."""
-
-    def __init__(self, send: Send, request: RequestContext, may_tell_receiving: bool) -> None:
-        self.client = send
-        self.may_tell_receiving = may_tell_receiving
-        self.request = request
-        self.status: int | None = None
-        self.held: Message | None = None
-        self.body = b""
-        # Whether the request has come as a whole, and the answer has gone as a whole.
-        self.received = False
-        self.complete = False
-        # Headers that the answer gets whatever it is.
-        self.extra: RawHeaders = [(b"x-request-id", request.id.encode())]
-        # Whether caches may know the answer, and where it is to be kept.
-        self.pure = False
-        self.keep: tuple[MemoryCache[StoredAnswer], bytes] | None = None
-        self.media_type = b""
-        self.outcome = "none"
-
-    async def send_through(self, message: Message) -> None:
-        """Send as it is, with the headers that every answer gets."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = [*message["headers"], *self.extra]
-        elif not message.get("more_body", False):
-            self.complete = True
-        await self.client(message)
-
-    async def send_stored(self, stored: StoredAnswer, age_seconds: float) -> None:
-        """Send an answer of the response cache."""
-        self.outcome = "hit"
-        headers = [
-            (b"content-type", stored.media_type),
-            (b"content-length", str(len(stored.body)).encode()),
-            (b"x-cache", b"hit"),
-            (b"age", str(int(age_seconds)).encode()),
-        ]
-        await self.send_through({"type": "http.response.start", "status": 200, "headers": headers})
-        await self.send_through({"type": "http.response.body", "body": stored.body})
-
-    async def send(self, message: Message) -> None:
-        """Send a success, and keep it where it is to be kept; an error in the form of `ErrorBody`."""
-        start = message["type"] == "http.response.start"
-        if start and message["status"] >= HTTPStatus.BAD_REQUEST:
-            self.held = message
-        elif self.held is not None:
-            self.body += message.get("body", b"")
-            if not message.get("more_body", False):
-                await self.send_error(self.held)
-        else:
-            if self.pure:
-                self.note(message)
-            await self.send_through(message)
-
-    async def send_error(self, start: Message) -> None:
-        """Send the error that has been held back."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # BentoML's dispatcher of batches takes a cancellation for an overload and answers 503.
-            raise asyncio.CancelledError
-        response = uniform(start["status"], self.body)
-        for name, value in Headers(raw=start["headers"]).items():
-            if name in ("retry-after", "allow"):
-                response.headers[name] = value
-        if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            response.headers.setdefault("Retry-After", "1")
-        await self.send_through(
-            {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
-        )
-        await self.send_through({"type": "http.response.body", "body": response.body})
-
-    def note(self, message: Message) -> None:
-        """Tell the client what the caches did, and keep the answer once it is complete."""
-        if message["type"] == "http.response.start":
-            if message["status"] != HTTPStatus.OK:
-                self.keep = None
-            self.outcome = self.request.cache_outcome
-            self.media_type = dict(message["headers"]).get(b"content-type", b"application/json")
-            self.extra.append((b"x-cache", self.outcome.encode()))
-            if self.request.hits:
-                self.extra.append((b"age", str(int(self.request.age)).encode()))
-            return
-        if self.keep is None:
-            return
-        self.body += message.get("body", b"")
-        if not message.get("more_body", False):
-            answers, key = self.keep
-            answers.put(key, StoredAnswer(self.media_type, self.body), len(self.body), self.request.age)
-
-
-def uniform(status: int, body: bytes) -> Response:
-    """An error's answer in the form of `ErrorBody`, whatever form it has."""
-    try:
-        content = json.loads(body)
-    except ValueError:
-        content = None
-    if isinstance(content, dict) and isinstance(content.get("detail"), list):
-        if status != HTTPStatus.BAD_REQUEST:
-            return Response(body, status, media_type="application/json")
-        # BentoML answers 400 for whatever pydantic refuses. The items of a batch are named by their
-        # place in the root of its output.
-        for entry in content["detail"]:
-            if entry["loc"][:1] == ["root"]:
-                entry["loc"][0] = "items"
-        return validation_response(content["detail"])
-    return error_response(HTTPStatus(status), HTTPStatus(status).phrase.lower())
 
 
 def media_type(content_type: bytes) -> bytes:

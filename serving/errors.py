@@ -13,10 +13,6 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
 
-class ModelFaultError(Exception):
-    """A model failed to answer a request that fits its schema; the cause is what it raised."""
-
-
 def is_server_fault(record: logging.LogRecord) -> bool:
     """Return whether a log record tells of more than a request which BentoML refused or whose client has gone.
 

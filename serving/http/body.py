@@ -8,6 +8,7 @@ import functools
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import TypeVar
 
 from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
@@ -28,14 +29,16 @@ SMALL_BODY_BYTES = 2**14
 DECODED_BYTES = 2**18
 GZIP = (b"gzip", b"x-gzip")
 GZIP_BITS = 16 + zlib.MAX_WBITS
-# Charsets that clients declare for JSON, which is UTF-8 (RFC 8259).
+# Of a Content-Length that is looked at; more make it larger than any bound.
 MAX_DIGITS = 20
 # Of the bytes in flight a quarter is for bodies of at most START_BYTES, so that large ones shut out nobody.
 RESERVED = 4
+# Charsets that clients declare for JSON, which is UTF-8 (RFC 8259).
 CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be")
 # By the names of Python's codecs, which know other names of them.
 CODECS = {codecs.lookup(charset).name for charset in CHARSETS}
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Parsed = TypeVar("Parsed")
 
 
 class ClientGoneError(Exception):
@@ -202,13 +205,18 @@ def too_large(bound: str) -> Response:
     return error_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {bound}")
 
 
+async def parse_beside(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
+    """Return what `parse` makes of a body, in a thread when it is large."""
+    return parse(body) if len(body) <= SMALL_BODY_BYTES else await asyncio.to_thread(parse, body)
+
+
 def utf8(body: bytes, content_type: bytes) -> bytes:
     """Return a JSON body as UTF-8 without a byte order mark, from the charset that `content_type` declares.
 
     Raises RefusedError for a charset that is not among CHARSETS, and for a body that is not of its charset.
     """
     if b"charset" not in content_type.lower():
-        return body.removeprefix(BYTE_ORDER_MARK)
+        return body.removeprefix(codecs.BOM_UTF8)
     charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1")
     try:
         codec = codecs.lookup(charset).name
@@ -226,4 +234,4 @@ def utf8(body: bytes, content_type: bytes) -> bytes:
             body = body.decode(codec).encode()
         except UnicodeError:
             raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, f"the body is not {codec}")) from None
-    return body.removeprefix(BYTE_ORDER_MARK)
+    return body.removeprefix(codecs.BOM_UTF8)

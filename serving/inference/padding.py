@@ -12,7 +12,7 @@ from serving.inference.queue import Inputs, Job
 
 
 class ModelFaultError(RuntimeError):
-    """A graph does not give one output per item."""
+    """A model failed on what fits its schema: its graph does not give one output per item, or its own code fails."""
 
 
 def length(inputs: Inputs) -> int:
