@@ -17,6 +17,8 @@ Item = TypeVar("Item")
 
 # What a schema refuses in a larger body is looked at by `stand_in`.
 LARGE_BYTES = 2**20
+# What msgspec raises for what is no JSON, or not of the type that it is to be.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Array = NDArray[Any]
 
@@ -75,7 +77,7 @@ def stand_in(body: bytes, field: str) -> bytes:
         if start != b"{":
             return {b"[": b"[]", b'"': b'""'}.get(start, b"0")
         value = bytes(memoryview(getattr(msgspec.json.decode(body, type=outline), field))[:100])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return b"{"
     if value.startswith(b"["):
         kind = b"[]" if value[1:].lstrip().startswith(b"]") else b"{"  # what it holds is no JSON

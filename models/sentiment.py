@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from tokenizers import Tokenizer
 from typing_extensions import override
 
-from models.model import LARGE_BYTES, Array, Infer, LabelScore, Model, ranking, route, softmax, stand_in
+from models.model import LARGE_BYTES, UNDECODABLE, Array, Infer, LabelScore, Model, ranking, route, softmax, stand_in
 
 MAX_CHARACTERS = 10_000
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
@@ -59,10 +59,8 @@ def read_texts(body: bytes) -> Texts:
         if len(body) <= AT_ONCE_BYTES:
             return Texts.model_validate_json(body)
         texts = [read_text(text) for text in RAW_TEXTS.decode(body).text[: MAX_TEXTS + 1]]
-    except (ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        check_utf8(body)
-        # The schema decides, and explains.
-        return Texts.model_validate_json(body if is_legal(body) else stand_in(body, "text"))
+    except (ValidationError, *UNDECODABLE):
+        return explained(body)
     return Texts.model_validate({"text": texts})
 
 
@@ -73,20 +71,19 @@ def read_text(text: msgspec.Raw) -> str | None:
     return TEXT.decode(text) if len(text) <= TEXT_BYTES else TOO_LONG
 
 
-def is_legal(body: bytes) -> bool:
-    """Return whether a body is small, or has texts none of which must be too long."""
+def explained(body: bytes) -> Texts:
+    """Read a body as the schema does, which decides; raise its ValidationError, or that of a text that is not UTF-8."""
     try:
-        return len(body) <= LARGE_BYTES or all(len(text) <= TEXT_BYTES for text in RAW_TEXTS.decode(body).text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+        raw = RAW_TEXTS.decode(body).text
+    except UNDECODABLE:
+        return Texts.model_validate_json(body if len(body) <= LARGE_BYTES else stand_in(body, "text"))
+    check_utf8(raw)
+    legal = len(body) <= LARGE_BYTES or all(len(text) <= TEXT_BYTES for text in raw)
+    return Texts.model_validate_json(body if legal else stand_in(body, "text"))
 
 
-def check_utf8(body: bytes) -> None:
+def check_utf8(texts: list[msgspec.Raw]) -> None:
     """Raise ValidationError for the first text that is not UTF-8, such as one cut in the middle of an emoji."""
-    try:
-        texts = RAW_TEXTS.decode(body).text
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return
     for index, text in enumerate(texts):
         try:
             bytes(memoryview(text)[:TEXT_BYTES]).decode("utf-8", "surrogatepass")
@@ -102,7 +99,7 @@ def shortened(body: bytes) -> bytes:
         return body
     try:
         items = RAW_ITEMS.decode(body).items[: MAX_TEXTS + 1]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return stand_in(body, "items")
     long = f'"{TOO_LONG}"'.encode()
     return b'{"items":[' + b",".join(item if len(item) <= TEXT_BYTES else long for item in items) + b"]}"

@@ -214,6 +214,7 @@ def features(columns: Mapping[str, Sequence[Any]]) -> Array:
             matrix[:, i] = np.nan if values is None else clipped(np.array(values, dtype=np.float64))
     for column, places in PLACES.items():
         found = [places.get(value.strip(), -1) if value else -1 for value in columns.get(column, ())]
-        known = np.flatnonzero(np.array(found, dtype=np.int64) >= 0)
-        matrix[known, np.array(found, dtype=np.int64)[known]] = 1
+        place = np.array(found, dtype=np.int64)
+        known = np.flatnonzero(place >= 0)
+        matrix[known, place[known]] = 1
     return matrix

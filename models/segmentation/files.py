@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from models.segmentation.csv_rows import UnreadableError, dialects
 from models.segmentation.json_rows import json_chunks
 from models.segmentation.parquet_rows import parquet_chunks
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # How files begin that would be taken for CSV otherwise.
 OTHER_FORMATS = {
     b"PK\x03\x04": "an Excel workbook or another ZIP archive: save it as CSV",
@@ -45,7 +45,7 @@ def read_file(path: Path) -> Array:
             raise invalid(f"the file is {advice}", "file_format")
     if start.startswith(b"PAR1"):
         return matrix(parquet_chunks(path))
-    if start.removeprefix(BYTE_ORDER_MARK).lstrip().startswith((b"{", b"[")):
+    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):
         return matrix(json_chunks(path))
     faults: list[str] = []
     for dialect in dialects(path):

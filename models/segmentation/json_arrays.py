@@ -8,7 +8,7 @@ from typing import IO
 import msgspec
 import numpy as np
 
-from models.model import Array
+from models.model import UNDECODABLE, Array
 from models.segmentation.columns import invalid, known_column, without_escapes
 
 # What is cut, and then decoded, at a time: the interpreter's lock is held meanwhile.
@@ -27,7 +27,7 @@ def has_rows_in_lines(file: IO[bytes]) -> bool:
     file.seek(start)
     try:
         names = LINE.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return False
     return "data" not in names and any(map(known_column, names))
 

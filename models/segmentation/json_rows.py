@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from operator import attrgetter
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from models.model import UNDECODABLE
 from models.segmentation.columns import (
     CATEGORICAL,
     NO_COLUMNS,
@@ -20,8 +22,6 @@ from models.segmentation.columns import (
     used_columns,
 )
 from models.segmentation.json_arrays import data_arrays, has_rows_in_lines, line_arrays
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Row = msgspec.defstruct(
     "Row",
@@ -36,8 +36,8 @@ def json_chunks(path: Path) -> Iterator[Columns]:
     """Yield the columns of some rows at a time."""
     rows = 0
     with path.open("rb") as file:
-        start = file.read(len(BYTE_ORDER_MARK))
-        file.seek(len(start) if start == BYTE_ORDER_MARK else 0)
+        start = file.read(len(codecs.BOM_UTF8))
+        file.seek(len(start) if start == codecs.BOM_UTF8 else 0)
         try:
             for array in line_arrays(file) if has_rows_in_lines(file) else data_arrays(file):
                 columns = decoded(array, rows)
@@ -45,7 +45,7 @@ def json_chunks(path: Path) -> Iterator[Columns]:
                     check_names(array)
                 rows += len(columns[USED[0]])
                 yield columns
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise invalid(f"the file is not valid JSON, at row {rows:,} or later", "json_invalid") from error
 
 

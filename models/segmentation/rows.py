@@ -24,6 +24,7 @@ from models.segmentation.columns import (
     has_odd_names,
     used_columns,
 )
+from models.segmentation.json_rows import NAMES
 
 MAX_ROWS = 10_000
 # Rows that are read at a time: neither library releases the interpreter lock within a call.
@@ -114,14 +115,19 @@ def read_rows(body: bytes) -> ReadRows:
         return ReadRows(Rows.model_validate_json(small).features())
     if len(rows) > MAX_ROWS:
         return ReadRows(Rows.model_validate({"data": [{}] * len(rows)}).features())  # refused
-    starts = range(0, len(rows), SLICE_ROWS)
-    slices = [b"[" + b",".join(rows[start : start + SLICE_ROWS]) + b"]" for start in starts]
+    slices = cut(rows)
+    opened = brackets(body)
     # By all brackets but those of the rows; what is nested deeply is up to the schema.
-    deep = brackets(body) - len(rows) > MAX_NESTED
-    if deep and brackets(body) - sum(map(brackets, slices)) > MAX_NESTED:
+    deep = opened - len(rows) > MAX_NESTED
+    if deep and opened - sum(map(brackets, slices)) > MAX_NESTED:
         return ReadRows(Rows.model_validate_json(body).features())
     read = checked_features if deep else slice_features
-    return ReadRows(np.concatenate([read(text, start) for text, start in zip(slices, starts, strict=True)]))
+    return ReadRows(np.concatenate([read(text, i * SLICE_ROWS) for i, text in enumerate(slices)]))
+
+
+def cut(rows: Sequence[msgspec.Raw]) -> list[bytes]:
+    """Return JSON lists of at most SLICE_ROWS rows each."""
+    return [b"[" + b",".join(rows[start : start + SLICE_ROWS]) + b"]" for start in range(0, len(rows), SLICE_ROWS)]
 
 
 def brackets(text: bytes) -> int:
@@ -139,9 +145,7 @@ def without_unread(body: bytes) -> bytes:
         return body if len(body) <= LARGE_BYTES else stand_in(body, "items")
     if brackets(body) - len(rows) > MAX_NESTED:
         return body
-    starts = range(0, len(rows), SLICE_ROWS)
-    slices = [slice_without_unread(b"[" + b",".join(rows[start : start + SLICE_ROWS]) + b"]") for start in starts]
-    return b'{"items":[' + b",".join(text[1:-1] for text in slices) + b"]}"
+    return b'{"items":[' + b",".join(slice_without_unread(text)[1:-1] for text in cut(rows)) + b"]}"
 
 
 def slice_without_unread(text: bytes) -> bytes:
@@ -149,7 +153,7 @@ def slice_without_unread(text: bytes) -> bytes:
     try:
         if not has_odd_names(text):
             return msgspec.json.encode(RAW_ROWS.decode(text))
-        rows = NAMED_ROWS.decode(text)
+        rows = NAMES.decode(text)
         return msgspec.json.encode([by_known_names(row) for row in rows])
     except (msgspec.DecodeError, PydanticCustomError):
         return text
@@ -181,7 +185,6 @@ RAW_ROW: Any = msgspec.defstruct(
     "RawRow", [(name, msgspec.Raw, msgspec.Raw()) for name in USED], gc=False, omit_defaults=True
 )
 RAW_ROWS = msgspec.json.Decoder(list[RAW_ROW])
-NAMED_ROWS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 FAST_ROW: Any = msgspec.defstruct("Row", [(name, value_type(name), None) for name in USED], gc=False)
 FAST_ROWS = msgspec.json.Decoder(list[FAST_ROW])
 
