@@ -94,15 +94,26 @@ def check_utf8(texts: list[msgspec.Raw]) -> None:
 
 
 def shortened(body: bytes) -> bytes:
-    """Return a JSON body of `infer` with short texts in the place of those that are too long; a small one as it is."""
+    """Return a JSON body of `infer` without escapes, and with short texts in the place of those that are too long.
+
+    A small one stays as it is.
+    """
     if len(body) <= LARGE_BYTES:
         return body
     try:
         items = RAW_ITEMS.decode(body).items[: MAX_TEXTS + 1]
     except UNDECODABLE:
         return stand_in(body, "items")
-    long = f'"{TOO_LONG}"'.encode()
-    return b'{"items":[' + b",".join(item if len(item) <= TEXT_BYTES else long for item in items) + b"]}"
+    return b'{"items":[' + b",".join(map(rewritten, items)) + b"]}"
+
+
+def rewritten(item: msgspec.Raw) -> bytes | msgspec.Raw:
+    """Return the JSON of what `read_text` reads; of what is no text as it stands."""
+    try:
+        text = read_text(item)
+    except UNDECODABLE:
+        return item
+    return item if text is None else msgspec.json.encode(text)
 
 
 class Sentiments(BaseModel):

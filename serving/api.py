@@ -20,7 +20,7 @@ from serving import context, tracing
 from serving.context import own_context
 from serving.errors import Problem, overloaded, unprocessable, validation_response
 from serving.http.body import parse_beside
-from serving.http.surrogates import may_have_halves, replace_halves
+from serving.http.surrogates import replace_halves
 from serving.inference.padding import ModelFaultError
 from serving.predictor import BLOCK_ROWS, Predictor
 from serving.runner import OverloadedError
@@ -90,8 +90,8 @@ def json_routes(
                 request = await decoded(route, body)
             except ValidationError as error:
                 faults = error.errors(include_url=False, include_context=False, include_input=False)
-                if faults[0]["type"] == "json_invalid" and may_have_halves(body):
-                    whole = await asyncio.to_thread(replace_halves, body)
+                if faults[0]["type"] == "json_invalid":
+                    whole = await parse_beside(replace_halves, body)
                     if whole != body:
                         return await answer(whole)
                 return validation_response(faults)
@@ -164,7 +164,7 @@ def infer_body(name: str) -> Callable[[bytes], bytes]:
     model = models.find(name)
 
     def rewrite(body: bytes) -> bytes:
-        return model.without_unread(replace_halves(body) if may_have_halves(body) else body)
+        return model.without_unread(replace_halves(body))
 
     return rewrite
 

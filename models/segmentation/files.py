@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from models.model import Array
 from models.segmentation.columns import MAX_FILE_ROWS, TOO_MANY_ROWS, Columns, checked, features, invalid
 from models.segmentation.csv_rows import UnreadableError, dialects
-from models.segmentation.json_rows import json_chunks
+from models.segmentation.json_rows import json_chunks, start_of_text
 from models.segmentation.parquet_rows import parquet_chunks
 
 # How files begin that would be taken for CSV otherwise.
@@ -39,13 +38,15 @@ def read_file(path: Path) -> Array:
     Raises InvalidInputError that names row and column of the first fault.
     """
     with path.open("rb") as file:
-        start = file.read(1024)
+        start = file.read(16)
+        file.seek(start_of_text(file))
+        opens_json = file.read(1) in (b"{", b"[")
     for magic, advice in OTHER_FORMATS.items():
         if start.startswith(magic):
             raise invalid(f"the file is {advice}", "file_format")
     if start.startswith(b"PAR1"):
         return matrix(parquet_chunks(path))
-    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):
+    if opens_json:
         return matrix(json_chunks(path))
     faults: list[str] = []
     for dialect in dialects(path):

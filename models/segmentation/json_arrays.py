@@ -37,6 +37,7 @@ def line_arrays(file: IO[bytes]) -> Iterator[bytes]:
     carry = b""
     while block := file.read(BLOCK_BYTES):
         *lines, carry = (carry + block).split(b"\n")
+        carry = carry.lstrip(SPACE)
         check_size(carry)
         yield from array_of_lines(lines)
     yield from array_of_lines([carry])
@@ -93,12 +94,19 @@ def data_arrays(file: IO[bytes]) -> Iterator[bytes]:
             depth = brackets.depth
             if depth < 2:
                 outline += plain[position : brackets.end]
+                outline[len(outline.rstrip(SPACE)) + 1 :] = b""  # of white space at its end one character
             position = brackets.end
-        carry = text[position:]
+        carry = without_leading_space(text[position:])
         check_size(carry)
         check_size(outline)
     if not isinstance(msgspec.json.decode(bytes(outline) + carry), dict) or not found:
         raise invalid('the file has neither an object with an array "data" nor a row in each line', "missing")
+
+
+def without_leading_space(rows: bytes) -> bytes:
+    """Return rows, or a string, without the white space before and after the comma that may stand first."""
+    rows = rows.lstrip(SPACE)
+    return b"," + rows[1:].lstrip(SPACE) if rows.startswith(b",") else rows
 
 
 class Brackets:

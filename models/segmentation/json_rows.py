@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -21,7 +22,7 @@ from models.segmentation.columns import (
     known_column,
     used_columns,
 )
-from models.segmentation.json_arrays import data_arrays, has_rows_in_lines, line_arrays
+from models.segmentation.json_arrays import BLOCK_BYTES, SPACE, data_arrays, has_rows_in_lines, line_arrays
 
 Row = msgspec.defstruct(
     "Row",
@@ -36,8 +37,7 @@ def json_chunks(path: Path) -> Iterator[Columns]:
     """Yield the columns of some rows at a time."""
     rows = 0
     with path.open("rb") as file:
-        start = file.read(len(codecs.BOM_UTF8))
-        file.seek(len(start) if start == codecs.BOM_UTF8 else 0)
+        file.seek(start_of_text(file))
         try:
             for array in line_arrays(file) if has_rows_in_lines(file) else data_arrays(file):
                 columns = decoded(array, rows)
@@ -47,6 +47,20 @@ def json_chunks(path: Path) -> Iterator[Columns]:
                 yield columns
         except UNDECODABLE as error:
             raise invalid(f"the file is not valid JSON, at row {rows:,} or later", "json_invalid") from error
+
+
+def start_of_text(file: IO[bytes]) -> int:
+    """Return the place of the first byte that is no white space, after a byte order mark if there is one."""
+    file.seek(0)
+    start = file.read(len(codecs.BOM_UTF8))
+    place = len(start) if start == codecs.BOM_UTF8 else 0
+    file.seek(place)
+    while block := file.read(BLOCK_BYTES):
+        text = block.lstrip(SPACE)
+        if text:
+            return place + len(block) - len(text)
+        place += len(block)
+    return place
 
 
 def decoded(array: bytes, first_row: int) -> Columns:

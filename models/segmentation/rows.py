@@ -18,6 +18,7 @@ from models.segmentation.columns import (
     CATEGORICAL,
     COLUMNS,
     PARSERS,
+    PLACES,
     USED,
     column_type,
     features,
@@ -27,8 +28,12 @@ from models.segmentation.columns import (
 from models.segmentation.json_rows import NAMES
 
 MAX_ROWS = 10_000
-# Rows that are read at a time: neither library releases the interpreter lock within a call.
+# Rows and about as many bytes are read at a time: neither library releases the interpreter lock within a call.
 SLICE_ROWS = 500
+SLICE_BYTES = 2**20
+# What is read of the columns of so many rows is seldom half as long.
+LONG_SLICE_BYTES = 2**18
+LONGEST_CATEGORY = max(len(category) for categories in PLACES.values() for category in categories)
 # Pydantic refuses whole numbers of more digits, wherever they stand, and what is nested more than 200 levels deep.
 MAX_DIGITS = 4_300
 MAX_NESTED = 150
@@ -120,43 +125,90 @@ def read_rows(body: bytes) -> ReadRows:
     # By all brackets but those of the rows; what is nested deeply is up to the schema.
     deep = opened - len(rows) > MAX_NESTED
     if deep and opened - sum(map(brackets, slices)) > MAX_NESTED:
-        return ReadRows(Rows.model_validate_json(body).features())
+        check_beside(body)
     read = checked_features if deep else slice_features
-    return ReadRows(np.concatenate([read(text, i * SLICE_ROWS) for i, text in enumerate(slices)]))
+    first, matrices = 0, []
+    for text in slices:
+        matrices.append(read(text, first))
+        first += len(matrices[-1])
+    return ReadRows(np.concatenate(matrices))
 
 
 def cut(rows: Sequence[msgspec.Raw]) -> list[bytes]:
-    """Return JSON lists of at most SLICE_ROWS rows each."""
-    return [b"[" + b",".join(rows[start : start + SLICE_ROWS]) + b"]" for start in range(0, len(rows), SLICE_ROWS)]
+    """Return JSON lists of at most SLICE_ROWS rows each, and of SLICE_BYTES or a row more."""
+    slices: list[list[msgspec.Raw]] = [[]]
+    size = 0
+    for row in rows:
+        if len(slices[-1]) == SLICE_ROWS or size > SLICE_BYTES:
+            slices.append([])
+            size = 0
+        slices[-1].append(row)
+        size += len(row)
+    return [b"[" + b",".join(rows) + b"]" for rows in slices]
 
 
-def brackets(text: bytes) -> int:
+def check_beside(body: bytes) -> None:
+    """Raise ValidationError for a field beside the rows that is nested too deeply, or too long to find that out."""
+    for name, value in FIELDS.decode(body).items():
+        if name == "data" or brackets(value) <= MAX_NESTED:
+            continue
+        if len(value) > LARGE_BYTES:
+            kind = PydanticCustomError(
+                "json_too_long",
+                f"This field, which is not read, holds lists or objects and more than {LARGE_BYTES:,} bytes",
+            )
+            raise ValidationError.from_exception_data("Rows", [InitErrorDetails(type=kind, loc=(name,), input=None)])
+        Rows.model_validate_json(b'{"data":[{}],"":' + value + b"}")
+
+
+def brackets(text: bytes | msgspec.Raw) -> int:
     """Count opening brackets, those in strings included."""
+    text = bytes(text)
     return text.count(b"{") + text.count(b"[")
 
 
 def without_unread(body: bytes) -> bytes:
     """Return a JSON body of `infer` with nothing but the columns that the model reads, by their own names.
 
-    Where rows do not fit their schema they stay as they are.
+    It ends with the first slice of rows that the schema refuses, where that shows here.
     """
     rows = split(body, ITEMS)
     if rows is None:
         return body if len(body) <= LARGE_BYTES else stand_in(body, "items")
-    if brackets(body) - len(rows) > MAX_NESTED:
-        return body
-    return b'{"items":[' + b",".join(slice_without_unread(text)[1:-1] for text in cut(rows)) + b"]}"
+    if len(rows) > MAX_ROWS:
+        return b'{"items":[' + b",".join([b"{}"] * len(rows)) + b"]}"  # refused
+    if len(body) <= LARGE_BYTES and brackets(body) - len(rows) > MAX_NESTED:
+        return body  # the schema decides whether it is nested too deeply
+    parts: list[bytes] = []
+    for text in cut(rows):
+        part = slice_without_unread(text)
+        parts.append((part or text)[1:-1])
+        if part is None:
+            break
+    return b'{"items":[' + b",".join(parts) + b"]}"
 
 
-def slice_without_unread(text: bytes) -> bytes:
-    """Return a JSON list of rows with nothing but the columns that the model reads, by their own names."""
+def slice_without_unread(text: bytes) -> bytes | None:
+    """Return a JSON list of rows with nothing but the columns that the model reads, by their own names.
+
+    Return None where the schema refuses one: it is no row, a column stands twice, or what is long does not fit.
+    """
     try:
-        if not has_odd_names(text):
-            return msgspec.json.encode(RAW_ROWS.decode(text))
-        rows = NAMES.decode(text)
-        return msgspec.json.encode([by_known_names(row) for row in rows])
-    except (msgspec.DecodeError, PydanticCustomError):
-        return text
+        if has_odd_names(text):
+            read = msgspec.json.encode([by_known_names(row) for row in NAMES.decode(text)])
+        else:
+            read = msgspec.json.encode(RAW_ROWS.decode(text))
+        if len(read) > LONG_SLICE_BYTES:
+            rows = Slice.model_validate_json(b'{"data":' + read + b"}").data
+            read = msgspec.json.encode([{name: cut_category(value) for name, value in row.items()} for row in rows])
+    except (msgspec.DecodeError, PydanticCustomError, ValidationError):
+        return None
+    return read
+
+
+def cut_category(value: float | str | None) -> float | str | None:
+    """Return a value of a column, of a long text so much that it still is none of the categories."""
+    return value.strip()[: LONGEST_CATEGORY + 1] if isinstance(value, str) else value
 
 
 class Body(msgspec.Struct, gc=False):
@@ -179,6 +231,7 @@ def value_type(name: str) -> Any:
 
 
 BODY = msgspec.json.Decoder(Body)
+FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 LONG_ROW = msgspec.Raw(b'"a row of more than 1 MiB"')
 ITEMS = msgspec.json.Decoder(Items)
 RAW_ROW: Any = msgspec.defstruct(
@@ -203,10 +256,8 @@ def split(body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[msgspec.Raw] 
         (rows,) = msgspec.structs.astuple(decoder.decode(body))
     except (msgspec.DecodeError, RecursionError):  # also of what pydantic reads, such as NaN where nobody looks
         return None
-    if len(body) > LARGE_BYTES:
-        # No more, and none so long, are read: these are refused for it.
-        rows = [row if len(row) <= LARGE_BYTES else LONG_ROW for row in rows[: MAX_ROWS + 1]]
-    return rows if 1 <= len(rows) <= MAX_ROWS or (len(body) > LARGE_BYTES and rows) else None
+    # No more, and none so long, are read: these are refused for it.
+    return [row if len(row) <= LARGE_BYTES else LONG_ROW for row in rows[: MAX_ROWS + 1]] or None
 
 
 def is_utf8(body: bytes) -> bool:

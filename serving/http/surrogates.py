@@ -8,24 +8,37 @@ from __future__ import annotations
 
 import re
 
-# What is whole, at most 64 KB at a time, since nothing else runs meanwhile; or half a pair, as an escape or as bytes
+# What is whole, at most 64 KB at a time, since nothing else runs meanwhile; or halves of pairs, as escapes or as bytes
 # that UTF-8 does not have.
 PAIR = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 HALF = re.compile(
     rb"(?:[^\\\xed]{1,1024}+|\\(?:" + PAIR + rb"|u(?![dD][89a-fA-F])|[^u])|\xed(?![\xa0-\xbf])){1,64}+"
-    rb"|(?P<escape>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|(?P<bytes>\xed[\xa0-\xbf][\x80-\xbf])",
+    rb"|(?P<escape>(?:\\(?!" + PAIR + rb")u[dD][89a-fA-F][0-9a-fA-F]{2}){1,1024}+)"
+    rb"|(?P<bytes>(?:\xed[\xa0-\xbf][\x80-\xbf]){1,1024}+)",
     re.DOTALL,
 )
-# Without one of these there is none.
+# Without one of these there is none. Looked for in pieces, since nothing else runs meanwhile.
 SIGNS = (b"\\ud", b"\\uD", b"\xed")
+PIECE_BYTES = 2**18
 REPLACEMENT = {"escape": rb"\ufffd", "bytes": "\ufffd".encode()}
 
 
 def replace_halves(body: bytes) -> bytes:
     """Return a JSON document with U+FFFD in the place of each half of a surrogate pair; its length stays the same."""
-    return HALF.sub(lambda found: REPLACEMENT.get(found.lastgroup or "", found[0]), body)
+    if not may_have_halves(body):
+        return body
+
+    def whole(found: re.Match[bytes]) -> bytes:
+        if found.lastgroup is None:
+            return found[0]
+        replacement = REPLACEMENT[found.lastgroup]
+        return replacement * (len(found[0]) // len(replacement))
+
+    return HALF.sub(whole, body)
 
 
 def may_have_halves(body: bytes) -> bool:
     """Return whether a JSON document may have halves of surrogate pairs; one with whole pairs may."""
-    return any(sign in body for sign in SIGNS)
+    longest = max(map(len, SIGNS))
+    pieces = (body[start : start + PIECE_BYTES + longest - 1] for start in range(0, len(body), PIECE_BYTES))
+    return any(sign in piece for piece in pieces for sign in SIGNS)

@@ -19,6 +19,7 @@ import pytest
 from models.model import InvalidInputError
 from models.segmentation.columns import USED, VARIABLES, features
 from models.segmentation.files import read_file
+from models.segmentation.json_arrays import MAX_ROW_BYTES
 from tests.test_contract import written
 
 COMPLETE = {"x5": "monday", "x12": 66.55, "x31": "germany", "x62": 0.37, "x91": 0.4}
@@ -101,6 +102,21 @@ SAME = {
 @pytest.mark.parametrize("content", SAME.values(), ids=SAME)
 def test_one_row_is_read_the_same_however_it_is_written(read: Any, content: str) -> None:
     assert same(read(content.encode()), COMPLETE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'SPACE{SPACE"data": [SPACEROWSPACE,SPACEROWSPACE,SPACEROWSPACE]SPACE}SPACE',
+        "ROW\nSPACE\nROW\nSPACEROW\nSPACE",
+    ],
+    ids=["an array", "lines"],
+)
+def test_any_white_space_around_rows_is_passed_over(read: Any, content: str) -> None:
+    # More than a row may take.
+    space = " " * (MAX_ROW_BYTES + 1)
+    row = {"x91": 0.5}
+    assert same(read(content.replace("SPACE", space).replace("ROW", json.dumps(row)).encode()), row, row, row)
 
 
 def test_a_column_of_latin_1_that_is_not_read_does_no_harm(read: Any) -> None:

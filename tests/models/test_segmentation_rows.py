@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -233,3 +234,38 @@ def test_a_row_of_a_mebibyte_is_refused_by_its_number() -> None:
     ((place, _, kind),) = outcome(read_rows, body)
     assert (place, kind) == (("data", 1), "dict_type")
     assert items(rows.without_unread(body.replace(b'"data"', b'"items"')))[0][0] == ("items", 1)
+
+
+def test_a_long_category_of_infer_is_cut_and_still_none() -> None:
+    row = {"x5": " monday" + "y" * 300_000, "x31": " japan ", "x12": "$5", "y": 1}
+    assert json.loads(rows.without_unread(json.dumps({"items": [row]}).encode()))["items"] == [
+        {"x5": "mondayyyyy", "x31": "japan", "x12": 5.0}
+    ]
+
+
+def test_what_stands_beside_the_rows_may_be_nested_as_deeply_as_pydantic_reads_it() -> None:
+    for inner, fits in (("[],", True), ("[" * 250 + "]" * 250 + ",", False)):
+        body = ('{"data": [{}], "beside": [' + inner * 200 + "1]}").encode()
+        assert isinstance(outcome(read_rows, body), np.ndarray) == fits
+        assert same(body)
+
+
+def test_a_long_list_of_lists_beside_the_rows_is_refused_by_its_name() -> None:
+    body = json.dumps({"data": [{}], "beside": [[]] * 200 + [BIG]}).encode()
+    ((place, message, kind),) = outcome(read_rows, body)
+    assert (place, kind) == (("beside",), "json_too_long")
+    assert "1,048,576 bytes" in message
+
+
+def test_of_rows_that_are_long_fewer_are_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SLICE_ROWS", 500)
+    texts = [json.dumps({"x1": "a" * 400_000}).encode()] * 6 + [b"{}"] * 600
+    slices = rows.cut([*map(msgspec.Raw, texts)])
+    assert max(map(len, slices)) < 2**21
+    assert [len(json.loads(part)) for part in slices] == [3, 3, 500, 100]
+
+
+def test_too_many_rows_of_infer_are_refused_without_being_parsed() -> None:
+    body = b'{"items": [' + b'{"a": 1},' * MAX_ROWS + b"{}]}"
+    assert len(rows.without_unread(body)) < len(body) // 2
+    assert len(items(rows.without_unread(body))) == MAX_ROWS + 1
