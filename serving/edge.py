@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,6 +42,8 @@ access = logging.getLogger("tiffin.access")
 
 REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
 
+# Of the Content-Length of a body that may come at once.
+FEW_DIGITS = 7
 # What nginx logs for a client that closed the connection before it was answered.
 CLIENT_GONE = 499
 
@@ -179,7 +181,8 @@ class Edge:
                 f"{scope['method']} is not allowed here, use {endpoint.method}",
                 headers={"Allow": endpoint.method},
             )
-        if not endpoint.open and (refusal := await self.admit(scope, answer)) is not None:
+        guarded = not endpoint.open and (self.guards.keys.required or self.guards.limit is not None)
+        if guarded and (refusal := await self.admit(scope, answer)) is not None:
             return refusal
         if endpoint.method != "POST":
             answer.received = True
@@ -190,13 +193,21 @@ class Edge:
         if media_type(headers.get(b"content-type", expected)) != expected:
             return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {expected.decode()}")
 
+        content_type = headers.get(b"content-type", b"")
+        answer.pure = endpoint.pure
+        first = None
+        declared = headers.get(b"content-length", b"")
+        if len(declared) < FEW_DIGITS and declared.isdigit() and int(declared) <= endpoint.max_body_bytes:
+            # Nearly always the whole body comes at once; then what is known is answered before anything else is done.
+            first = await receive()
+            whole = not first.get("more_body", True) and b"content-encoding" not in headers
+            if whole and await self.answer_again(path, content_type, first.get("body", b""), answer):
+                return None
         if b"content-encoding" in headers:  # several lines of it are one
             codings = [value for name, value in scope["headers"] if name == b"content-encoding"]
             headers = {**headers, b"content-encoding": b",".join(codings)}
         wait = Wait(answer, limit, self.body_timeout_seconds, self.timeout_seconds)
-        body = RequestBody(headers, receive, endpoint.max_body_bytes, self.guards.in_flight, wait.for_body)
-        answer.pure = endpoint.pure
-        content_type = headers.get(b"content-type", b"")
+        body = RequestBody(headers, first, receive, endpoint.max_body_bytes, self.guards.in_flight, wait.for_body)
         try:
             answer_body = self.answer_form if endpoint.files else self.answer_json
             return await answer_body(endpoint, scope, content_type, body, wait)
@@ -207,10 +218,11 @@ class Edge:
         self, endpoint: Endpoint, scope: Scope, content_type: bytes, body: RequestBody, wait: Wait
     ) -> Response | None:
         """Answer a JSON body, or return its refusal."""
-        data = utf8(await body.all(), content_type)
+        whole = await body.all()
         await wait.for_answer()
-        if endpoint.pure and await self.answer_again(scope["path"], content_type, data, wait.answer):
+        if await self.answer_again(scope["path"], content_type, whole, wait.answer):
             return None
+        data = utf8(whole, content_type)
         if not data:
             # BentoML would take it for an empty object.
             return validation_response([{"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}])
@@ -229,7 +241,7 @@ class Edge:
         start = await (body.start() if endpoint.answer else body.all())
         if body.complete:
             await wait.for_answer()
-            if endpoint.pure and await self.answer_again(scope["path"], content_type, start, wait.answer):
+            if await self.answer_again(scope["path"], content_type, start, wait.answer):
                 return None
         with Form(content_type, endpoint.files, endpoint.max_parts, keep=bool(endpoint.answer)) as form:
             await form.read(start, body.pieces)
@@ -271,9 +283,10 @@ class Edge:
     async def answer_again(self, path: str, content_type: bytes, body: bytes, answer: Answer) -> bool:
         """Whether the same body was answered before: then with that answer; else the answer will be kept."""
         # Hashing a larger one would hold up the requests behind it.
-        if len(body) > START_BYTES:
+        if not answer.pure or answer.looked_up or len(body) > START_BYTES:
             return False
-        # A form's boundary, by which it is read, stands in this header.
+        answer.looked_up = True
+        # A form's boundary, and a text's charset, by which it is read, stand in this header.
         digest = blake2b(b"\0".join((path.encode(), content_type, b"")), digest_size=16)
         digest.update(body)
         key = digest.digest()
@@ -324,7 +337,7 @@ class Edge:
 def new_context(raw: RawHeaders, headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
     """The context of a request that comes now."""
     given = headers.get(b"x-request-id", b"")
-    name = given.decode() if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    name = given.decode() if given and REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
     request = RequestContext(name, time.monotonic() + timeout_seconds)
     if b"cache-control" in headers:
         # Several lines of it are one.

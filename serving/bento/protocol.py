@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sized
+from collections.abc import Awaitable, Sized
 from http import HTTPStatus
 from typing import Any
 
@@ -18,63 +18,74 @@ from serving.http.body import RECEIVING
 
 # Of the head of a request, or of trailers and what frames the chunks of a body, beyond as much as the body has.
 MAX_HEAD_BYTES = 2**16
+# To copy more than that would take longer than to send it apart.
+JOINED_BYTES = 2**16
+CONTINUE = b"HTTP/1.1 100"
 # Of an offer to go on by another protocol.
 OFFER = (b"upgrade", b"http2-settings")
 
 
-class RequestParser:
-    """httptools' parser, which goes on by HTTP/1.1 where a client offers another protocol.
-
-    httptools passes over the body of a request with `Upgrade`, as Java's HttpClient and `curl --http2` send it to
-    addresses with http. That offer may be declined (RFC 9110, section 7.8); the head is then read without it.
-    """
-
-    def __init__(self, protocol: HttpProtocol) -> None:
-        self.protocol = protocol
-        self.start()
-
-    def start(self) -> None:
-        """Begin with a request."""
-        self.parser = httptools.HttpRequestParser(self.protocol)
-        # As uvicorn does: what comes after a request that ends the connection is passed over.
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-
-    def feed_data(self, data: bytes) -> None:
-        """Read what a client sent."""
-        while True:
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                if not self.offers_protocol():
-                    raise
-                head = self.protocol.head_without_offer()
-                self.start()
-                data = head + data[upgrade.args[0] :]
-
-    def offers_protocol(self) -> bool:
-        """Return whether the request could go on by another protocol; CONNECT is no offer."""
-        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.parser, name)
-
-
 class Receiving:
-    """ASGI app that offers the extension RECEIVING to another."""
+    """ASGI app that passes messages of the extension RECEIVING no further, where another app is offered it."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on everything but messages of the extension."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Call the other app."""
+        answer: Awaitable[None] = self.app(scope, receive, without_receiving(send) if "extensions" in scope else send)
+        return answer
 
-        async def pass_on(message: Message) -> None:
-            if message["type"] != RECEIVING:
-                await send(message)
 
-        scope["extensions"] = {**scope.get("extensions", {}), RECEIVING: {}}
-        await self.app(scope, receive, pass_on)
+def without_receiving(send: Send) -> Send:
+    """Return a `send` that passes on everything but messages of the extension."""
+
+    async def pass_on(message: Message) -> None:
+        if message["type"] != RECEIVING:
+            await send(message)
+
+    return pass_on
+
+
+class JoinedWrites:
+    """Transport that sends the head of an answer together with the first of its body: one packet, one system call.
+
+    The head is the first that is written after `end`; it may wait for the body (ASGI: Response Start).
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.at_head = True
+        self.head = b""
+
+    def write(self, data: bytes) -> None:
+        """Send what is held with `data`, or hold that."""
+        if self.head:
+            if len(data) > JOINED_BYTES:
+                self.transport.write(self.head)
+            else:
+                data = self.head + data
+            self.head = b""
+        elif self.at_head and not data.startswith(CONTINUE):
+            self.head = data
+            self.at_head = False
+            return
+        self.transport.write(data)
+
+    def end(self) -> None:
+        """Send what is held; what is written next is a head."""
+        if self.head:
+            self.transport.write(self.head)
+            self.head = b""
+        self.at_head = True
+
+    def close(self) -> None:
+        """Close the connection once all is sent."""
+        self.end()
+        self.transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
 
 
 class PipelineControl(FlowControl):
@@ -86,7 +97,7 @@ class PipelineControl(FlowControl):
 
     def resume_reading(self) -> None:
         """Read again, unless requests wait."""
-        if not self.waiting:
+        if self.read_paused and not self.waiting:
             super().resume_reading()
 
 
@@ -103,7 +114,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.parser: Any = RequestParser(self)
         self.app: Any = Receiving(self.app)
         self.timeout_keep_alive = self.keep_alive_seconds  # type: ignore[assignment]
         self.in_head = True
@@ -115,6 +125,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Wait for a head."""
         super().connection_made(transport)
         self.flow = PipelineControl(transport, self.pipeline)
+        self.transport: Any = JoinedWrites(transport)
         self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -126,14 +137,40 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what the client sent."""
+        self._unset_keepalive_if_required()
         self.bytes_left -= len(data)
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if self.bytes_left < 0:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self.declined(data[upgrade.args[0] :])
+            except httptools.HttpParserError:
+                self.send_error(HTTPStatus.BAD_REQUEST, "Invalid HTTP request received.")
+                break
+        if self.bytes_left < 0 and not self.transport.is_closing():
             self.refuse()
-        elif self.in_head and self.head_timer is None:
+        elif self.in_head and self.head_timer is None and not self.transport.is_closing():
             self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
+
+    def declined(self, rest: bytes) -> bytes:
+        """Return what is to be parsed in place of a request that offers another protocol, and of the `rest` after it.
+
+        httptools passes over the body of a request with `Upgrade`, as Java's HttpClient and `curl --http2` send it to
+        addresses with http. That offer may be declined (RFC 9110, section 7.8); the head is then read without it.
+        """
+        if not self.has_offer():
+            self.send_error(HTTPStatus.BAD_REQUEST, "CONNECT is not served")
+            return b""
+        head = self.head_without_offer()
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn does: what comes after a request that ends the connection is passed over.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return head + rest
+
+    def has_offer(self) -> bool:
+        """Return whether the request that would change the protocol could do without; CONNECT could not."""
+        return bool(self.parser.get_method() != b"CONNECT")
 
     def on_message_begin(self) -> None:
         """Begin with a head."""
@@ -143,22 +180,33 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is to be read again without an offer of another protocol."""
-        if not self.parser.offers_protocol():
-            self.in_head = False
-            if self.head_timer is not None:
-                self.head_timer.cancel()
-                self.head_timer = None
-            super().on_headers_complete()
+        if self.parser.should_upgrade() and self.has_offer():
+            return
+        self.in_head = False
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+        self.scope["extensions"] = {RECEIVING: {}}
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of a body."""
-        self.bytes_left = min(MAX_HEAD_BYTES, self.bytes_left + 2 * len(body))
+        self.bytes_left += 2 * len(body)
+        if self.bytes_left > MAX_HEAD_BYTES:
+            self.bytes_left = MAX_HEAD_BYTES
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Give the answer the end of its request, unless that is to be read again."""
-        if not self.parser.offers_protocol():
+        if not (self.parser.should_upgrade() and self.has_offer()):
+            # Before the app sees it, where the body came with the head.
+            self.scope.pop("extensions", None)
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request."""
+        self.transport.end()
+        super().on_response_complete()
 
     def head_without_offer(self) -> bytes:
         """Return the head of the request that has just been read, without the offer of another protocol."""
@@ -176,10 +224,6 @@ class HttpProtocol(HttpToolsProtocol):
         """Answer that a head, or trailers, are too large, and close the connection."""
         error = f"the head, or what frames the body, has more than {MAX_HEAD_BYTES:,} bytes"
         self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, error)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and close the connection."""
-        self.send_error(HTTPStatus.BAD_REQUEST, msg)
 
     def send_error(self, status: HTTPStatus, error: str) -> None:
         """Answer with an error unless an answer has begun, and close the connection."""

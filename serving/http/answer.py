@@ -45,8 +45,8 @@ class Answer:
         self.complete = False
         # Headers that the answer gets whatever it is.
         self.extra: RawHeaders = [(b"x-request-id", request.id.encode())]
-        # Whether caches may know the answer, and where it is to be kept.
-        self.pure = False
+        # Whether caches may know the answer, whether it was looked up, and where it is to be kept.
+        self.pure = self.looked_up = False
         self.keep: tuple[MemoryCache[StoredAnswer], bytes] | None = None
         self.media_type = b""
         self.outcome = "none"
@@ -68,9 +68,12 @@ class Answer:
             (b"content-length", str(len(stored.body)).encode()),
             (b"x-cache", b"hit"),
             (b"age", str(int(age_seconds)).encode()),
+            *self.extra,
         ]
-        await self.send_through({"type": "http.response.start", "status": 200, "headers": headers})
-        await self.send_through({"type": "http.response.body", "body": stored.body})
+        self.status = 200
+        await self.client({"type": "http.response.start", "status": 200, "headers": headers})
+        self.complete = True
+        await self.client({"type": "http.response.body", "body": stored.body})
 
     async def send(self, message: Message) -> None:
         """Send a success, and keep it where it is to be kept; an error in the form of `ErrorBody`."""

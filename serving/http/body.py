@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from serving.errors import error_response, overloaded
 
@@ -70,19 +70,21 @@ class BytesInFlight:
 class RequestBody:
     """Reads the body of one request, of at most `max_bytes`, before and after it is decoded.
 
-    Its bytes count as in flight until `release`. `on_progress` is called whenever PROGRESS_BYTES more have arrived.
-    Raises RefusedError for a body that is too large or encoded in a way that is not understood, and
-    ClientGoneError when it ends early.
+    `first` is the message that has been received already, if one has. The body's bytes count as in flight until
+    `release`. `on_progress` is called whenever PROGRESS_BYTES more have arrived. Raises RefusedError for a body that
+    is too large or encoded in a way that is not understood, and ClientGoneError when it ends early.
     """
 
     def __init__(
         self,
         headers: Mapping[bytes, bytes],
+        first: Message | None,
         receive: Receive,
         max_bytes: int,
         in_flight: BytesInFlight,
         on_progress: Callable[[], Awaitable[None]],
     ) -> None:
+        self.first = first
         self.receive = receive
         self.max_bytes = max_bytes
         self.in_flight = in_flight
@@ -90,22 +92,12 @@ class RequestBody:
         self.size = self.held = 0
         self.more = True
         self.complete = False
-        codings = [coding.strip().lower() for coding in headers.get(b"content-encoding", b"").split(b",")]
-        codings = [coding for coding in codings if coding not in (b"", b"identity")]
-        if codings not in ([], *([coding] for coding in GZIP)):
-            raise RefusedError(
-                error_response(
-                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                    "the Content-Encoding of the body must be gzip, or the body not encoded",
-                    headers={"Accept-Encoding": "gzip"},
-                )
-            )
+        self.zipped = b"content-encoding" in headers and is_zipped(headers[b"content-encoding"])
         declared = headers.get(b"content-length", b"")
         if declared.isdigit():
             size = int(declared.lstrip(b"0")[:MAX_DIGITS] or b"0")
             self.check_size(size)
             in_flight.check(size, size)
-        self.zipped = bool(codings)
 
     @functools.cached_property
     def pieces(self) -> AsyncIterator[bytes]:
@@ -167,7 +159,7 @@ class RequestBody:
 
     async def next(self) -> bytes:
         """Return what the server hands over next."""
-        message = await self.receive()
+        message, self.first = self.first or await self.receive(), None
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         chunk: bytes = message.get("body", b"")
@@ -198,6 +190,20 @@ class RequestBody:
         """Count them no longer."""
         self.in_flight.bytes -= self.held
         self.held = 0
+
+
+def is_zipped(codings: bytes) -> bool:
+    """Return whether a Content-Encoding is gzip; raises RefusedError for others."""
+    names = [name for name in codings.replace(b" ", b"").lower().split(b",") if name not in (b"", b"identity")]
+    if len(names) > 1 or not set(names) <= set(GZIP):
+        raise RefusedError(
+            error_response(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "the Content-Encoding of the body must be gzip, or the body not encoded",
+                headers={"Accept-Encoding": "gzip"},
+            )
+        )
+    return bool(names)
 
 
 def too_large(bound: str) -> Response:

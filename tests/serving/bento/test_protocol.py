@@ -7,12 +7,13 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from serving.bento.protocol import HttpProtocol
+from serving.bento.protocol import JOINED_BYTES, HttpProtocol, JoinedWrites
 from tests.serving.conftest import wait_until
 
 LIMIT_SECONDS = 60
@@ -238,3 +239,42 @@ def test_what_is_no_http_gets_an_error_of_our_form(port: int, sent: bytes) -> No
         head, _, body = rest(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert set(json.loads(body)) == {"error", "detail"}
+
+
+class Written:
+    """Stands for a transport."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_head_goes_with_the_first_of_its_body() -> None:
+    written = Written()
+    joined: Any = JoinedWrites(written)  # type: ignore[arg-type]
+    for piece in (b"HTTP/1.1 100 Continue\r\n\r\n", b"head", b"body", b"HTTP/1.1 more"):
+        joined.write(piece)
+    joined.end()
+    joined.write(b"head without a body")
+    joined.end()
+    joined.write(b"head")
+    joined.write(b"a" * (JOINED_BYTES + 1))
+    joined.end()
+    joined.write(b"head")
+    joined.close()
+    assert written.pieces == [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"headbody",
+        b"HTTP/1.1 more",
+        b"head without a body",
+        b"head",
+        b"a" * (JOINED_BYTES + 1),
+        b"head",
+    ]
+    assert written.closed

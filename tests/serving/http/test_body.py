@@ -205,7 +205,7 @@ class TestProgress:
         async def on_progress() -> None:
             told.append(body.held)
 
-        body = RequestBody({}, receive, MAX_BYTES, BytesInFlight(MAX_BYTES), on_progress)
+        body = RequestBody({}, None, receive, MAX_BYTES, BytesInFlight(MAX_BYTES), on_progress)
         return body
 
     def test_every_so_many_bytes_are_progress(self) -> None:
