@@ -34,25 +34,25 @@ from starlette.routing import Route
 
 import models
 from models.model import Array
-from serving import logs, metrics, tracing
-from serving.access import FAILED_KEYS, ApiKeys, RateLimit
-from serving.api import Answers, api_methods, file_fields, form_routes, infer_body, json_routes
 from serving.bento import protocol
-from serving.cache import MemoryCache, PredictionCache
-from serving.edge import Edge, Endpoint, Guards
+from serving.caching.memory import MemoryCache, PredictionCache
+from serving.caching.redis_tier import RedisCache
+from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.http.body import BytesInFlight
 from serving.http.bounds import json_bound
 from serving.http.cors import Cors
-from serving.predictor import Predictor, stored_model
-from serving.redis_cache import RedisCache
-from serving.system import system_app
+from serving.http.edge import Edge, Endpoint, Guards
+from serving.http.routes import Answers, api_methods, file_fields, form_routes, infer_body, json_routes
+from serving.http.system import system_app
+from serving.inference.predictor import Predictor, stored_model
+from serving.telemetry import logs, metrics, tracing
 
 settings = start.read_settings()
 start.prepare(settings.models)
 protocol.install(settings.keep_alive_seconds, settings.body_timeout_seconds)
 redis = None
 if settings.redis_url:
-    from serving.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
+    from serving.caching.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
 
     redis = RedisClient(settings.redis_url, settings.redis_timeout_seconds)
 predictors: dict[str, Predictor] = {}

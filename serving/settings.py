@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
-from serving.access import read_keys
+from serving.http.access import read_keys
 from serving.http.proxies import Network
 
 # Beyond so many cores one event loop cannot keep the models of a worker busy.
@@ -268,7 +268,9 @@ class Settings(BaseSettings):
     def connectable(cls, value: str) -> str:
         """A URL that redis-py does not understand would end the server with a traceback."""
         if value:
-            from serving.redis_client import connect  # takes 0.3 s of a start, which those without Redis are spared
+            from serving.caching.redis_client import (
+                connect,  # takes 0.3 s of a start, which those without Redis are spared
+            )
 
             connect(value, timeout_seconds=1)
         return value

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError
 
-from serving.redis_client import connect
+from serving.caching.redis_client import connect
 
 WAIT_SECONDS = 30.0
 ATTEMPT_SECONDS = 2.0

@@ -96,7 +96,9 @@ def is_linear(pattern: Any, method: str, piece: str, sizes: list[int]) -> bool:
 
 
 def test_the_expressions_are_found() -> None:
-    assert {"models/segmentation/columns.py", "serving/edge.py"} <= {place.partition(":")[0] for place, *_ in FOUND}
+    assert {"models/segmentation/columns.py", "serving/http/edge.py"} <= {
+        place.partition(":")[0] for place, *_ in FOUND
+    }
 
 
 @pytest.mark.parametrize(("pattern", "method"), [found[1:] for found in FOUND], ids=[found[0] for found in FOUND])

@@ -13,8 +13,8 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.errors import error_response
 from serving.http.body import RECEIVING
+from serving.http.errors import error_response
 
 # Of the head of a request, or of trailers and what frames the chunks of a body, beyond as much as the body has.
 MAX_HEAD_BYTES = 2**16

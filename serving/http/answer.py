@@ -12,10 +12,10 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Send
 
-from serving.cache import MemoryCache
-from serving.context import RequestContext
-from serving.errors import error_response, validation_response
+from serving.caching.memory import MemoryCache
 from serving.http.body import RECEIVING
+from serving.http.errors import error_response, validation_response
+from serving.inference.context import RequestContext
 
 # A body that has come by then is not waited for.
 AT_ONCE_SECONDS = 0.1

@@ -14,7 +14,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from serving.errors import error_response, overloaded
+from serving.http.errors import error_response, overloaded
 
 # An ASGI extension: a message of this type tells that the request is being taken care of, and goes no further. By it
 # BentoML's time-out, which counts from the head on, takes a request for answered whose body comes for minutes.

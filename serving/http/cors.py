@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from serving.errors import error_response
+from serving.http.errors import error_response
 
 # Headers of answers that pages may read beside those that all may.
 EXPOSED = (

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from models.model import Array, InvalidInputError
-from serving import tracing
+from serving.telemetry import tracing
 
 Inputs = dict[str, Array]
 Output = Array | InvalidInputError

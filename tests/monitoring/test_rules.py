@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from serving import metrics
+from serving.telemetry import metrics
 from tests.conftest import ROOT
 
 COMPONENT = ROOT / "k8s" / "components" / "monitoring"

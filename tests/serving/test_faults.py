@@ -19,14 +19,14 @@ from starlette.testclient import TestClient
 
 import models
 from models.model import Array, Infer, InvalidInputError, Model, route
-from serving import logs
-from serving.access import ApiKeys
-from serving.api import Answers, api_methods, file_fields, form_routes, json_routes
-from serving.cache import MemoryCache, PredictionCache
-from serving.edge import Edge, Endpoint, Guards
+from serving.caching.memory import MemoryCache, PredictionCache
+from serving.http.access import ApiKeys
 from serving.http.body import BytesInFlight
-from serving.predictor import Predictor
-from tests.serving.test_runner import save_sum
+from serving.http.edge import Edge, Endpoint, Guards
+from serving.http.routes import Answers, api_methods, file_fields, form_routes, json_routes
+from serving.inference.predictor import Predictor
+from serving.telemetry import logs
+from tests.serving.inference.test_batcher import save_sum
 
 TIMEOUT_SECONDS = 30.0
 FAULTS = ["answer", "validation", "key", "value", "type", "nothing"]

@@ -17,10 +17,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from serving.access import ApiKeys
-from serving.cache import MemoryCache
-from serving.edge import Edge, Endpoint, Guards
+from serving.caching.memory import MemoryCache
+from serving.http.access import ApiKeys
 from serving.http.body import PROGRESS_BYTES, START_BYTES, BytesInFlight, ClientGoneError, RefusedError, RequestBody
+from serving.http.edge import Edge, Endpoint, Guards
 
 MAX_BYTES = 4 * START_BYTES
 TIMEOUT_SECONDS = 60.0

@@ -21,10 +21,9 @@ import pytest
 
 from loadtest.processes import free_port
 from models.model import Array
-from serving.cache import MemoryCache, PredictionCache
-from serving.context import own_context
-from serving.predictor import BLOCK_ROWS, Predictor
-from serving.redis_cache import (
+from serving.caching.memory import MemoryCache, PredictionCache
+from serving.caching.redis_client import RedisClient, connect
+from serving.caching.redis_tier import (
     COMMAND_BYTES,
     DTYPES,
     HEADER,
@@ -38,7 +37,8 @@ from serving.redis_cache import (
     decode,
     encode,
 )
-from serving.redis_client import RedisClient, connect
+from serving.inference.context import own_context
+from serving.inference.predictor import BLOCK_ROWS, Predictor
 from tests.conftest import newest
 from tests.serving.conftest import (
     Handler,

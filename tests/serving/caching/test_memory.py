@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.model import Array
-from serving.cache import ENTRY_BYTES, MemoryCache, PredictionCache
+from serving.caching.memory import ENTRY_BYTES, MemoryCache, PredictionCache
 
 SIZE = 16
 ENTRY = SIZE + ENTRY_BYTES

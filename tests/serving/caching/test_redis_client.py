@@ -13,11 +13,11 @@ from limits import parse
 from pydantic import ValidationError
 
 from loadtest.processes import free_port
-from serving.access import RateLimit
-from serving.redis_client import RedisClient, connect
+from serving.caching.redis_client import RedisClient, connect
+from serving.http.access import RateLimit
 from serving.settings import Settings, faults
+from tests.serving.caching.test_redis_tier import PREFIX, TIMEOUT_SECONDS, cache_at, kept
 from tests.serving.conftest import START_SECONDS, RedisServer, eventually, forwarding, sample, tcp_server, wait_until
-from tests.serving.test_redis_cache import PREFIX, TIMEOUT_SECONDS, cache_at, kept
 
 pytestmark = pytest.mark.anyio
 

@@ -19,11 +19,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.model import Array, InvalidInputError, Model
+from serving.inference.batcher import ROUND_BATCHES, OverloadedError, Runner
 from serving.inference.bisection import MAX_RETRIES
 from serving.inference.padding import ModelFaultError, batches, stack
 from serving.inference.priority import LOWER_BY
 from serving.inference.queue import Job
-from serving.runner import ROUND_BATCHES, OverloadedError, Runner
 from tests.serving.conftest import sample, wait_until
 
 LIMIT_SECONDS = 60.0

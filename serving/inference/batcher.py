@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from models.model import Array, InvalidInputError, Model
-from serving import metrics, tracing
 from serving.inference.bisection import run_by_halves
 from serving.inference.padding import batch_inputs, batches, length, unstack
 from serving.inference.priority import lower_priority
 from serving.inference.queue import Job, Output, Queue, total_size
 from serving.inference.session import open_session
+from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.runner")
 

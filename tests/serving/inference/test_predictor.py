@@ -14,13 +14,13 @@ import pytest
 
 import models
 from models.model import Array, InvalidInputError
-from serving.cache import MemoryCache, PredictionCache
-from serving.context import RequestContext
-from serving.predictor import BLOCK_ROWS, Predictor
-from serving.runner import OverloadedError
+from serving.caching.memory import MemoryCache, PredictionCache
+from serving.inference.batcher import OverloadedError
+from serving.inference.context import RequestContext
+from serving.inference.predictor import BLOCK_ROWS, Predictor
+from tests.serving.caching.test_memory import Clock
 from tests.serving.conftest import sample
-from tests.serving.test_cache import Clock
-from tests.serving.test_runner import BROKEN, RowSum, Sum, busy, busy_with_a_row, rows, save_sum, soon, until
+from tests.serving.inference.test_batcher import BROKEN, RowSum, Sum, busy, busy_with_a_row, rows, save_sum, soon, until
 
 
 @pytest.fixture

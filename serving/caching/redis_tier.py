@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.model import Array
-from serving import metrics
+from serving.telemetry import metrics
 
 if TYPE_CHECKING:
-    from serving.redis_client import RedisClient
+    from serving.caching.redis_client import RedisClient
 
 log = logging.getLogger("tiffin.redis")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from typing import Generic, NamedTuple, TypeVar
 
 from models.model import Array
-from serving import metrics
-from serving.redis_cache import RedisCache
+from serving.caching.redis_tier import RedisCache
+from serving.telemetry import metrics
 
 Value = TypeVar("Value")
 

@@ -12,11 +12,11 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from serving import logs
-from serving.access import ApiKeys
-from serving.cache import MemoryCache
-from serving.edge import Edge, Guards
+from serving.caching.memory import MemoryCache
+from serving.http.access import ApiKeys
 from serving.http.body import BytesInFlight
+from serving.http.edge import Edge, Guards
+from serving.telemetry import logs
 
 PATHS = [
     "/a%0A2026-01-01%20ERROR%20tiffin%20forged",

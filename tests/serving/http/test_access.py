@@ -13,11 +13,11 @@ import pytest
 from limits import parse
 
 from loadtest.processes import free_port
-from serving.access import MAX_GIVEN_KEYS, ApiKeys, MemoryCounts, RateLimit, read_keys
-from serving.redis_cache import RedisCache
-from serving.redis_client import RedisClient
+from serving.caching.redis_client import RedisClient
+from serving.caching.redis_tier import RedisCache
+from serving.http.access import MAX_GIVEN_KEYS, ApiKeys, MemoryCounts, RateLimit, read_keys
+from tests.serving.caching.test_redis_tier import OUTPUT, TIMEOUT_SECONDS, kept
 from tests.serving.conftest import RedisServer, eventually, wait_until
-from tests.serving.test_redis_cache import OUTPUT, TIMEOUT_SECONDS, kept
 
 pytestmark = pytest.mark.anyio
 

@@ -16,9 +16,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 import models
-from serving import metrics
-from serving.errors import ErrorBody, error_response
-from serving.predictor import Predictor
+from serving.http.errors import ErrorBody, error_response
+from serving.inference.predictor import Predictor
+from serving.telemetry import metrics
 
 # Swagger UI's files come with BentoML; its own page also loads a tracker.
 PAGE = """<!DOCTYPE html>

@@ -16,11 +16,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import context, metrics, tracing
-from serving.access import ApiKeys, RateLimit
-from serving.cache import MemoryCache
-from serving.context import RequestContext
-from serving.errors import error_response, validation_response
+from serving.caching.memory import MemoryCache
+from serving.http.access import ApiKeys, RateLimit
 from serving.http.answer import Answer, RawHeaders, StoredAnswer, Wait
 from serving.http.body import (
     RECEIVING,
@@ -34,8 +31,12 @@ from serving.http.body import (
     utf8,
 )
 from serving.http.bounds import MIN_VALUES, has_more_values
+from serving.http.errors import error_response, validation_response
 from serving.http.forms import Form
 from serving.http.proxies import Network, client_address
+from serving.inference import context
+from serving.inference.context import RequestContext
+from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.edge")
 access = logging.getLogger("tiffin.access")

@@ -8,8 +8,8 @@ import bentoml
 import pytest
 from starlette.testclient import TestClient
 
-from serving.api import Answers, api_methods
-from serving.system import system_app
+from serving.http.routes import Answers, api_methods
+from serving.http.system import system_app
 
 
 def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:

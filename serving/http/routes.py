@@ -16,14 +16,15 @@ from starlette.responses import Response
 
 import models
 from models.model import InvalidInputError, Route
-from serving import context, tracing
-from serving.context import own_context
-from serving.errors import Problem, overloaded, unprocessable, validation_response
 from serving.http.body import parse_beside
+from serving.http.errors import Problem, overloaded, unprocessable, validation_response
 from serving.http.surrogates import replace_halves
+from serving.inference import context
+from serving.inference.batcher import OverloadedError
+from serving.inference.context import own_context
 from serving.inference.padding import ModelFaultError
-from serving.predictor import BLOCK_ROWS, Predictor
-from serving.runner import OverloadedError
+from serving.inference.predictor import BLOCK_ROWS, Predictor
+from serving.telemetry import tracing
 
 # Files of many rows that are read side by side; each takes a thread, and memory beyond its bytes.
 UPLOADS_AT_A_TIME = 2

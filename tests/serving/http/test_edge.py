@@ -18,13 +18,13 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from serving import context
-from serving.access import ApiKeys, RateLimit
-from serving.cache import MemoryCache
-from serving.edge import Edge, Endpoint, Guards
+from serving.caching.memory import MemoryCache
+from serving.http.access import ApiKeys, RateLimit
 from serving.http.body import START_BYTES, BytesInFlight
-from tests.serving.test_cache import Clock
-from tests.serving.test_runner import LIMIT_SECONDS
+from serving.http.edge import Edge, Endpoint, Guards
+from serving.inference import context
+from tests.serving.caching.test_memory import Clock
+from tests.serving.inference.test_batcher import LIMIT_SECONDS
 
 MADE_ID = re.compile("[0-9a-f]{32}")
 

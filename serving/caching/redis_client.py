@@ -25,7 +25,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from serving import metrics
+from serving.telemetry import metrics
 
 log = logging.getLogger("tiffin.redis")
 

@@ -16,9 +16,9 @@ from starlette.responses import Response
 
 import models
 from models.model import Array, Infer, Model, route
-from serving.api import infer_method, json_routes
 from serving.http.body import SMALL_BODY_BYTES
-from serving.predictor import BLOCK_ROWS
+from serving.http.routes import infer_method, json_routes
+from serving.inference.predictor import BLOCK_ROWS
 
 THREADS: list[threading.Thread] = []
 

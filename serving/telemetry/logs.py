@@ -9,9 +9,10 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
-from serving import context, tracing
-from serving.errors import is_server_fault
+from serving.http.errors import is_server_fault
+from serving.inference import context
 from serving.inference.instruction_set import instruction_set
+from serving.telemetry import tracing
 
 log = logging.getLogger("tiffin.start")
 

@@ -15,12 +15,12 @@ from bentoml.exceptions import NotFound
 
 import models
 from models.model import Array, InvalidInputError
-from serving import metrics, tracing
-from serving.cache import PredictionCache
-from serving.context import RequestContext, own_context
+from serving.caching.memory import PredictionCache
+from serving.inference.batcher import Runner
+from serving.inference.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
 from serving.inference.queue import Job
-from serving.runner import Runner
+from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.predictor")
 

@@ -19,7 +19,7 @@ from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 if TYPE_CHECKING:
-    from serving.redis_client import RedisClient
+    from serving.caching.redis_client import RedisClient
 
 log = logging.getLogger("tiffin.keys")
 
