@@ -34,17 +34,20 @@ from starlette.routing import Route
 
 import models
 from models.model import Array
-from serving.bento import protocol
-from serving.caching.memory import MemoryCache, PredictionCache
+from serving.bento import protocol, store
+from serving.bento.api import Answers, api_methods, infer_body
+from serving.caching.memory import MemoryCache
+from serving.caching.predictions import PredictionCache
 from serving.caching.redis_tier import RedisCache
 from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.http.body import BytesInFlight
 from serving.http.bounds import json_bound
 from serving.http.cors import Cors
 from serving.http.edge import Edge, Endpoint, Guards
-from serving.http.routes import Answers, api_methods, file_fields, form_routes, infer_body, json_routes
+from serving.http.routes import file_fields, form_routes, json_routes
 from serving.http.system import system_app
-from serving.inference.predictor import Predictor, stored_model
+from serving.inference.registry import Registry
+from serving.inference.service import InferenceService
 from serving.telemetry import logs, metrics, tracing
 
 settings = start.read_settings()
@@ -55,7 +58,7 @@ if settings.redis_url:
     from serving.caching.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
 
     redis = RedisClient(settings.redis_url, settings.redis_timeout_seconds)
-predictors: dict[str, Predictor] = {}
+registry = Registry()
 limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
 guards = Guards(
     ApiKeys(settings.api_keys, settings.api_keys_file),
@@ -113,7 +116,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
     """Trained models of different kinds behind REST routes."""
 
     def __init__(self) -> None:
-        self.predictors = predictors
+        self.inference = InferenceService(registry)
         memory: MemoryCache[Array] = MemoryCache("predictions", settings.cache_max_bytes, settings.cache_ttl_seconds)
         shared = None
         if redis is not None and settings.cache_ttl_seconds:
@@ -128,9 +131,8 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         if settings.otel_exporter_otlp_endpoint:
             tracing.start(str(Tiffin.bento.tag) if Tiffin.bento else "development")
         for name in settings.models:
-            predictor = Predictor(
-                name,
-                stored_model(name, Tiffin.bento),
+            predictor = store.load(
+                store.stored_model(name, Tiffin.bento),
                 self.cache,
                 settings.session_threads,
                 queue_items=settings.queue_items,
@@ -139,8 +141,8 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
                 max_batch=settings.max_batch,
             )
             await predictor.warm_up()
-            predictors[name] = predictor
-        logs.log_start([predictor.tag for predictor in predictors.values()], settings.workers, settings.session_threads)
+            registry.add(predictor)
+        logs.log_start([str(predictor.id) for predictor in registry], settings.workers, settings.session_threads)
         drain_on_sigterm(asyncio.get_running_loop())
         # What lives by now lives for good: collecting it again and again makes the slowest requests slow.
         gc.collect()
@@ -150,8 +152,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Release the threads of the models, and the connections."""
-        for predictor in predictors.values():
-            predictor.close()
+        registry.close()
         await self.cache.close()
         if redis is not None:
             await redis.close()
@@ -178,7 +179,7 @@ def endpoints() -> dict[str, Endpoint]:
         for route in system.routes
         if isinstance(route, Route)
     }
-    arguments = (settings.models, predictors, settings.timeout_seconds)
+    arguments = (settings.models, registry, settings.timeout_seconds)
     answers: dict[str, Callable[[Any], Awaitable[Response]]] = {**json_routes(*arguments), **form_routes(*arguments)}
     declared = {f"/{name}/{route.name}": route for name in settings.models for route in models.find(name).routes()}
     for api in Tiffin.apis.values():
@@ -212,9 +213,9 @@ def document() -> dict[str, Any]:
 
 
 system = system_app(
-    predictors,
+    registry,
     settings.models,
-    ready=lambda: len(predictors) == len(settings.models) and not guards.draining,
+    ready=lambda: len(registry) == len(settings.models) and not guards.draining,
     secured=guards.keys.required,
     document=document,
     schema=lambda: Tiffin.schema(),

@@ -306,7 +306,7 @@ class Edge:
         self, endpoint: Endpoint, scope: Scope, content: Any, body: bytes, receive: Receive, answer: Answer
     ) -> None:
         """Have the endpoint answer the `content` of a body, or BentoML the body, until the client is gone."""
-        # Cancelling what works for a client that is gone lets the runner drop its items.
+        # Cancelling what works for a client that is gone lets the batcher drop its items.
         task = asyncio.current_task()
         gone = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 import models
 from serving.http.errors import ErrorBody, error_response
-from serving.inference.predictor import Predictor
+from serving.inference.registry import Registry
 from serving.telemetry import metrics
 
 # Swagger UI's files come with BentoML; its own page also loads a tracker.
@@ -76,7 +76,7 @@ DESCRIPTION = "Trained models of different kinds, served by one Bento. Errors ar
 
 
 def system_app(
-    predictors: Mapping[str, Predictor],
+    registry: Registry,
     names: list[str],
     ready: Callable[[], bool],
     document: Callable[[], Document],
@@ -92,7 +92,7 @@ def system_app(
         described = schemas(name)
 
         async def endpoint(_: Request) -> Response:
-            return json_response({**predictors[name].info, **described})
+            return json_response({**registry.get(name).info, **described})
 
         return Route(f"/{name}/info", endpoint)
 

@@ -7,20 +7,23 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from models.model import Array, InvalidInputError, Model
 from serving.inference.bisection import run_by_halves
+from serving.inference.errors import DeadlineExceededError, OverloadedError, without_frames
+from serving.inference.observation import Observation
+from serving.inference.pace import Pace
 from serving.inference.padding import batch_inputs, batches, length, unstack
 from serving.inference.priority import lower_priority
-from serving.inference.queue import Job, Output, Queue, total_size
+from serving.inference.queue import Job, Queue, total_size
+from serving.inference.registry import ModelId
 from serving.inference.session import open_session
-from serving.telemetry import metrics, tracing
 
-log = logging.getLogger("tiffin.runner")
+log = logging.getLogger("tiffin.batcher")
 
 # More would sort a little better and let a long item wait for all shorter ones that came after it.
 ROUND_BATCHES = 16
@@ -31,15 +34,7 @@ PARALLEL_SECONDS = 0.001
 SLOW_SECONDS = 0.5
 
 
-class OverloadedError(Exception):
-    """What is asked for cannot be computed in time; after `retry_after_seconds` it may be."""
-
-    def __init__(self, retry_after_seconds: float) -> None:
-        super().__init__("overloaded")
-        self.retry_after_seconds = retry_after_seconds
-
-
-class Runner:
+class Batcher:
     """Runs a model's graph in threads of its own; onnxruntime releases the interpreter lock.
 
     While it is idle, an item goes at once. While it is busy, items wait; then those that wait longest, up to
@@ -60,7 +55,7 @@ class Runner:
         self,
         model: Model[Any],
         graph: Path,
-        name: str,
+        model_id: ModelId,
         threads: int,
         *,
         queue_items: int = 20_000,
@@ -69,7 +64,8 @@ class Runner:
         max_batch: int | None = None,
     ) -> None:
         self.model = model
-        self.name = name
+        self.id = model_id
+        self.name = name = str(model_id)
         self.max_batch = max_batch or model.max_batch
         # Preprocessing, where it takes long, and inference run outside the interpreter lock.
         self.threads = threads
@@ -80,38 +76,23 @@ class Runner:
         self.queue_items = queue_items
         self.queue_seconds = queue_seconds
         self.linger_seconds = linger_seconds
-        # Seconds that a batch adds to the wait, by the bit length of its size: moving averages, 0 where there was none.
-        self.batch_seconds = [0.0] * (self.max_batch.bit_length() + 1)
+        self.pace = Pace(self.max_batch)
         self.preparing = 0.0  # seconds of preprocessing per item, the last time
         self.queue = Queue()
         self.unfinished = 0  # items in the queue and in inference
         self.busy = 0  # threads with a batch of their own
         self.changed = threading.Condition()
         self.closed = False
-        self.thread = threading.Thread(target=self.work, name=f"runner-{name}", daemon=True)
+        self.thread = threading.Thread(target=self.work, name=f"batcher-{name}", daemon=True)
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.inference_seconds = metrics.inference_seconds.labels(name)
-        self.batch_items = metrics.batch_items.labels(name)
-        self.depth = metrics.queue_items.labels(name)
-        self.queue_wait = metrics.queue_seconds.labels(name)
-        self.dropped = {
-            reason: metrics.dropped_items.labels(name, reason) for reason in ("refused", "abandoned", "expired")
-        }
+        self.observation = Observation(model_id)
 
     def expected_wait(self, *, block: bool = False) -> float:
         """Seconds that a new item, or a block, will wait, as far as can be foreseen."""
         # Single items wait for those blocks only that are taken together with them.
         ahead = self.unfinished if block else self.unfinished - max(0, self.queue.rows - self.max_batch)
         full, rest = divmod(ahead, self.max_batch)
-        return full * self.expected_seconds(self.max_batch) + self.expected_seconds(rest)
-
-    def expected_seconds(self, items: int) -> float:
-        """Seconds that a batch takes, as batches of about its size did; else smaller, else larger ones."""
-        size = items.bit_length()
-        if not items:
-            return 0.0
-        known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
-        return next((seconds for seconds in known if seconds), 0.0)
+        return full * self.pace.seconds(self.max_batch) + self.pace.seconds(rest)
 
     def check_load(self, deadline: float, *, block: bool = False) -> None:
         """Raise OverloadedError when an item, or a block, that comes now cannot be computed in time."""
@@ -121,20 +102,13 @@ class Runner:
         if waiting >= self.queue_items or (self.unfinished and wait > min(self.queue_seconds, left)):
             raise OverloadedError(max(wait - self.queue_seconds, 0.0))
 
-    def submit(self, items: Collection[Any], deadline: float) -> list[Job]:
-        """A job in the queue for each item; OverloadedError when they cannot be done in time."""
-        loop = asyncio.get_running_loop()
-        jobs = [Job(item, deadline, loop) for item in items]
-        self.enqueue(jobs, deadline)
-        return jobs
-
     def enqueue(self, jobs: Sequence[Job], deadline: float) -> None:
         """Put jobs, all items or all blocks, into the queue; OverloadedError when they cannot be done in time."""
         size = total_size(jobs)
         try:
             self.check_load(deadline, block=jobs[0].block)
         except OverloadedError:
-            self.dropped["refused"].inc(size)
+            self.observation.dropped["refused"].inc(size)
             raise
         if self.loop is None:
             self.thread.start()
@@ -146,15 +120,10 @@ class Runner:
             self.queue.put(jobs)
             self.unfinished += size
             self.changed.notify()
-        self.depth.set(self.queue.size)
-
-    async def run(self, items: Collection[Any], timeout_seconds: float = 60.0) -> list[Output]:
-        """The graph's output for each item, or why that item has none; in the items' order."""
-        jobs = self.submit(items, time.monotonic() + timeout_seconds)
-        return [await job.future for job in jobs]
+        self.observation.depth.set(self.queue.size)
 
     def work(self) -> None:
-        """Until closed, take what waits and have it computed. Runs in the runner's thread."""
+        """Until closed, take what waits and have it computed. Runs in the batcher's thread."""
         lower_priority()
         while jobs := self.take():
             try:
@@ -170,7 +139,7 @@ class Runner:
             idle = not self.queue.size and not self.busy
             self.changed.wait_for(lambda: self.closed or (self.queue.size and self.busy < self.threads))
             # Not longer than the batch itself takes, nor at all when it was idle.
-            lingers = min(self.linger_seconds, self.expected_seconds(min(self.queue.size, self.max_batch)))
+            lingers = min(self.linger_seconds, self.pace.seconds(min(self.queue.size, self.max_batch)))
             end = time.monotonic() + (0.0 if idle else lingers)
             while not self.closed and self.queue.size < self.max_batch:
                 left = end - time.monotonic()
@@ -182,7 +151,7 @@ class Runner:
             slow = self.preparing * ROUND_BATCHES * self.max_batch > SLOW_SECONDS
             items = free * self.max_batch if slow else ROUND_BATCHES * self.max_batch
             jobs = self.queue.take(items=items, rows=free * self.max_batch)
-            self.depth.set(self.queue.size)
+            self.observation.depth.set(self.queue.size)
             return jobs
 
     def wanted(self, jobs: list[Job]) -> list[Job]:
@@ -192,9 +161,9 @@ class Runner:
         expired = [job for job in jobs if job.deadline <= now and not job.future.cancelled()]
         if not abandoned and not expired:
             return jobs
-        self.dropped["abandoned"].inc(total_size(abandoned))
-        self.dropped["expired"].inc(total_size(expired))
-        self.fail(abandoned + expired, TimeoutError("the deadline passed"))
+        self.observation.dropped["abandoned"].inc(total_size(abandoned))
+        self.observation.dropped["expired"].inc(total_size(expired))
+        self.fail(abandoned + expired, DeadlineExceededError("the deadline passed"))
         gone = {id(job) for job in abandoned + expired}
         return [job for job in jobs if id(job) not in gone]
 
@@ -238,7 +207,7 @@ class Runner:
         parts = math.ceil(items / self.max_batch)
         size = math.ceil(items / parts)
         alone = len(jobs) == 1 and not self.busy
-        if self.threads == 1 or alone or self.expected_seconds(size) < PARALLEL_SECONDS:
+        if self.threads == 1 or alone or self.pace.seconds(size) < PARALLEL_SECONDS:
             for batch in batches(jobs, size):
                 self.infer(self.wanted(batch))
             return
@@ -275,14 +244,14 @@ class Runner:
         if not batch:
             return
         started = time.monotonic()
-        self.queue_wait.observe(started - min(job.queued for job in batch))
+        self.observation.queue_wait.observe(started - min(job.queued for job in batch))
         try:
             outputs = self.outputs(batch, parallel)
         except Exception as error:
             self.retry(batch, parallel, error)
         else:
             self.deliver(batch, outputs)
-        self.trace(batch, started)
+        self.observation.trace(batch, started)
 
     def retry(self, batch: list[Job], parallel: int, cause: Exception) -> None:
         """Compute the halves of a batch that failed, and so on; what fails alone, or in the end, fails."""
@@ -302,21 +271,10 @@ class Runner:
         items = total_size(batch)
         outputs = unstack(batch, items, session.run(None, batch_inputs(batch)))
         seconds = time.monotonic() - started
-        self.inference_seconds.observe(seconds)
-        self.batch_items.observe(items)
-        seconds = seconds / parallel + self.preparing * items
-        average = self.batch_seconds[items.bit_length()]
-        self.batch_seconds[items.bit_length()] = average + (seconds - average) * (0.1 if average else 1.0)
+        self.observation.inference_seconds.observe(seconds)
+        self.observation.batch_items.observe(items)
+        self.pace.record(items, seconds / parallel + self.preparing * items)
         return outputs
-
-    def trace(self, batch: Sequence[Job], started: float) -> None:
-        """Record that a batch waited until `started`, and was computed until now."""
-        if batch[0].trace is None:  # nothing is traced
-            return
-        ended = time.monotonic()
-        for job in {id(job.trace): job for job in batch}.values():
-            tracing.record("queue", job.trace, job.queued, started, model=self.name)
-            tracing.record("inference", job.trace, started, ended, model=self.name, batch_items=total_size(batch))
 
     def fail(self, jobs: Sequence[Job], error: BaseException) -> None:
         """Have the event loop tell those who wait for jobs of an error."""
@@ -347,9 +305,3 @@ class Runner:
             self.thread.join()
         self.pool.shutdown()
         self.fail(self.queue.take(items=self.queue.size, rows=self.queue.rows), RuntimeError("the model is closed"))
-
-
-def without_frames(error: InvalidInputError) -> InvalidInputError:
-    """Return an error without what led to it, which would keep the item until garbage is collected."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)

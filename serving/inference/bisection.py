@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from models.model import Array
-from serving.inference.padding import ModelFaultError
+from serving.inference.errors import ModelFaultError
 from serving.inference.queue import Job
 
 # Most runs on halves, quarters, ... of a batch: enough for each item of a small batch, and for a few bad ones among

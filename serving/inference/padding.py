@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 
 from models.model import Array
+from serving.inference.errors import ModelFaultError
 from serving.inference.queue import Inputs, Job
-
-
-class ModelFaultError(RuntimeError):
-    """A model failed on what fits its schema: its graph does not give one output per item, or its own code fails."""
 
 
 def length(inputs: Inputs) -> int:

@@ -1,4 +1,4 @@
-"""A model that is being served: its store entry, its prediction cache and its runner."""
+"""A model that is being served: its store entry, its prediction cache and its batcher."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import bentoml
 import numpy as np
-from bentoml.exceptions import NotFound
 
-import models
-from models.model import Array, InvalidInputError
-from serving.caching.memory import PredictionCache
-from serving.inference.batcher import Runner
+from models.model import Array, InvalidInputError, Model
+from serving.inference.batcher import Batcher
 from serving.inference.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
 from serving.inference.queue import Job
+from serving.inference.registry import ModelId
 from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.predictor")
@@ -28,23 +25,60 @@ log = logging.getLogger("tiffin.predictor")
 BLOCK_ROWS = 256
 
 
-class ModelMissingError(RuntimeError):
-    """The model store has no entry for a model that is to be served."""
+class OutputCache(Protocol):
+    """What keeps outputs by key."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether outputs are shared with other servers, whose are to be waited for."""
+
+    def get(self, key: bytes) -> tuple[Array, float] | None:
+        """Return the output of `key` in memory and its age in seconds."""
+
+    async def get_shared(self, keys: Collection[bytes]) -> dict[bytes, tuple[Array, float]]:
+        """Return those of the outputs that are shared, with their ages."""
+
+    def put(self, key: bytes, output: Array, *, shared: bool = True) -> None:
+        """Keep an output, and share it."""
+
+
+class NoCache:
+    """Keeps nothing."""
+
+    is_shared = False
+
+    def get(self, key: bytes) -> None:
+        """Know nothing."""
+
+    async def get_shared(self, keys: Collection[bytes]) -> dict[bytes, tuple[Array, float]]:
+        """Know nothing."""
+        return {}
+
+    def put(self, key: bytes, output: Array, *, shared: bool = True) -> None:
+        """Keep nothing."""
 
 
 class Predictor:
     """Answers a model's items, from the cache where they are known."""
 
-    def __init__(self, name: str, stored: bentoml.Model, cache: PredictionCache, threads: int, **queue: Any) -> None:
-        folder = Path(stored.path)
-        self.name = name
-        self.tag = str(stored.tag)
-        self.model = models.find(name)(folder)
-        self.info = {"name": name, "version": self.tag, "instruction_set": instruction_set(), **stored.info.metadata}
+    def __init__(
+        self,
+        model_id: ModelId,
+        model: Model[Any],
+        graph: Path,
+        cache: OutputCache,
+        threads: int,
+        metadata: Mapping[str, Any] | None = None,
+        **queue: Any,
+    ) -> None:
+        self.id = model_id
+        self.name = name = model_id.name
+        self.model = model
+        self.info = {"name": name, "version": str(model_id), "instruction_set": instruction_set(), **(metadata or {})}
         self.of_files = getattr(self.model, "input", None) is Path
         self.cache = cache
-        self.runner = Runner(self.model, folder / "model.onnx", name, threads, **queue)
-        self.digest = blake2b(self.tag.encode() + b"\0", digest_size=16)
+        self.batcher = Batcher(model, graph, model_id, threads, **queue)
+        self.digest = blake2b(str(model_id).encode() + b"\0", digest_size=16)
         # What is being computed, by key, for all who ask for it meanwhile.
         self.flights: dict[bytes, Job] = {}
         self.lookups: set[asyncio.Task[None]] = set()
@@ -53,7 +87,7 @@ class Predictor:
             for tier in ("memory", "redis")
             for outcome in ("hit", "miss")
         )
-        metrics.model_info.labels(name, self.tag).set(1)
+        metrics.model_info.labels(name, str(model_id)).set(1)
 
     def key(self, item: Any, *, block: bool = False) -> bytes:
         """Cache key of an item, or of a block of rows: a digest of the model's tag with its version and of the item."""
@@ -71,7 +105,7 @@ class Predictor:
         """The blocks of at most `max_batch` rows into which a bulk request is cut; None for items one by one."""
         if len(items) < BLOCK_ROWS or not self.model.vectorized or not isinstance(items, np.ndarray):
             return None
-        most = self.runner.max_batch
+        most = self.batcher.max_batch
         return [items[start : start + most] for start in range(0, len(items), most)]
 
     async def outputs(self, items: Collection[Any], request: RequestContext) -> list[Array | InvalidInputError]:
@@ -139,9 +173,9 @@ class Predictor:
         """Jobs for items, or blocks, that are not in memory, by key, which others may join."""
         loop = asyncio.get_running_loop()
         jobs = {key: Job(item, request.deadline, loop, block=block) for key, item in missing.items()}
-        shared = self.cache.redis is not None and not block
+        shared = self.cache.is_shared and not block
         if not shared or request.no_cache:
-            self.runner.enqueue(list(jobs.values()), request.deadline)
+            self.batcher.enqueue(list(jobs.values()), request.deadline)
         else:
             task = loop.create_task(self.look_up(jobs, request))
             self.lookups.add(task)
@@ -172,7 +206,7 @@ class Predictor:
         rest = [job for key, job in jobs.items() if key not in known]
         try:
             if rest:
-                self.runner.enqueue(rest, request.deadline)
+                self.batcher.enqueue(rest, request.deadline)
         except Exception as error:  # of an overload, mostly; those who wait raise it
             for job in rest:
                 job.settle(error)
@@ -188,7 +222,7 @@ class Predictor:
                 self.cache.put(key, output, shared=not job.block)
 
     async def warm_up(self) -> None:
-        """Answer the model's example, past the cache; the second time tells the runner its pace."""
+        """Answer the model's example, past the cache; the second time tells the batcher its pace."""
         for _ in range(2):
             request = own_context(timeout_seconds=60)
             request.no_cache = request.no_store = True
@@ -196,8 +230,8 @@ class Predictor:
                 valid(output)
 
     def close(self) -> None:
-        """End the runner's thread."""
-        self.runner.close()
+        """End the batcher's thread."""
+        self.batcher.close()
 
 
 async def outcome_of(jobs: Collection[Job]) -> None:
@@ -219,12 +253,3 @@ def valid(output: Array | InvalidInputError) -> Array:
     if isinstance(output, InvalidInputError):
         raise output
     return output
-
-
-def stored_model(name: str, bento: bentoml.Bento | None) -> bentoml.Model:
-    """The store entry of a model: the version packed in the Bento that is served, else the latest."""
-    packed = {model.tag.name: model.tag for model in bento.info.all_models} if bento else {}
-    try:
-        return bentoml.models.get(packed.get(name, name))
-    except NotFound as error:
-        raise ModelMissingError(f"the model store has no {name!r}; make it with: python -m training {name}") from error

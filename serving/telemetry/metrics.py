@@ -18,6 +18,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+# Labels of what is told of one version of a model.
+MODEL = ["model", "version"]
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 requests = Counter(
@@ -30,22 +32,28 @@ request_seconds = Histogram(
 )
 
 inference_seconds = Histogram(
-    "tiffin_inference_seconds", "Seconds of one call of a model's session.", ["model"], buckets=LATENCY_BUCKETS
+    "tiffin_inference_seconds",
+    "Seconds of one call of a model's session.",
+    MODEL,
+    buckets=LATENCY_BUCKETS,
 )
 batch_items = Histogram(
     "tiffin_batch_items",
     "Items in one call of a model's session.",
-    ["model"],
+    MODEL,
     buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096),
 )
-queue_items = Gauge("tiffin_queue_items", "Items that wait for inference.", ["model"], multiprocess_mode="livesum")
+queue_items = Gauge("tiffin_queue_items", "Items that wait for inference.", MODEL, multiprocess_mode="livesum")
 queue_seconds = Histogram(
-    "tiffin_queue_seconds", "Seconds for which the first item of a batch waited.", ["model"], buckets=LATENCY_BUCKETS
+    "tiffin_queue_seconds",
+    "Seconds for which the first item of a batch waited.",
+    MODEL,
+    buckets=LATENCY_BUCKETS,
 )
 dropped_items = Counter(
     "tiffin_dropped_items_total",
     "Items that were not inferred, by reason: refused, abandoned by the client, or past their deadline (expired).",
-    ["model", "reason"],
+    [*MODEL, "reason"],
 )
 
 cache_lookups = Counter(

@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import bentoml
@@ -19,12 +18,16 @@ from starlette.testclient import TestClient
 
 import models
 from models.model import Array, Infer, InvalidInputError, Model, route
-from serving.caching.memory import MemoryCache, PredictionCache
+from serving.bento.api import Answers, api_methods
+from serving.caching.memory import MemoryCache
+from serving.caching.predictions import PredictionCache
 from serving.http.access import ApiKeys
 from serving.http.body import BytesInFlight
 from serving.http.edge import Edge, Endpoint, Guards
-from serving.http.routes import Answers, api_methods, file_fields, form_routes, json_routes
+from serving.http.routes import file_fields, form_routes, json_routes
 from serving.inference.predictor import Predictor
+from serving.inference.registry import ModelId, Registry
+from serving.inference.service import InferenceService
 from serving.telemetry import logs
 from tests.serving.inference.test_batcher import save_sum
 
@@ -105,14 +108,15 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> Iterator[TestClient]:
     """A client of the model's routes as the server answers them."""
     monkeypatch.setattr(models, "find", lambda name: Faulty)
-    save_sum(tmp_path)
-    stored: Any = SimpleNamespace(path=str(tmp_path), tag="faulty:1", info=SimpleNamespace(metadata={}))
-    predictor = Predictor("faulty", stored, PredictionCache(MemoryCache("test", 0, 0)), threads=1)
+    cache = PredictionCache(MemoryCache("test", 0, 0))
+    predictor = Predictor(ModelId("faulty", "1"), Faulty(tmp_path), save_sum(tmp_path), cache, threads=1)
+    registry = Registry()
+    registry.add(predictor)
 
     methods = api_methods(["faulty"], TIMEOUT_SECONDS)
-    routes = type("Routes", (Answers,), {"predictors": {"faulty": predictor}, **methods})
+    routes = type("Routes", (Answers,), {"inference": InferenceService(registry), **methods})
     service = bentoml.service(routes, name="faulty", metrics={"enabled": False})
-    arguments: Any = (["faulty"], {"faulty": predictor}, TIMEOUT_SECONDS)
+    arguments: Any = (["faulty"], registry, TIMEOUT_SECONDS)
     answers: dict[str, Any] = {**json_routes(*arguments), **form_routes(*arguments)}
     endpoints = {
         api.route: Endpoint("POST", 2**20, files=file_fields(api.input_spec), answer=answers.get(api.route))

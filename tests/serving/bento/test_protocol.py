@@ -53,7 +53,7 @@ class Patient(HttpProtocol):
 
 
 class Impatient(HttpProtocol):
-    keep_alive_seconds, stall_seconds = 2 * LIMIT_SECONDS, 0.1
+    keep_alive_seconds, stall_seconds = 2 * LIMIT_SECONDS, 0.5
 
 
 class Forgetful(HttpProtocol):

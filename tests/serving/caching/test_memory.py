@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.model import Array
-from serving.caching.memory import ENTRY_BYTES, MemoryCache, PredictionCache
+from serving.caching.memory import ENTRY_BYTES, MemoryCache
+from serving.caching.predictions import PredictionCache
 
 SIZE = 16
 ENTRY = SIZE + ENTRY_BYTES

@@ -12,16 +12,17 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 
+import models
 from loadtest.processes import free_port
 from models.model import Array
-from serving.caching.memory import MemoryCache, PredictionCache
+from serving.caching.memory import MemoryCache
+from serving.caching.predictions import PredictionCache
 from serving.caching.redis_client import RedisClient, connect
 from serving.caching.redis_tier import (
     COMMAND_BYTES,
@@ -39,6 +40,7 @@ from serving.caching.redis_tier import (
 )
 from serving.inference.context import own_context
 from serving.inference.predictor import BLOCK_ROWS, Predictor
+from serving.inference.registry import ModelId
 from tests.conftest import newest
 from tests.serving.conftest import (
     Handler,
@@ -294,12 +296,18 @@ async def test_a_huge_value_is_a_miss(redis_server: RedisServer, cache: RedisCac
     await eventually(lambda: kept(cache))
 
 
+def tumours(store: Path, version: str, cache: PredictionCache) -> Predictor:
+    """Return a predictor of breast_cancer under some version."""
+    folder = newest(store, "breast_cancer")
+    model = models.find("breast_cancer")(folder)
+    return Predictor(ModelId("breast_cancer", version), model, folder / "model.onnx", cache, threads=1)
+
+
 async def test_nothing_of_a_bulk_request_goes_to_redis(
     store: Path, redis_server: RedisServer, cache: RedisCache
 ) -> None:
-    stored: Any = SimpleNamespace(path=newest(store, "breast_cancer"), tag="bulk", info=SimpleNamespace(metadata={}))
     memory: MemoryCache[Array] = MemoryCache("predictions", 2**20, 60)
-    predictor = Predictor("breast_cancer", stored, PredictionCache(memory, cache), threads=1)
+    predictor = tumours(store, "bulk", PredictionCache(memory, cache))
     rows = np.arange(BLOCK_ROWS * 6, dtype=np.float32).reshape(-1, 6)
     await predictor.infer(rows, own_context(timeout_seconds=60))
     await cache.close()
@@ -312,20 +320,19 @@ async def test_nothing_of_a_bulk_request_goes_to_redis(
 
 
 async def test_two_versions_of_a_model_live_side_by_side(store: Path, cache: RedisCache) -> None:
-    def serve(tag: str) -> Predictor:
-        stored: Any = SimpleNamespace(path=newest(store, "breast_cancer"), tag=tag, info=SimpleNamespace(metadata={}))
+    def serve(version: str) -> Predictor:
         memory: MemoryCache[Array] = MemoryCache("predictions", 2**20, 60)
-        return Predictor("breast_cancer", stored, PredictionCache(memory, cache), threads=1)
+        return tumours(store, version, PredictionCache(memory, cache))
 
-    async def hits(tag: str) -> int:
-        predictor, request = serve(tag), own_context(timeout_seconds=60)
+    async def hits(version: str) -> int:
+        predictor, request = serve(version), own_context(timeout_seconds=60)
         item = next(iter(predictor.model.example_items()))
         await predictor.infer([item], request)
         predictor.close()
         await cache.close()
         return request.hits
 
-    assert [await hits(tag) for tag in ("model:1", "model:2", "model:1", "model:2")] == [0, 0, 1, 1]
+    assert [await hits(version) for version in ("1", "2", "1", "2")] == [0, 0, 1, 1]
 
 
 # Much at once.

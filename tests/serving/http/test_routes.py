@@ -16,9 +16,12 @@ from starlette.responses import Response
 
 import models
 from models.model import Array, Infer, Model, route
+from serving.bento.api import infer_method
 from serving.http.body import SMALL_BODY_BYTES
-from serving.http.routes import infer_method, json_routes
+from serving.http.routes import json_routes
 from serving.inference.predictor import BLOCK_ROWS
+from serving.inference.registry import ModelId, Registry
+from serving.inference.service import InferenceService
 
 THREADS: list[threading.Thread] = []
 
@@ -62,6 +65,8 @@ class Adder(Model[Array]):
 class Answering:
     """A predictor that knows the model only."""
 
+    id = ModelId("adder", "1")
+
     def __init__(self, folder: Path) -> None:
         self.model = Adder(folder)
 
@@ -78,12 +83,19 @@ def adder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "find", lambda name: Adder)
 
 
+def registry(folder: Path) -> Registry:
+    """A registry of that model."""
+    predictor: Any = Answering(folder)
+    made = Registry()
+    made.add(predictor)
+    return made
+
+
 def answer(path: str, body: bytes, folder: Path) -> tuple[int, bytes]:
     """Status and body of the answer to a JSON body."""
-    predictors: Any = {"adder": Answering(folder)}
 
     async def use() -> Response:
-        return await json_routes(["adder"], predictors, 60)[path](body)
+        return await json_routes(["adder"], registry(folder), 60)[path](body)
 
     response = asyncio.run(use())
     return response.status_code, bytes(response.body)
@@ -112,7 +124,7 @@ def test_a_large_body_is_read_beside_the_event_loop(tmp_path: Path, large: bool)
 
 
 def test_the_items_of_infer_are_made_beside_the_event_loop(tmp_path: Path) -> None:
-    answers: Any = SimpleNamespace(predictors={"adder": Answering(tmp_path)})
+    answers: Any = SimpleNamespace(inference=InferenceService(registry(tmp_path)))
     method = infer_method("adder", 60)
     many = list(range(BLOCK_ROWS))
     assert asyncio.run(method.func(answers, items=many)) == many

@@ -8,13 +8,14 @@ import bentoml
 import pytest
 from starlette.testclient import TestClient
 
-from serving.http.routes import Answers, api_methods
+from serving.bento.api import Answers, api_methods
 from serving.http.system import system_app
+from serving.inference.registry import Registry
 
 
 def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
     ready = False
-    client = TestClient(system_app({}, [], lambda: ready, dict, dict))
+    client = TestClient(system_app(Registry(), [], lambda: ready, dict, dict))
     response = client.get("/readyz")
     assert response.status_code == 503
     assert response.json() == {"error": "the models are still loading, or the server is ending", "detail": []}
@@ -28,7 +29,7 @@ def secured() -> dict[str, Any]:
     """The OpenAPI document of a server that asks for keys."""
     routes = type("Routes", (Answers,), api_methods(["breast_cancer"], 1.0))
     service = bentoml.service(routes, name="tiffin")
-    app = system_app({}, ["breast_cancer"], bool, lambda: service.openapi_spec.asdict(), dict, secured=True)
+    app = system_app(Registry(), ["breast_cancer"], bool, lambda: service.openapi_spec.asdict(), dict, secured=True)
     document: dict[str, Any] = TestClient(app).get("/docs.json").json()
     return document
 

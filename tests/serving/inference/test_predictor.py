@@ -12,15 +12,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
 from models.model import Array, InvalidInputError
-from serving.caching.memory import MemoryCache, PredictionCache
-from serving.inference.batcher import OverloadedError
+from serving.caching.memory import MemoryCache
+from serving.caching.predictions import PredictionCache
 from serving.inference.context import RequestContext
+from serving.inference.errors import OverloadedError
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from tests.serving.caching.test_memory import Clock
 from tests.serving.conftest import sample
-from tests.serving.inference.test_batcher import BROKEN, RowSum, Sum, busy, busy_with_a_row, rows, save_sum, soon, until
+from tests.serving.inference.test_batcher import (
+    BROKEN,
+    SUM,
+    RowSum,
+    Sum,
+    busy,
+    busy_with_a_row,
+    rows,
+    save_sum,
+    soon,
+    until,
+)
 
 
 @pytest.fixture
@@ -37,13 +48,11 @@ def model_class() -> type[Sum]:
 def predictor(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, model_class: type[Sum]
 ) -> Iterator[Predictor]:
-    monkeypatch.setattr(models, "find", lambda name: model_class)
-    save_sum(tmp_path)
-    stored: Any = SimpleNamespace(path=str(tmp_path), tag="sum:1", info=SimpleNamespace(metadata={"labels": []}))
-    made = Predictor("sum", stored, PredictionCache(MemoryCache("test", 10**6, 180, clock)), threads=1)
+    cache = PredictionCache(MemoryCache("test", 10**6, 180, clock))
+    made = Predictor(SUM, model_class(tmp_path), save_sum(tmp_path), cache, threads=1)
     yield made
     made.model.gate.set()  # type: ignore[attr-defined]
-    made.runner.close()
+    made.batcher.close()
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ Asking = asyncio.Task[list[Array | InvalidInputError]]
 async def ask_while_busy(predictor: Predictor, *requests: RequestContext) -> list[Asking]:
     """Ask for [1] once for each request while another item is computed, which lasts until the gate is opened."""
     assert isinstance(predictor.model, Sum)
-    await busy(predictor.runner, predictor.model)
+    await busy(predictor.batcher, predictor.model)
     asking = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
     await until(lambda: sum(job.waiters for job in predictor.flights.values()) == len(requests))
     return asking
@@ -186,7 +195,7 @@ def test_with_no_cache_nothing_in_flight_is_joined(predictor: Predictor, model: 
     async def use() -> None:
         asking = await ask_while_busy(predictor, a_request())
         asking.append(asyncio.create_task(predictor.outputs([[1]], a_request(no_cache=True))))
-        await until(lambda: predictor.runner.unfinished == 3)
+        await until(lambda: predictor.batcher.unfinished == 3)
         model.gate.set()
         assert await asyncio.gather(*asking) == [[1], [1]]
 
@@ -235,22 +244,21 @@ def test_infer_raises_what_is_wrong_with_an_item(predictor: Predictor) -> None:
 def test_the_key_of_an_item_depends_on_the_version_of_the_model(
     predictor: Predictor, tmp_path: Path, clock: Clock
 ) -> None:
-    stored: Any = SimpleNamespace(path=str(tmp_path), tag="sum:2", info=SimpleNamespace(metadata={}))
-    newer = Predictor("sum", stored, predictor.cache, threads=1)
+    newer = Predictor(SUM._replace(version="2"), Sum(tmp_path), tmp_path / "model.onnx", predictor.cache, threads=1)
     assert newer.key([1]) != predictor.key([1])
-    newer.runner.close()
+    newer.batcher.close()
 
 
 def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(predictor: Predictor, model: Sum) -> None:
-    before = sample("tiffin_dropped_items_total", model="sum", reason="refused")
+    before = sample("tiffin_dropped_items_total", model="sum", version="1", reason="refused")
 
     async def use() -> None:
         await predictor.outputs([[1], [2]], a_request())
         model.seen.clear()
-        await busy(predictor.runner, model)
+        await busy(predictor.batcher, model)
         in_flight = asyncio.create_task(predictor.outputs([[3]], a_request()))
         await until(lambda: len(predictor.flights) == 1)
-        predictor.runner.queue_items = 1
+        predictor.batcher.queue_items = 1
         assert await predictor.outputs([[1], [2]], a_request()) == [1, 2]
         joined = asyncio.create_task(predictor.outputs([[3], [1]], a_request()))
         await until(lambda: sum(job.waiters for job in predictor.flights.values()) == 2)
@@ -260,7 +268,7 @@ def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(pr
         assert [await in_flight, await joined] == [[3], [3, 1]]
 
     asyncio.run(use())
-    assert sample("tiffin_dropped_items_total", model="sum", reason="refused") == before + 2
+    assert sample("tiffin_dropped_items_total", model="sum", version="1", reason="refused") == before + 2
 
 
 class FaultyCache(PredictionCache):
@@ -272,7 +280,7 @@ class FaultyCache(PredictionCache):
 
 def test_an_unforeseen_fault_of_the_cache_leaves_nobody_waiting(predictor: Predictor) -> None:
     redis: Any = SimpleNamespace(put=lambda key, output: None)
-    predictor.cache = FaultyCache(predictor.cache.memory, redis)
+    predictor.cache = FaultyCache(MemoryCache("test", 10**6, 180), redis)
 
     async def use() -> None:
         async with asyncio.timeout(60):
@@ -322,6 +330,7 @@ class TestBulk:
 
         asyncio.run(use())
         # The rows repeat every ten, so that blocks of three repeat every ten blocks; the last has two rows.
+        assert isinstance(predictor.cache, PredictionCache)
         assert len(predictor.cache.memory.entries) == 10 + 1 + 1
         assert (first.cache_outcome, again.cache_outcome, changed.cache_outcome) == ("miss", "hit", "partial")
         assert (changed.misses, again.age) == (1, 5)
@@ -341,7 +350,7 @@ class TestBulk:
 
     def test_equal_blocks_of_concurrent_requests_are_computed_once(self, predictor: Predictor, model: Sum) -> None:
         async def use() -> None:
-            await busy_with_a_row(predictor.runner, model)
+            await busy_with_a_row(predictor.batcher, model)
             asking = [asyncio.create_task(predictor.infer(self.ROWS, a_request())) for _ in range(2)]
             await until(lambda: bool(predictor.flights) and all(job.waiters == 2 for job in predictor.flights.values()))
             model.gate.set()
@@ -353,14 +362,14 @@ class TestBulk:
 
     def test_blocks_that_nobody_waits_for_are_not_computed(self, predictor: Predictor, model: Sum) -> None:
         async def use() -> None:
-            await busy_with_a_row(predictor.runner, model)
+            await busy_with_a_row(predictor.batcher, model)
             asking = asyncio.create_task(predictor.infer(self.ROWS, a_request()))
             await until(lambda: bool(predictor.flights))
             asking.cancel()
             await asyncio.wait([asking])
             model.gate.set()
             await predictor.infer(self.ROWS[:1], a_request())
-            await until(lambda: predictor.runner.unfinished == 0)
+            await until(lambda: predictor.batcher.unfinished == 0)
 
         asyncio.run(use())
         assert len(model.seen) == 2

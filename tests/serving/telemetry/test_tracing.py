@@ -157,7 +157,7 @@ def test_a_request_is_one_trace_from_the_edge_to_the_inference(traced: Traced) -
     assert spans["inference"].attributes["tiffin.batch_items"] == 1
 
 
-def test_spans_of_the_runner_have_the_time_of_their_request(traced: Traced) -> None:
+def test_spans_of_the_batcher_have_the_time_of_their_request(traced: Traced) -> None:
     spans = traced.spans(traced.ask(new_text()), 4)
     edge, second = spans[f"POST {PATH}"], 10**9  # two clocks are involved
     for span in (spans["queue"], spans["inference"]):

@@ -1,0 +1,36 @@
+"""Loads models from BentoML's store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from bentoml.exceptions import NotFound
+
+import models
+from serving.inference.predictor import OutputCache, Predictor
+from serving.inference.registry import ModelId
+
+
+class ModelMissingError(RuntimeError):
+    """The model store has no entry for a model that is to be served."""
+
+
+def stored_model(name: str, bento: bentoml.Bento | None, version: str | None = None) -> bentoml.Model:
+    """Return the store entry of a model: of the version given, of that packed in the Bento served, else the latest."""
+    packed = {model.tag.name: model.tag for model in bento.info.all_models} if bento else {}
+    tag = f"{name}:{version}" if version else packed.get(name, name)
+    try:
+        return bentoml.models.get(tag)
+    except NotFound as error:
+        command = f"; make it with: python -m training {name}" if version is None else ""
+        raise ModelMissingError(f"the model store has no {str(tag)!r}{command}") from error
+
+
+def load(stored: bentoml.Model, cache: OutputCache, threads: int, **queue: Any) -> Predictor:
+    """Load what a store entry holds."""
+    folder = Path(stored.path)
+    model_id = ModelId(stored.tag.name, str(stored.tag.version))
+    model = models.find(model_id.name)(folder)
+    return Predictor(model_id, model, folder / "model.onnx", cache, threads, stored.info.metadata, **queue)

@@ -1,0 +1,33 @@
+"""What is told of a model's batches: metrics and spans."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from serving.inference.queue import Job, total_size
+from serving.inference.registry import ModelId
+from serving.telemetry import metrics, tracing
+
+
+class Observation:
+    """The metrics and spans of one model."""
+
+    def __init__(self, model_id: ModelId) -> None:
+        self.model = model_id.name
+        self.inference_seconds = metrics.inference_seconds.labels(*model_id)
+        self.batch_items = metrics.batch_items.labels(*model_id)
+        self.depth = metrics.queue_items.labels(*model_id)
+        self.queue_wait = metrics.queue_seconds.labels(*model_id)
+        self.dropped = {
+            reason: metrics.dropped_items.labels(*model_id, reason) for reason in ("refused", "abandoned", "expired")
+        }
+
+    def trace(self, batch: Sequence[Job], started: float) -> None:
+        """Record that a batch waited until `started`, of `time.monotonic`, and was computed until now."""
+        if batch[0].trace is None:  # nothing is traced
+            return
+        ended = time.monotonic()
+        for job in {id(job.trace): job for job in batch}.values():
+            tracing.record("queue", job.trace, job.queued, started, model=self.model)
+            tracing.record("inference", job.trace, started, ended, model=self.model, batch_items=total_size(batch))

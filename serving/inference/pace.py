@@ -1,0 +1,27 @@
+"""How long batches take, as far as those before tell."""
+
+from __future__ import annotations
+
+# Weight of the newest batch in the moving average.
+NEWEST = 0.1
+
+
+class Pace:
+    """Seconds that batches of up to `max_batch` items add to the wait, by the bit length of their size."""
+
+    def __init__(self, max_batch: int) -> None:
+        # Moving averages, 0 where there was no such batch.
+        self.batch_seconds = [0.0] * (max_batch.bit_length() + 1)
+
+    def record(self, items: int, seconds: float) -> None:
+        """Count a batch of `items`."""
+        average = self.batch_seconds[items.bit_length()]
+        self.batch_seconds[items.bit_length()] = average + (seconds - average) * (NEWEST if average else 1.0)
+
+    def seconds(self, items: int) -> float:
+        """Return how long a batch will take: as those of about its size did; else as smaller, else as larger ones."""
+        if not items:
+            return 0.0
+        size = items.bit_length()
+        known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
+        return next((seconds for seconds in known if seconds), 0.0)

@@ -1,0 +1,60 @@
+"""What is loaded: predictors by the name and version of their model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from serving.inference.errors import UnknownModelError
+
+if TYPE_CHECKING:
+    from serving.inference.predictor import Predictor
+
+
+class ModelId(NamedTuple):
+    """A model's name, as in `models/`, and its version, that of its entry in the store."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+class Registry:
+    """Predictors by the id of their model; of several versions the one that was added last is the default."""
+
+    def __init__(self) -> None:
+        self.predictors: dict[ModelId, Predictor] = {}
+        self.defaults: dict[str, Predictor] = {}
+
+    def add(self, predictor: Predictor) -> None:
+        """Register a predictor under its model's id, and as its model's default."""
+        self.predictors[predictor.id] = predictor
+        self.defaults[predictor.id.name] = predictor
+
+    def get(self, name: str, version: str | None = None) -> Predictor:
+        """Return the predictor of a model, of its default version unless one is given; raise UnknownModelError."""
+        known = self.defaults.get(name) if version is None else self.predictors.get(ModelId(name, version))
+        if known is None:
+            raise UnknownModelError(f"no model {name}" if version is None else f"no version {version} of {name}")
+        return known
+
+    def names(self) -> list[str]:
+        """Return the names of the models that have a version loaded."""
+        return list(self.defaults)
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a model that are loaded."""
+        return [id_.version for id_ in self.predictors if id_.name == name]
+
+    def close(self) -> None:
+        """End the threads of all predictors."""
+        for predictor in self.predictors.values():
+            predictor.close()
+
+    def __iter__(self) -> Iterator[Predictor]:
+        return iter(self.predictors.values())
+
+    def __len__(self) -> int:
+        return len(self.predictors)
