@@ -175,7 +175,7 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
 def endpoints() -> dict[str, Endpoint]:
     """What the edge admits, by path."""
     found = {
-        route.path: Endpoint("GET", open=not route.path.endswith("/info"))
+        route.path: Endpoint("GET", public=not route.path.endswith("/info"))
         for route in system.routes
         if isinstance(route, Route)
     }
@@ -196,7 +196,7 @@ def endpoints() -> dict[str, Endpoint]:
             max_values=bound.max_values,
             files=files,
             max_parts=MAX_FIELDS + models.find(name).max_items * (route is None),
-            pure=route is None or route.pure,
+            cacheable=route is None or route.cacheable,
             answer=answers.get(api.route),
             rewrite=None if files or api.route in answers else infer_body(name),
         )

@@ -95,7 +95,7 @@ class Route:
     response: type[BaseModel]
     summary: str
     upload: bool
-    pure: bool
+    cacheable: bool
     max_body_bytes: int | None = None
     decode: Callable[[bytes], Any] | None = None
 
@@ -106,13 +106,13 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[BaseModel]])
 def route(
     *,
     upload: bool = False,
-    pure: bool = True,
+    cacheable: bool = True,
     max_body_bytes: int | None = None,
     decode: Callable[[bytes], Any] | None = None,
 ) -> Callable[[Method], Method]:
     """Mark `async def name(self, request: Request, infer: Infer) -> Response` as a route.
 
-    The annotations are the schemas. `upload` admits the larger bodies that files need; `pure` says that
+    The annotations are the schemas. `upload` admits the larger bodies that files need; `cacheable` says that
     equal requests get equal answers, which may then be cached. A body may have as many bytes as the schema
     admits, or `max_body_bytes`. `decode` reads a JSON body faster than `Request.model_validate_json`: it
     returns what the method takes in place of `request`, or raises pydantic's ValidationError. It is called
@@ -120,7 +120,7 @@ def route(
     """
 
     def mark(method: Method) -> Method:
-        method.__dict__.update(upload=upload, pure=pure, max_body_bytes=max_body_bytes, decode=decode)
+        method.__dict__.update(upload=upload, cacheable=cacheable, max_body_bytes=max_body_bytes, decode=decode)
         return method
 
     return mark
@@ -190,6 +190,8 @@ class Model(ABC, Generic[Item]):
                 continue
             hints = get_type_hints(method)
             summary = (method.__doc__ or name).strip().splitlines()[0]
-            options = {option: getattr(method, option) for option in ("upload", "pure", "max_body_bytes", "decode")}
+            options = {
+                option: getattr(method, option) for option in ("upload", "cacheable", "max_body_bytes", "decode")
+            }
             found.append(Route(name, hints["request"], hints["return"], summary, **options))
         return found

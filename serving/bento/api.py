@@ -83,7 +83,7 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
         # These are the items of several requests; BentoML's task for them has the context of the first it ever had.
         context.current.set(None)
         try:
-            with tracing.apart():
+            with tracing.detached():
                 # Of ten thousand rows, or of files, it takes long.
                 slow = len(items) >= BLOCK_ROWS or model.input is Path
                 convert = asyncio.to_thread(model.items, items) if slow else None

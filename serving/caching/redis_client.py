@@ -154,7 +154,7 @@ class RedisClient:
     """redis-py's client behind a circuit breaker: no fault of Redis raises an error or costs a second wait.
 
     What does not answer within `timeout_seconds`, or not as a Redis does, is not asked again
-    (`available` is false) until a probe, sent every second on new connections, finds that it answers.
+    (`circuit_closed` is false) until a probe, sent every second on new connections, finds that it answers.
     """
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
@@ -162,11 +162,11 @@ class RedisClient:
         self.connect_seconds = max(timeout_seconds, CONNECT_SECONDS)
         self.client = connect(url, self.connect_seconds)
         self.is_cluster = isinstance(self.client, RedisCluster)
-        self.available = True
+        self.circuit_closed = True
         self.probe: asyncio.Task[None] | None = None
         metrics.redis_breaker_open.set(0)
 
-    async def ask(self, command: Awaitable[Result], *, may_refuse: bool = False) -> Result | None:
+    async def execute(self, command: Awaitable[Result], *, may_refuse: bool = False) -> Result | None:
         """Return the reply to a command; None, and the breaker opens, when there is none in time.
 
         What Redis does not permit, and with `may_refuse` any error as reply, does not open it: a full Redis
@@ -179,7 +179,7 @@ class RedisClient:
             metrics.redis_errors.labels(reason).inc()
             refused = may_refuse and reason == "refused" and not is_replica(error)
             if not refused and not isinstance(error, NoPermissionError | MaxConnectionsError):
-                self.pass_over(reason)
+                self.trip(reason)
             return None
 
     async def write(self, pipeline: Any) -> bool:
@@ -195,13 +195,13 @@ class RedisClient:
         for reason in reasons:
             metrics.redis_errors.labels(reason).inc()
         if any(map(is_replica, replies)):
-            self.pass_over("refused by a replica")
+            self.trip("refused by a replica")
         return set(reasons) <= {"refused"}
 
-    def pass_over(self, reason: str) -> None:
+    def trip(self, reason: str) -> None:
         """Ask no more until a probe is answered."""
-        if self.available:
-            self.available = False
+        if self.circuit_closed:
+            self.circuit_closed = False
             metrics.redis_breaker_open.set(1)
             log.warning("Redis is passed over until it answers again: %s", reason)
             self.probe = asyncio.create_task(self.wait_for_recovery())
@@ -209,9 +209,9 @@ class RedisClient:
     async def wait_for_recovery(self) -> None:
         """Connect anew, ask every second, and close the breaker when Redis answers."""
         await self.disconnect()
-        while not self.available:
+        while not self.circuit_closed:
             await asyncio.sleep(PROBE_SECONDS)
-            self.available = await self.answers()
+            self.circuit_closed = await self.answers()
         metrics.redis_breaker_open.set(0)
         log.warning("Redis answers again")
 

@@ -111,7 +111,7 @@ class RedisCache:
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Known]:
         """Return the outputs that Redis has, and their ages in seconds; what it has not said in time is missing."""
-        if not self.redis.available or not keys:
+        if not self.redis.circuit_closed or not keys:
             return {}
         lookup = Lookup(keys)
         self.lookups.append(lookup)
@@ -130,7 +130,7 @@ class RedisCache:
         try:
             while waiting := [lookup for lookup in self.lookups if not lookup.done.done()]:
                 self.lookups = waiting
-                if not self.redis.available:
+                if not self.redis.circuit_closed:
                     break
                 await self.read_piece()
         except Exception:
@@ -158,7 +158,7 @@ class RedisCache:
 
     async def mget(self, keys: list[bytes]) -> dict[bytes, Known]:
         """Return the outputs that Redis has and their ages in seconds, with one command."""
-        values = await self.redis.ask(self.values([self.prefix + key for key in keys]))
+        values = await self.redis.execute(self.values([self.prefix + key for key in keys]))
         if values is None:
             self.read_keys = max(1, self.read_keys // 4)  # the values may have been too large to come in time
             return {}
@@ -186,7 +186,7 @@ class RedisCache:
 
     def put(self, key: bytes, output: Array) -> None:
         """Write an output soon, unless too much waits already, or it cannot be written."""
-        if not self.redis.available or time.monotonic() < self.write_again:
+        if not self.redis.circuit_closed or time.monotonic() < self.write_again:
             return
         if len(self.unwritten) >= WRITE_QUEUE or self.unwritten_bytes + output.nbytes > WRITE_QUEUE_BYTES:
             metrics.redis_errors.labels("queue_full").inc()
@@ -205,7 +205,7 @@ class RedisCache:
     async def write(self) -> None:
         """Write what waits, in batches; drop it, and pause, when Redis does not take it."""
         try:
-            while self.unwritten and self.redis.available:
+            while self.unwritten and self.redis.circuit_closed:
                 if not await self.redis.write(self.next_batch()):
                     self.write_again = time.monotonic() + WRITE_PAUSE_SECONDS
                     break

@@ -165,9 +165,9 @@ class RateLimit:
         if self.shared is None or self.redis is None:
             return None
         async with self.slots:
-            if not self.redis.available:
+            if not self.redis.circuit_closed:
                 return None
-            return await self.redis.ask(self.count(self.shared, owner), may_refuse=True)
+            return await self.redis.execute(self.count(self.shared, owner), may_refuse=True)
 
     async def count(self, limiter: FixedWindowRateLimiter, owner: str) -> tuple[bool, WindowStats]:
         """Count one request; whether it is allowed, and the state of the window."""

@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.caching.memory import MemoryCache
 from serving.http.access import ApiKeys, RateLimit
-from serving.http.answer import Answer, RawHeaders, StoredAnswer, Wait
 from serving.http.body import (
     RECEIVING,
     START_BYTES,
@@ -34,6 +33,7 @@ from serving.http.bounds import MIN_VALUES, has_more_values
 from serving.http.errors import error_response, validation_response
 from serving.http.forms import Form
 from serving.http.proxies import Network, client_address
+from serving.http.sender import RawHeaders, ResponseSender, StoredAnswer, Wait
 from serving.inference import context
 from serving.inference.context import RequestContext
 from serving.telemetry import metrics, tracing
@@ -53,8 +53,8 @@ CLIENT_GONE = 499
 class Endpoint:
     """What the edge admits at a path; without `files` a body is JSON, with them multipart.
 
-    `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `open`: for everybody, without a
-    key and however often. `pure`: equal bodies get equal answers. `answer`: makes the answer to a JSON body or to
+    `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `public`: for everybody, without a
+    key and however often. `cacheable`: equal bodies get equal answers. `answer`: makes the answer to a JSON body or to
     the fields of a form; without it BentoML does, to a JSON body as `rewrite` leaves it.
     """
 
@@ -63,8 +63,8 @@ class Endpoint:
     max_values: int = MIN_VALUES
     files: frozenset[str] = frozenset()
     max_parts: int = 100
-    open: bool = False
-    pure: bool = False
+    public: bool = False
+    cacheable: bool = False
     answer: Callable[[Any], Awaitable[Response]] | None = None
     rewrite: Callable[[bytes], bytes] | None = None
 
@@ -123,18 +123,18 @@ class Edge:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several, the first: so reads BentoML
         request = new_context(scope["headers"], headers, self.timeout_seconds)
-        answer = Answer(send, request, RECEIVING in scope.get("extensions", ()))
+        sender = ResponseSender(send, request, RECEIVING in scope.get("extensions", ()))
         if self.guards.draining:
-            answer.extra.append((b"connection", b"close"))
+            sender.extra.append((b"connection", b"close"))
         # Each request has a task of its own, so this need not be taken back.
         context.current.set(request)
         with tracing.request_span(scope, headers, request.id) as span:
-            await self.answer(scope, headers, receive, answer)
-            status = answer.status or CLIENT_GONE
+            await self.respond(scope, headers, receive, sender)
+            status = sender.status or CLIENT_GONE
             span.set_attribute("http.response.status_code", status)
             seconds = time.perf_counter() - started
             route = scope["path"] if scope["path"] in self.endpoints else "other"
-            metrics.count_request(route, status, answer.outcome, seconds)
+            metrics.count_request(route, status, sender.outcome, seconds)
             if not access.disabled:  # within the span, so that the line tells the trace
                 access.info(
                     "%s %s %s, %.1f ms, cache %s",
@@ -142,17 +142,19 @@ class Edge:
                     scope["path"],
                     status,
                     seconds * 1000,
-                    answer.outcome,
+                    sender.outcome,
                 )
 
-    async def answer(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, answer: Answer) -> None:
+    async def respond(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, sender: ResponseSender
+    ) -> None:
         """Answer, with an error if need be."""
         limit = asyncio.timeout(self.timeout_seconds)
         try:
             async with limit:
-                refusal = await self.pass_on(scope, headers, receive, answer, limit)
+                refusal = await self.dispatch(scope, headers, receive, sender, limit)
         except TimeoutError:
-            refusal = self.too_late(answer.received)
+            refusal = self.too_late(sender.received)
         except RefusedError as error:
             refusal = error.response
         except ClientGoneError:
@@ -162,11 +164,16 @@ class Edge:
             # It must not leave: nothing outside answers the client, which would wait for the time-out.
             log.exception("%s %s failed", scope["method"], scope["path"])
             refusal = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
-        if refusal is not None and answer.status is None:
-            await refusal(scope, receive, answer.send_through)
+        if refusal is not None and sender.status is None:
+            await refusal(scope, receive, sender.send_through)
 
-    async def pass_on(
-        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, answer: Answer, limit: asyncio.Timeout
+    async def dispatch(
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        sender: ResponseSender,
+        limit: asyncio.Timeout,
     ) -> Response | None:
         """Have the app answer; or return the refusal of a request that it need not see."""
         path: str = scope["path"]
@@ -175,19 +182,19 @@ class Edge:
         if endpoint is None:
             if not path.startswith(self.passed_on):
                 return error_response(HTTPStatus.NOT_FOUND, "no such path")
-            endpoint, app = Endpoint("GET", open=True), self.app
+            endpoint, app = Endpoint("GET", public=True), self.app
         if scope["method"] != endpoint.method and (scope["method"], endpoint.method) != ("HEAD", "GET"):
             return error_response(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 f"{scope['method']} is not allowed here, use {endpoint.method}",
                 headers={"Allow": endpoint.method},
             )
-        guarded = not endpoint.open and (self.guards.keys.required or self.guards.limit is not None)
-        if guarded and (refusal := await self.admit(scope, answer)) is not None:
+        guarded = not endpoint.public and (self.guards.keys.required or self.guards.limit is not None)
+        if guarded and (refusal := await self.admit(scope, sender)) is not None:
             return refusal
         if endpoint.method != "POST":
-            answer.received = True
-            await app(scope, receive, answer.send)
+            sender.received = True
+            await app(scope, receive, sender.send)
             return None
 
         expected = b"multipart/form-data" if endpoint.files else b"application/json"
@@ -195,19 +202,19 @@ class Edge:
             return error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {expected.decode()}")
 
         content_type = headers.get(b"content-type", b"")
-        answer.pure = endpoint.pure
+        sender.cacheable = endpoint.cacheable
         first = None
         declared = headers.get(b"content-length", b"")
         if len(declared) < FEW_DIGITS and declared.isdigit() and int(declared) <= endpoint.max_body_bytes:
             # Nearly always the whole body comes at once; then what is known is answered before anything else is done.
             first = await receive()
             whole = not first.get("more_body", True) and b"content-encoding" not in headers
-            if whole and await self.answer_again(path, content_type, first.get("body", b""), answer):
+            if whole and await self.serve_from_cache(path, content_type, first.get("body", b""), sender):
                 return None
         if b"content-encoding" in headers:  # several lines of it are one
             codings = [value for name, value in scope["headers"] if name == b"content-encoding"]
             headers = {**headers, b"content-encoding": b",".join(codings)}
-        wait = Wait(answer, limit, self.body_timeout_seconds, self.timeout_seconds)
+        wait = Wait(sender, limit, self.body_timeout_seconds, self.timeout_seconds)
         body = RequestBody(headers, first, receive, endpoint.max_body_bytes, self.guards.in_flight, wait.for_body)
         try:
             answer_body = self.answer_form if endpoint.files else self.answer_json
@@ -221,7 +228,7 @@ class Edge:
         """Answer a JSON body, or return its refusal."""
         whole = await body.all()
         await wait.for_answer()
-        if await self.answer_again(scope["path"], content_type, whole, wait.answer):
+        if await self.serve_from_cache(scope["path"], content_type, whole, wait.sender):
             return None
         data = utf8(whole, content_type)
         if not data:
@@ -231,7 +238,7 @@ class Edge:
             return too_large(f"{endpoint.max_values:,} values")
         if endpoint.rewrite is not None:
             data = await parse_beside(endpoint.rewrite, data)
-        await self.call(endpoint, scope, data, data, body.receive, wait.answer)
+        await self.call(endpoint, scope, data, data, body.receive, wait.sender)
         return None
 
     async def answer_form(
@@ -242,13 +249,13 @@ class Edge:
         start = await (body.start() if endpoint.answer else body.all())
         if body.complete:
             await wait.for_answer()
-            if await self.answer_again(scope["path"], content_type, start, wait.answer):
+            if await self.serve_from_cache(scope["path"], content_type, start, wait.sender):
                 return None
         with Form(content_type, endpoint.files, endpoint.max_parts, keep=bool(endpoint.answer)) as form:
             await form.read(start, body.pieces)
-            if not wait.answer.received:
+            if not wait.sender.received:
                 await wait.for_answer()
-            await self.call(endpoint, scope, form.fields, start, body.receive, wait.answer)
+            await self.call(endpoint, scope, form.fields, start, body.receive, wait.sender)
         return None
 
     def too_late(self, received: bool) -> Response:
@@ -258,7 +265,7 @@ class Edge:
         error = f"the body did not come, or got on, within {self.body_timeout_seconds:g} seconds"
         return error_response(HTTPStatus.REQUEST_TIMEOUT, error, headers={"Connection": "close"})
 
-    async def admit(self, scope: Scope, answer: Answer) -> Response | None:
+    async def admit(self, scope: Scope, sender: ResponseSender) -> Response | None:
         """Return the refusal of a request without a valid key or over the rate limit."""
         guards = self.guards
         owner = guards.keys.owner(scope["headers"]) if guards.keys.required else None
@@ -269,7 +276,7 @@ class Edge:
                 peer = (scope.get("client") or ("unknown",))[0]
                 owner = client_address(peer, scope["headers"], guards.trusted_proxies)
             allowance = await limit.take(owner)
-            answer.extra += [(name.lower().encode(), value.encode()) for name, value in allowance.headers().items()]
+            sender.extra += [(name.lower().encode(), value.encode()) for name, value in allowance.headers().items()]
             if not allowance.allowed:
                 kind = "requests without a valid key" if lacks_key else "requests"
                 return error_response(HTTPStatus.TOO_MANY_REQUESTS, f"at most {limit.limit} {kind} are allowed")
@@ -281,29 +288,29 @@ class Edge:
             )
         return None
 
-    async def answer_again(self, path: str, content_type: bytes, body: bytes, answer: Answer) -> bool:
+    async def serve_from_cache(self, path: str, content_type: bytes, body: bytes, sender: ResponseSender) -> bool:
         """Whether the same body was answered before: then with that answer; else the answer will be kept."""
         # Hashing a larger one would hold up the requests behind it.
-        if not answer.pure or answer.looked_up or len(body) > START_BYTES:
+        if not sender.cacheable or sender.looked_up or len(body) > START_BYTES:
             return False
-        answer.looked_up = True
+        sender.looked_up = True
         # A form's boundary, and a text's charset, by which it is read, stand in this header.
         digest = blake2b(b"\0".join((path.encode(), content_type, b"")), digest_size=16)
         digest.update(body)
         key = digest.digest()
-        if not answer.request.no_cache:
+        if not sender.request.no_cache:
             known = self.guards.answers.get(key)
             if known is not None:
                 self.hits.inc()
-                await answer.send_stored(*known)
+                await sender.send_stored(*known)
                 return True
             self.misses.inc()
-        if not answer.request.no_store:
-            answer.keep = (self.guards.answers, key)
+        if not sender.request.no_store:
+            sender.keep = (self.guards.answers, key)
         return False
 
     async def call(
-        self, endpoint: Endpoint, scope: Scope, content: Any, body: bytes, receive: Receive, answer: Answer
+        self, endpoint: Endpoint, scope: Scope, content: Any, body: bytes, receive: Receive, sender: ResponseSender
     ) -> None:
         """Have the endpoint answer the `content` of a body, or BentoML the body, until the client is gone."""
         # Cancelling what works for a client that is gone lets the batcher drop its items.
@@ -312,7 +319,7 @@ class Edge:
 
         def leave(watch: asyncio.Task[Message]) -> None:
             nonlocal gone
-            if watch.cancelled() or answer.complete or task is None:
+            if watch.cancelled() or sender.complete or task is None:
                 return
             gone = watch.exception() is not None or watch.result()["type"] == "http.disconnect"
             if gone:
@@ -322,10 +329,10 @@ class Edge:
         watch.add_done_callback(leave)
         try:
             if endpoint.answer is None:
-                await self.app(scope, replay(body), answer.send)
+                await self.app(scope, replay(body), sender.send)
             else:
                 response = await endpoint.answer(content)
-                await response(scope, receive, answer.send)
+                await response(scope, receive, sender.send)
         except asyncio.CancelledError:
             if not gone or task is None:
                 raise

@@ -26,7 +26,7 @@ def is_server_fault(record: logging.LogRecord) -> bool:
     return not cancelled and not isinstance(error, ValidationError)
 
 
-class Problem(BaseModel):
+class ErrorDetail(BaseModel):
     """One thing that is wrong with a request: where, what, and a machine-readable type."""
 
     loc: list[str | int]
@@ -38,13 +38,13 @@ class ErrorBody(BaseModel):
     """Body of every answer that is not a success."""
 
     error: str
-    detail: list[Problem]
+    detail: list[ErrorDetail]
 
 
 def error_response(
     status: HTTPStatus,
     error: str,
-    problems: Sequence[Problem] = (),
+    problems: Sequence[ErrorDetail] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """The response of an error."""
@@ -61,7 +61,7 @@ def overloaded(retry_after_seconds: float, cause: str = "") -> JSONResponse:
     )
 
 
-def unprocessable(problems: Sequence[Problem]) -> JSONResponse:
+def unprocessable(problems: Sequence[ErrorDetail]) -> JSONResponse:
     """422 for a request that can be read but does not fit the schema."""
     count = f"{len(problems)} problem" + "s" * (len(problems) != 1)
     return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, f"invalid request: {count}", problems)
@@ -69,7 +69,7 @@ def unprocessable(problems: Sequence[Problem]) -> JSONResponse:
 
 def validation_response(detail: Sequence[Mapping[str, Any]]) -> JSONResponse:
     """400 for unreadable JSON, else 422, from the errors that pydantic reports."""
-    problems = [Problem(loc=list(entry["loc"]), msg=entry["msg"], type=entry["type"]) for entry in detail]
+    problems = [ErrorDetail(loc=list(entry["loc"]), msg=entry["msg"], type=entry["type"]) for entry in detail]
     if any(problem.type == "json_invalid" for problem in problems):
         return error_response(HTTPStatus.BAD_REQUEST, "the body is not valid JSON", problems)
     return unprocessable(problems)

@@ -18,7 +18,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
 from serving.http.body import RefusedError
-from serving.http.errors import Problem, error_response, overloaded, unprocessable
+from serving.http.errors import ErrorDetail, error_response, overloaded, unprocessable
 
 # A file's name becomes the end of a temporary file's name in BentoML, which file systems limit to 255 bytes.
 MAX_FILENAME_BYTES = 200
@@ -54,7 +54,7 @@ class Form:
         self.max_parts = max_parts
         self.keep = keep
         self.fields: dict[str, Any] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[ErrorDetail] = []
         self.parts = 0
         self.part = Part()
         self.written: list[IO[bytes]] = []
@@ -162,19 +162,19 @@ class Form:
             self.written.append(part.file)
             self.fields[part.name] = Path(part.file.name)
 
-    def problem(self, part: Part, filename: bytes) -> Problem | None:
+    def problem(self, part: Part, filename: bytes) -> ErrorDetail | None:
         """Return what is wrong with a part, as far as its headers tell."""
         if not part.is_file:
             if part.name in self.files:
                 # BentoML would take it for an address and download that.
-                return Problem(loc=[part.name], msg="Input should be a file with a filename", type="file_type")
+                return ErrorDetail(loc=[part.name], msg="Input should be a file with a filename", type="file_type")
             return None
         if self.keep and part.name in self.fields:
-            return Problem(loc=[part.name], msg="Input should be given once", type="duplicate_field")
+            return ErrorDetail(loc=[part.name], msg="Input should be given once", type="duplicate_field")
         if part.name not in self.files:
-            return Problem(loc=[part.name], msg="Input should not be a file", type="unexpected_file")
+            return ErrorDetail(loc=[part.name], msg="Input should not be a file", type="unexpected_file")
         if len(filename) > MAX_FILENAME_BYTES:
-            return Problem(loc=[part.name], msg="The filename is too long", type="filename_too_long")
+            return ErrorDetail(loc=[part.name], msg="The filename is too long", type="filename_too_long")
         return None
 
     def add_data(self, data: bytes, start: int, end: int) -> None:
@@ -199,10 +199,10 @@ class Form:
         """Keep a field that is no file: what its JSON says, or text."""
         if len(text) > MAX_TEXT_BYTES:
             message = f"Input should have at most {MAX_TEXT_BYTES:,} bytes"
-            self.problems.append(Problem(loc=[name], msg=message, type="string_too_long"))
+            self.problems.append(ErrorDetail(loc=[name], msg=message, type="string_too_long"))
             return
         if self.keep and name in self.fields:
-            self.problems.append(Problem(loc=[name], msg="Input should be given once", type="duplicate_field"))
+            self.problems.append(ErrorDetail(loc=[name], msg="Input should be given once", type="duplicate_field"))
             return
         value = text_of(text)
         try:
@@ -211,7 +211,7 @@ class Form:
             self.fields[name] = value
         except (ValueError, RecursionError):
             message = "Input is nested too deeply or a number too long"
-            self.problems.append(Problem(loc=[name], msg=message, type="json_invalid"))
+            self.problems.append(ErrorDetail(loc=[name], msg=message, type="json_invalid"))
 
 
 def text_of(data: bytes | bytearray) -> str:

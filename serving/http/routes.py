@@ -14,7 +14,7 @@ from starlette.responses import Response
 import models
 from models.model import InvalidInputError, Route
 from serving.http.body import parse_beside
-from serving.http.errors import Problem, overloaded, unprocessable, validation_response
+from serving.http.errors import ErrorDetail, overloaded, unprocessable, validation_response
 from serving.http.surrogates import replace_halves
 from serving.inference import context
 from serving.inference.context import own_context
@@ -33,7 +33,7 @@ async def respond(predictor: Predictor, route: Route, request: Any, timeout_seco
         answer: BaseModel = await getattr(predictor.model, route.name)(request, infer)
         content = answer.model_dump_json(exclude_unset=True)
     except InvalidInputError as error:
-        return unprocessable([Problem(loc=list(error.location), msg=str(error), type=error.kind)])
+        return unprocessable([ErrorDetail(loc=list(error.location), msg=str(error), type=error.kind)])
     except OverloadedError as error:
         return overloaded(error.retry_after_seconds)
     except TimeoutError:

@@ -127,7 +127,7 @@ class Batcher:
         lower_priority()
         while jobs := self.take():
             try:
-                self.compute(self.prepared(self.wanted(jobs)))
+                self.compute(self.preprocess(self.drop_expired(jobs)))
             except BaseException as error:  # it would end the thread, and with it the model
                 log.exception("a batch of %s failed", self.name)
                 self.fail(jobs, error)
@@ -154,7 +154,7 @@ class Batcher:
             self.observation.depth.set(self.queue.size)
             return jobs
 
-    def wanted(self, jobs: list[Job]) -> list[Job]:
+    def drop_expired(self, jobs: list[Job]) -> list[Job]:
         """The jobs for which somebody still waits; what has expired fails."""
         now = time.monotonic()
         abandoned = [job for job in jobs if job.future.cancelled()]
@@ -167,14 +167,16 @@ class Batcher:
         gone = {id(job) for job in abandoned + expired}
         return [job for job in jobs if id(job) not in gone]
 
-    def prepared(self, jobs: list[Job]) -> list[Job]:
+    def preprocess(self, jobs: list[Job]) -> list[Job]:
         """The jobs, with their inputs; those whose items cannot be used fail."""
         if not jobs:
             return []
         started = time.monotonic()
         share = math.ceil(len(jobs) / (self.threads - self.busy))
-        others = [self.pool.submit(self.prepare, jobs[at : at + share]) for at in range(share, len(jobs), share)]
-        failed = [*self.prepare(jobs[:share]), *(fault for other in others for fault in other.result())]
+        others = [
+            self.pool.submit(self.preprocess_part, jobs[at : at + share]) for at in range(share, len(jobs), share)
+        ]
+        failed = [*self.preprocess_part(jobs[:share]), *(fault for other in others for fault in other.result())]
         self.preparing = (time.monotonic() - started) / total_size(jobs)
         if not failed:
             return jobs
@@ -182,12 +184,12 @@ class Batcher:
         gone = {id(job) for job, _ in failed}
         return [job for job in jobs if id(job) not in gone]
 
-    def prepare(self, jobs: Sequence[Job]) -> list[tuple[Job, BaseException]]:
+    def preprocess_part(self, jobs: Sequence[Job]) -> list[tuple[Job, BaseException]]:
         """Set the jobs' inputs; those that have none, and why."""
         failed: list[tuple[Job, BaseException]] = []
         for job in jobs:
             # What takes long is not begun for those who have gone meanwhile.
-            if self.closed or not self.wanted([job]):
+            if self.closed or not self.drop_expired([job]):
                 failed.append((job, TimeoutError("nobody waits for it")))
                 continue
             try:
@@ -209,7 +211,7 @@ class Batcher:
         alone = len(jobs) == 1 and not self.busy
         if self.threads == 1 or alone or self.pace.seconds(size) < PARALLEL_SECONDS:
             for batch in batches(jobs, size):
-                self.infer(self.wanted(batch))
+                self.infer(self.drop_expired(batch))
             return
         free = self.threads - self.busy
         parts = free * math.ceil(parts / free)
@@ -226,7 +228,7 @@ class Batcher:
     def infer_beside(self, batch: list[Job]) -> None:
         """Compute a batch while others are computed, then be free for the next one."""
         try:
-            self.infer(self.wanted(batch), self.threads)
+            self.infer(self.drop_expired(batch), self.threads)
         except BaseException as error:  # nobody looks at what becomes of this call
             log.exception("a batch of %s failed", self.name)
             self.fail(batch, error)

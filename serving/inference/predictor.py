@@ -80,7 +80,7 @@ class Predictor:
         self.batcher = Batcher(model, graph, model_id, threads, **queue)
         self.digest = blake2b(str(model_id).encode() + b"\0", digest_size=16)
         # What is being computed, by key, for all who ask for it meanwhile.
-        self.flights: dict[bytes, Job] = {}
+        self.in_flight: dict[bytes, Job] = {}
         self.lookups: set[asyncio.Task[None]] = set()
         self.memory_hits, self.memory_misses, self.redis_hits, self.redis_misses = (
             metrics.cache_lookups.labels(name, tier, outcome)
@@ -150,7 +150,7 @@ class Predictor:
                     found[key] = known[0]
                     request.age = max(request.age, known[1])
                     continue
-                if (flight := self.flights.get(key)) is not None and not flight.future.done():
+                if (flight := self.in_flight.get(key)) is not None and not flight.future.done():
                     flight.deadline = max(flight.deadline, request.deadline)
                     awaited[key] = flight
                     continue
@@ -181,7 +181,7 @@ class Predictor:
             self.lookups.add(task)
             task.add_done_callback(self.lookups.discard)
         if not request.no_cache:
-            self.flights |= jobs
+            self.in_flight |= jobs
         store = not request.no_store
         for key, job in jobs.items():
             job.future.add_done_callback(lambda future, key=key, job=job: self.landed(key, job, store))  # type: ignore[misc]
@@ -213,8 +213,8 @@ class Predictor:
 
     def landed(self, key: bytes, job: Job, store: bool) -> None:
         """What was computed is kept."""
-        if self.flights.get(key) is job:
-            del self.flights[key]
+        if self.in_flight.get(key) is job:
+            del self.in_flight[key]
         future = job.future
         if store and not job.known and not future.cancelled() and future.exception() is None:
             output = future.result()

@@ -67,7 +67,7 @@ def span(name: str, **attributes: str | int) -> AbstractContextManager[Span]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def detached() -> Iterator[None]:
     """What happens inside belongs to no request."""
     token = context.attach(context.Context())
     try:

@@ -146,7 +146,7 @@ async def test_the_query_of_a_cluster_reaches_cache_and_rate_limit(
             assert await kept(cache)
             limits = [RateLimit(parse("2/hour"), cache.redis, PREFIX) for _ in range(3)]
             assert [(await limit.take("anna")).allowed for limit in limits] == [True, True, False]
-            assert cache.redis.available
+            assert cache.redis.circuit_closed
 
 
 # Sentinels.
@@ -245,7 +245,7 @@ async def cache_of_user(server: RedisServer, *rules: str) -> Any:
 async def test_a_user_that_may_not_read_still_counts_in_redis(redis_server: RedisServer) -> None:
     async with cache_of_user(redis_server, "+@all", "-mget") as cache:
         assert not await kept(cache)
-        assert cache.redis.available
+        assert cache.redis.circuit_closed
         limits = [RateLimit(parse("1/hour"), cache.redis, PREFIX) for _ in range(2)]
         assert [(await limit.take("anna")).allowed for limit in limits] == [True, False]
 

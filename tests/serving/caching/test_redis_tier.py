@@ -286,7 +286,7 @@ async def test_a_corrupt_value_is_a_miss_and_the_others_are_found(redis_server: 
     before = errors("corrupt")
     assert list(await cache.get([b"corrupt", b"list", b"key"])) == [b"key"]
     assert errors("corrupt") == before + 1
-    assert cache.redis.available
+    assert cache.redis.circuit_closed
 
 
 async def test_a_huge_value_is_a_miss(redis_server: RedisServer, cache: RedisCache) -> None:
@@ -372,7 +372,7 @@ async def test_who_asks_for_much_gets_what_comes_in_time_and_delays_nobody(redis
             for _ in range(3):
                 assert list(await cache.get([b"key"])) == [b"key"]
             assert 0 < len(await much) < len(keys)
-            assert cache.redis.available
+            assert cache.redis.circuit_closed
             assert all_errors() == before
 
 
@@ -386,7 +386,7 @@ async def test_a_busy_event_loop_is_no_fault_of_redis(redis_server: RedisServer)
                 await asyncio.sleep(0)  # until the command is sent
             time.sleep(TIMEOUT_SECONDS / 2)  # the reply comes meanwhile
             assert list(await lookup) == [b"key"]
-            assert cache.redis.available
+            assert cache.redis.circuit_closed
 
 
 async def test_the_write_queue_is_bounded_in_bytes(redis_server: RedisServer, cache: RedisCache) -> None:
@@ -453,7 +453,7 @@ async def test_writes_that_nobody_answers_do_not_stop_reads(redis_server: RedisS
             while not cache.writer.done():
                 assert list(await cache.get([b"key"])) == [b"key"]
             assert errors("timeout") == before + 1
-            assert cache.redis.available
+            assert cache.redis.circuit_closed
             assert not cache.unwritten
     assert COMMAND_BYTES / 2 < sum(swallowed) < 1.1 * COMMAND_BYTES
 
@@ -467,7 +467,7 @@ async def test_an_error_while_reading_is_a_miss_for_all_who_wait(
     no_bytes: Any = ["text"]
     assert list(await asyncio.gather(cache.get(no_bytes), cache.get([b"key"]))) == [{}, {}]
     assert "reading from Redis failed" in caplog.text
-    assert cache.redis.available
+    assert cache.redis.circuit_closed
     assert await kept(cache)
 
 
@@ -491,14 +491,14 @@ async def test_a_full_redis_still_reads(redis_server: RedisServer, cache: RedisC
     assert not await kept(cache, b"after")
     assert errors("refused") == before + 1
     assert list(await cache.get([b"before"])) == [b"before"]
-    assert cache.redis.available
+    assert cache.redis.circuit_closed
 
 
 async def test_a_redis_that_wants_a_password_is_passed_over_until_it_does_not(stopped_redis: RedisServer) -> None:
     stopped_redis.start("--requirepass", "secret")
     async with cache_at(stopped_redis.url) as cache:
         assert not await kept(cache)
-        assert not cache.redis.available
+        assert not cache.redis.circuit_closed
         stopped_redis.stop()
         stopped_redis.start()
         await eventually(lambda: kept(cache))
@@ -544,7 +544,7 @@ async def test_a_server_of_garbage_is_not_asked_again_before_it_is_a_redis(
         async with cache_at(stopped_redis.url) as cache:
             before = all_errors()
             assert not await kept(cache)
-            assert not cache.redis.available
+            assert not cache.redis.circuit_closed
             assert all_errors() > before
 
 
@@ -587,7 +587,7 @@ async def test_a_frozen_redis_costs_one_wait(redis_server: RedisServer, cache: R
     found = await asyncio.gather(*(cache.get([b"key"]) for _ in range(100)))
     assert found == [{}] * 100
     assert time.monotonic() - started < ONE_WAIT_SECONDS
-    assert not cache.redis.available
+    assert not cache.redis.circuit_closed
 
     started = time.monotonic()
     for _ in range(1_000):
@@ -620,7 +620,7 @@ async def check_late_replies(redis_server: RedisServer, cache: RedisCache) -> No
         redis_server.freeze()
         assert await cache.get([b"1"]) == {}
         redis_server.thaw()
-        cache.redis.available = True  # sooner than the probe finds out
+        cache.redis.circuit_closed = True  # sooner than the probe finds out
         for other, output in outputs.items():
             found = await cache.get([other])
             assert np.array_equal(found[other][0], output)
@@ -630,14 +630,14 @@ async def test_a_slow_redis_is_passed_over(redis_server: RedisServer) -> None:
     with tcp_server(forwarding(redis_server.port, 2 * TIMEOUT_SECONDS)) as port:
         async with cache_at(f"redis://127.0.0.1:{port}") as cache:
             assert not await kept(cache)
-            assert not cache.redis.available
+            assert not cache.redis.circuit_closed
 
 
 async def test_a_restarted_redis_is_found_again(redis_server: RedisServer, cache: RedisCache) -> None:
     assert await kept(cache)
     redis_server.stop()
     assert await cache.get([b"key"]) == {}
-    assert not cache.redis.available
+    assert not cache.redis.circuit_closed
     redis_server.start()
     await eventually(lambda: kept(cache))
 
@@ -683,7 +683,7 @@ async def test_a_frozen_cluster_is_found_again(cluster: RedisServer) -> None:
         started = time.monotonic()
         assert await cache.get([b"key"]) == {}
         assert time.monotonic() - started < ONE_WAIT_SECONDS
-        assert not cache.redis.available
+        assert not cache.redis.circuit_closed
         cluster.thaw()
         await eventually(lambda: cache.get([b"key"]))
 
@@ -717,7 +717,7 @@ async def test_a_sentinels_master_is_found_again(redis_server: RedisServer, sent
         assert await kept(cache)
         redis_server.freeze()
         assert await cache.get([b"key"]) == {}
-        assert not cache.redis.available
+        assert not cache.redis.circuit_closed
         redis_server.thaw()
         await eventually(lambda: cache.get([b"key"]))
 

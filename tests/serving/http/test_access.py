@@ -284,8 +284,8 @@ async def test_many_at_once_are_counted_together(redis_server: RedisServer) -> N
         limits = [RateLimit(parse("250/hour"), client, PREFIX) for client in (first, second)]
         allowances = await asyncio.gather(*(limits[i % 2].take("anna") for i in range(400)))
         assert sum(allowance.allowed for allowance in allowances) == 250
-        assert first.available
-        assert second.available
+        assert first.circuit_closed
+        assert second.circuit_closed
 
 
 async def test_each_server_counts_for_itself_while_redis_is_frozen(redis_server: RedisServer) -> None:
@@ -305,7 +305,7 @@ async def test_counting_goes_on_in_redis_once_it_answers_again(redis_server: Red
         redis_server.thaw()
 
         async def available() -> bool:
-            return client.available
+            return client.circuit_closed
 
         await eventually(available)
         assert await takes(limit, 1) == [False]
@@ -345,4 +345,4 @@ async def test_a_cluster_with_a_password_counts(cluster: RedisServer) -> None:
     async with client_of(f"cluster+redis://:a%2Fb@127.0.0.1:{cluster.port}") as client:
         limits = [RateLimit(parse("2/hour"), client, PREFIX) for _ in range(3)]
         assert [(await limit.take("anna")).allowed for limit in limits] == [True, True, False]
-        assert client.available
+        assert client.circuit_closed

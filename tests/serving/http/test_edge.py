@@ -94,10 +94,10 @@ class App:
 ENDPOINTS = {
     **{path: Endpoint("POST", 100) for path in ("/echo", "/id", "/fail", "/busy", "/hang")},
     **{
-        path: Endpoint("POST", 2 * START_BYTES, pure=True)
+        path: Endpoint("POST", 2 * START_BYTES, cacheable=True)
         for path in ("/bad", "/count", "/count-too", "/created", "/partial")
     },
-    "/health": Endpoint("GET", open=True),
+    "/health": Endpoint("GET", public=True),
     "/sum/info": Endpoint("GET"),
 }
 

@@ -73,7 +73,7 @@ async def ask_while_busy(predictor: Predictor, *requests: RequestContext) -> lis
     assert isinstance(predictor.model, Sum)
     await busy(predictor.batcher, predictor.model)
     asking = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
-    await until(lambda: sum(job.waiters for job in predictor.flights.values()) == len(requests))
+    await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == len(requests))
     return asking
 
 
@@ -113,7 +113,7 @@ def test_equal_items_of_concurrent_requests_are_computed_once(predictor: Predict
 
     asyncio.run(use())
     assert model.seen == [[9], [1]]
-    assert not predictor.flights
+    assert not predictor.in_flight
 
 
 def test_what_is_awaited_with_others_is_a_miss(predictor: Predictor, model: Sum) -> None:
@@ -150,7 +150,7 @@ def test_what_nobody_waits_for_is_not_computed(predictor: Predictor, model: Sum)
 
     asyncio.run(use())
     assert model.seen == [[9], [2]]
-    assert not predictor.flights
+    assert not predictor.in_flight
 
 
 def test_one_who_comes_as_the_last_leaves_is_answered(predictor: Predictor, model: Sum) -> None:
@@ -257,11 +257,11 @@ def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(pr
         model.seen.clear()
         await busy(predictor.batcher, model)
         in_flight = asyncio.create_task(predictor.outputs([[3]], a_request()))
-        await until(lambda: len(predictor.flights) == 1)
+        await until(lambda: len(predictor.in_flight) == 1)
         predictor.batcher.queue_items = 1
         assert await predictor.outputs([[1], [2]], a_request()) == [1, 2]
         joined = asyncio.create_task(predictor.outputs([[3], [1]], a_request()))
-        await until(lambda: sum(job.waiters for job in predictor.flights.values()) == 2)
+        await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == 2)
         with pytest.raises(OverloadedError):
             await predictor.outputs([[1], [4], [5]], a_request())
         model.gate.set()
@@ -287,7 +287,7 @@ def test_an_unforeseen_fault_of_the_cache_leaves_nobody_waiting(predictor: Predi
             assert await predictor.outputs([[1], [2]], a_request()) == [1, 2]
 
     asyncio.run(use())
-    assert not predictor.flights
+    assert not predictor.in_flight
 
 
 class TestBulk:
@@ -352,19 +352,21 @@ class TestBulk:
         async def use() -> None:
             await busy_with_a_row(predictor.batcher, model)
             asking = [asyncio.create_task(predictor.infer(self.ROWS, a_request())) for _ in range(2)]
-            await until(lambda: bool(predictor.flights) and all(job.waiters == 2 for job in predictor.flights.values()))
+            await until(
+                lambda: bool(predictor.in_flight) and all(job.waiters == 2 for job in predictor.in_flight.values())
+            )
             model.gate.set()
             assert [tuple(output) for output in await asyncio.gather(*asking)] == [self.SUMS] * 2
 
         asyncio.run(use())
         assert len(model.seen) == 1 + 10 + 1
-        assert not predictor.flights
+        assert not predictor.in_flight
 
     def test_blocks_that_nobody_waits_for_are_not_computed(self, predictor: Predictor, model: Sum) -> None:
         async def use() -> None:
             await busy_with_a_row(predictor.batcher, model)
             asking = asyncio.create_task(predictor.infer(self.ROWS, a_request()))
-            await until(lambda: bool(predictor.flights))
+            await until(lambda: bool(predictor.in_flight))
             asking.cancel()
             await asyncio.wait([asking])
             model.gate.set()

@@ -30,7 +30,7 @@ class StoredAnswer(NamedTuple):
     body: bytes
 
 
-class Answer:
+class ResponseSender:
     """The way of an answer to the client; errors are held back until they are complete, then rewritten."""
 
     def __init__(self, send: Send, request: RequestContext, may_tell_receiving: bool) -> None:
@@ -46,7 +46,7 @@ class Answer:
         # Headers that the answer gets whatever it is.
         self.extra: RawHeaders = [(b"x-request-id", request.id.encode())]
         # Whether caches may know the answer, whether it was looked up, and where it is to be kept.
-        self.pure = self.looked_up = False
+        self.cacheable = self.looked_up = False
         self.keep: tuple[MemoryCache[StoredAnswer], bytes] | None = None
         self.media_type = b""
         self.outcome = "none"
@@ -85,7 +85,7 @@ class Answer:
             if not message.get("more_body", False):
                 await self.send_error(self.held)
         else:
-            if self.pure:
+            if self.cacheable:
                 self.note(message)
             await self.send_through(message)
 
@@ -149,8 +149,10 @@ class Wait:
     `limit` is set to the latter from the request's head on, which does for what comes at once.
     """
 
-    def __init__(self, answer: Answer, limit: asyncio.Timeout, body_seconds: float, answer_seconds: float) -> None:
-        self.answer = answer
+    def __init__(
+        self, sender: ResponseSender, limit: asyncio.Timeout, body_seconds: float, answer_seconds: float
+    ) -> None:
+        self.sender = sender
         self.limit = limit
         self.body_seconds = body_seconds
         self.answer_seconds = answer_seconds
@@ -163,14 +165,14 @@ class Wait:
 
     async def for_answer(self) -> None:
         """Wait for the answer from now on."""
-        self.answer.received = True
+        self.sender.received = True
         if time.monotonic() > self.until:
             await self.anew(self.answer_seconds)
-            self.answer.request.deadline = time.monotonic() + self.answer_seconds
+            self.sender.request.deadline = time.monotonic() + self.answer_seconds
 
     async def anew(self, seconds: float) -> None:
         """Wait for so long from now on."""
-        if not self.told and self.answer.may_tell_receiving:
-            await self.answer.client({"type": RECEIVING})
+        if not self.told and self.sender.may_tell_receiving:
+            await self.sender.client({"type": RECEIVING})
         self.told = True
         self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
