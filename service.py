@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,7 +44,9 @@ from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.http.body import BytesInFlight
 from serving.http.bounds import json_bound
 from serving.http.cors import Cors
-from serving.http.edge import Edge, Endpoint, Guards
+from serving.http.edge import Edge
+from serving.http.endpoints import Endpoint, Guards
+from serving.http.response_cache import ResponseCache
 from serving.http.routes import file_fields, form_routes, json_routes
 from serving.http.system import system_app
 from serving.inference.registry import Registry
@@ -63,7 +66,7 @@ limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings
 guards = Guards(
     ApiKeys(settings.api_keys, settings.api_keys_file),
     limit,
-    MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds),
+    ResponseCache(MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds)),
     BytesInFlight(settings.max_in_flight_bytes),
     failed_keys=limit or RateLimit(FAILED_KEYS, None, settings.redis_prefix),
     trusted_proxies=settings.trusted_proxies,
@@ -199,6 +202,7 @@ def endpoints() -> dict[str, Endpoint]:
             cacheable=route is None or route.cacheable,
             answer=answers.get(api.route),
             rewrite=None if files or api.route in answers else infer_body(name),
+            version=partial(registry.version, name),
         )
     return found
 

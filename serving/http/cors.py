@@ -20,6 +20,7 @@ EXPOSED = (
     "RateLimit-Reset",
     "Retry-After",
     "X-Cache",
+    "X-Model-Version",
     "X-Request-Id",
 )
 MAX_AGE_SECONDS = 600

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.caching.memory import MemoryCache
-from serving.http.access import ApiKeys, RateLimit
+from serving.http import admission
 from serving.http.body import (
     RECEIVING,
-    START_BYTES,
-    BytesInFlight,
     ClientGoneError,
     RefusedError,
     RequestBody,
@@ -29,59 +22,22 @@ from serving.http.body import (
     too_large,
     utf8,
 )
-from serving.http.bounds import MIN_VALUES, has_more_values
+from serving.http.bounds import has_more_values
+from serving.http.endpoints import Endpoint, Guards
 from serving.http.errors import error_response, validation_response
 from serving.http.forms import Form
-from serving.http.proxies import Network, client_address
-from serving.http.sender import RawHeaders, ResponseSender, StoredAnswer, Wait
+from serving.http.request_context import new_context
+from serving.http.sender import ResponseSender, Wait
 from serving.inference import context
-from serving.inference.context import RequestContext
 from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.edge")
 access = logging.getLogger("tiffin.access")
 
-REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
-
 # Of the Content-Length of a body that may come at once.
 FEW_DIGITS = 7
 # What nginx logs for a client that closed the connection before it was answered.
 CLIENT_GONE = 499
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """What the edge admits at a path; without `files` a body is JSON, with them multipart.
-
-    `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `public`: for everybody, without a
-    key and however often. `cacheable`: equal bodies get equal answers. `answer`: makes the answer to a JSON body or to
-    the fields of a form; without it BentoML does, to a JSON body as `rewrite` leaves it.
-    """
-
-    method: str
-    max_body_bytes: int = 0
-    max_values: int = MIN_VALUES
-    files: frozenset[str] = frozenset()
-    max_parts: int = 100
-    public: bool = False
-    cacheable: bool = False
-    answer: Callable[[Any], Awaitable[Response]] | None = None
-    rewrite: Callable[[bytes], bytes] | None = None
-
-
-@dataclass
-class Guards:
-    """What stands between a request and its answer; the worker sets it up when it starts."""
-
-    keys: ApiKeys
-    limit: RateLimit | None
-    answers: MemoryCache[StoredAnswer]
-    in_flight: BytesInFlight
-    # For requests without a valid key, by address; and who may tell the address of a client.
-    failed_keys: RateLimit | None = None
-    trusted_proxies: Sequence[Network] = ()
-    # On its way to the end; connections are not kept, so that clients go elsewhere.
-    draining: bool = False
 
 
 class Edge:
@@ -112,8 +68,6 @@ class Edge:
         self.timeout_seconds = timeout_seconds
         self.body_timeout_seconds = body_timeout_seconds
         self.guards = guards
-        self.hits = metrics.cache_lookups.labels("response", "memory", "hit")
-        self.misses = metrics.cache_lookups.labels("response", "memory", "miss")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, by the app or without it."""
@@ -190,7 +144,7 @@ class Edge:
                 headers={"Allow": endpoint.method},
             )
         guarded = not endpoint.public and (self.guards.keys.required or self.guards.limit is not None)
-        if guarded and (refusal := await self.admit(scope, sender)) is not None:
+        if guarded and (refusal := await admission.refusal(scope, self.guards, sender)) is not None:
             return refusal
         if endpoint.method != "POST":
             sender.received = True
@@ -203,13 +157,14 @@ class Edge:
 
         content_type = headers.get(b"content-type", b"")
         sender.cacheable = endpoint.cacheable
+        sender.answers_for(endpoint.version())
         first = None
         declared = headers.get(b"content-length", b"")
         if len(declared) < FEW_DIGITS and declared.isdigit() and int(declared) <= endpoint.max_body_bytes:
             # Nearly always the whole body comes at once; then what is known is answered before anything else is done.
             first = await receive()
             whole = not first.get("more_body", True) and b"content-encoding" not in headers
-            if whole and await self.serve_from_cache(path, content_type, first.get("body", b""), sender):
+            if whole and await self.guards.answers.serve(path, content_type, first.get("body", b""), sender):
                 return None
         if b"content-encoding" in headers:  # several lines of it are one
             codings = [value for name, value in scope["headers"] if name == b"content-encoding"]
@@ -228,7 +183,7 @@ class Edge:
         """Answer a JSON body, or return its refusal."""
         whole = await body.all()
         await wait.for_answer()
-        if await self.serve_from_cache(scope["path"], content_type, whole, wait.sender):
+        if await self.guards.answers.serve(scope["path"], content_type, whole, wait.sender):
             return None
         data = utf8(whole, content_type)
         if not data:
@@ -249,7 +204,7 @@ class Edge:
         start = await (body.start() if endpoint.answer else body.all())
         if body.complete:
             await wait.for_answer()
-            if await self.serve_from_cache(scope["path"], content_type, start, wait.sender):
+            if await self.guards.answers.serve(scope["path"], content_type, start, wait.sender):
                 return None
         with Form(content_type, endpoint.files, endpoint.max_parts, keep=bool(endpoint.answer)) as form:
             await form.read(start, body.pieces)
@@ -264,50 +219,6 @@ class Edge:
             return error_response(HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {self.timeout_seconds:g} seconds")
         error = f"the body did not come, or got on, within {self.body_timeout_seconds:g} seconds"
         return error_response(HTTPStatus.REQUEST_TIMEOUT, error, headers={"Connection": "close"})
-
-    async def admit(self, scope: Scope, sender: ResponseSender) -> Response | None:
-        """Return the refusal of a request without a valid key or over the rate limit."""
-        guards = self.guards
-        owner = guards.keys.owner(scope["headers"]) if guards.keys.required else None
-        lacks_key = guards.keys.required and owner is None
-        limit = guards.failed_keys if lacks_key else guards.limit
-        if limit is not None:
-            if owner is None:
-                peer = (scope.get("client") or ("unknown",))[0]
-                owner = client_address(peer, scope["headers"], guards.trusted_proxies)
-            allowance = await limit.take(owner)
-            sender.extra += [(name.lower().encode(), value.encode()) for name, value in allowance.headers().items()]
-            if not allowance.allowed:
-                kind = "requests without a valid key" if lacks_key else "requests"
-                return error_response(HTTPStatus.TOO_MANY_REQUESTS, f"at most {limit.limit} {kind} are allowed")
-        if lacks_key:
-            return error_response(
-                HTTPStatus.UNAUTHORIZED,
-                "a valid API key is needed, in the header Authorization: Bearer KEY or X-API-Key: KEY",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        return None
-
-    async def serve_from_cache(self, path: str, content_type: bytes, body: bytes, sender: ResponseSender) -> bool:
-        """Whether the same body was answered before: then with that answer; else the answer will be kept."""
-        # Hashing a larger one would hold up the requests behind it.
-        if not sender.cacheable or sender.looked_up or len(body) > START_BYTES:
-            return False
-        sender.looked_up = True
-        # A form's boundary, and a text's charset, by which it is read, stand in this header.
-        digest = blake2b(b"\0".join((path.encode(), content_type, b"")), digest_size=16)
-        digest.update(body)
-        key = digest.digest()
-        if not sender.request.no_cache:
-            known = self.guards.answers.get(key)
-            if known is not None:
-                self.hits.inc()
-                await sender.send_stored(*known)
-                return True
-            self.misses.inc()
-        if not sender.request.no_store:
-            sender.keep = (self.guards.answers, key)
-        return False
 
     async def call(
         self, endpoint: Endpoint, scope: Scope, content: Any, body: bytes, receive: Receive, sender: ResponseSender
@@ -340,20 +251,6 @@ class Edge:
             raise ClientGoneError from None
         finally:
             watch.cancel()
-
-
-def new_context(raw: RawHeaders, headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
-    """The context of a request that comes now."""
-    given = headers.get(b"x-request-id", b"")
-    name = given.decode() if given and REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-    request = RequestContext(name, time.monotonic() + timeout_seconds)
-    if b"cache-control" in headers:
-        # Several lines of it are one.
-        values = b",".join(value for header, value in raw if header == b"cache-control")
-        directives = {part.strip().lower() for part in values.split(b",")}
-        request.no_store = b"no-store" in directives
-        request.no_cache = request.no_store or b"no-cache" in directives
-    return request
 
 
 def media_type(content_type: bytes) -> bytes:

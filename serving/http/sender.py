@@ -49,7 +49,14 @@ class ResponseSender:
         self.cacheable = self.looked_up = False
         self.keep: tuple[MemoryCache[StoredAnswer], bytes] | None = None
         self.media_type = b""
+        self.version = ""
         self.outcome = "none"
+
+    def answers_for(self, version: str) -> None:
+        """Tell the client which version of a model answers, where one does."""
+        self.version = version
+        if version:
+            self.extra.append((b"x-model-version", version.encode()))
 
     async def send_through(self, message: Message) -> None:
         """Send as it is, with the headers that every answer gets."""

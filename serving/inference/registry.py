@@ -40,6 +40,10 @@ class Registry:
             raise UnknownModelError(f"no model {name}" if version is None else f"no version {version} of {name}")
         return known
 
+    def version(self, name: str) -> str:
+        """Return a model's default version; nothing while none is loaded."""
+        return self.defaults[name].id.version if name in self.defaults else ""
+
     def names(self) -> list[str]:
         """Return the names of the models that have a version loaded."""
         return list(self.defaults)

@@ -23,7 +23,9 @@ from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.http.access import ApiKeys
 from serving.http.body import BytesInFlight
-from serving.http.edge import Edge, Endpoint, Guards
+from serving.http.edge import Edge
+from serving.http.endpoints import Endpoint, Guards
+from serving.http.response_cache import ResponseCache
 from serving.http.routes import file_fields, form_routes, json_routes
 from serving.inference.predictor import Predictor
 from serving.inference.registry import ModelId, Registry
@@ -122,7 +124,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) ->
         api.route: Endpoint("POST", 2**20, files=file_fields(api.input_spec), answer=answers.get(api.route))
         for api in service.apis.values()
     }
-    guards = Guards(ApiKeys([], None), None, MemoryCache("response", 0, 0), BytesInFlight(2**24))
+    guards = Guards(ApiKeys([], None), None, ResponseCache(MemoryCache("response", 0, 0)), BytesInFlight(2**24))
     app = Edge(service.to_asgi(), Starlette(), endpoints, (), TIMEOUT_SECONDS, TIMEOUT_SECONDS, guards)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client

@@ -20,7 +20,9 @@ from starlette.types import Message
 from serving.caching.memory import MemoryCache
 from serving.http.access import ApiKeys
 from serving.http.body import PROGRESS_BYTES, START_BYTES, BytesInFlight, ClientGoneError, RefusedError, RequestBody
-from serving.http.edge import Edge, Endpoint, Guards
+from serving.http.edge import Edge
+from serving.http.endpoints import Endpoint, Guards
+from serving.http.response_cache import ResponseCache
 
 MAX_BYTES = 4 * START_BYTES
 TIMEOUT_SECONDS = 60.0
@@ -38,7 +40,7 @@ def in_flight() -> BytesInFlight:
 @pytest.fixture
 def edge(in_flight: BytesInFlight) -> Edge:
     app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
-    guards = Guards(ApiKeys([], None), None, MemoryCache("response", 0, 180), in_flight)
+    guards = Guards(ApiKeys([], None), None, ResponseCache(MemoryCache("response", 0, 180)), in_flight)
     endpoints = {"/echo": Endpoint("POST", MAX_BYTES, max_values=100)}
     return Edge(
         app,

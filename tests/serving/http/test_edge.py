@@ -21,7 +21,9 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.caching.memory import MemoryCache
 from serving.http.access import ApiKeys, RateLimit
 from serving.http.body import START_BYTES, BytesInFlight
-from serving.http.edge import Edge, Endpoint, Guards
+from serving.http.edge import Edge
+from serving.http.endpoints import Endpoint, Guards
+from serving.http.response_cache import ResponseCache
 from serving.inference import context
 from tests.serving.caching.test_memory import Clock
 from tests.serving.inference.test_batcher import LIMIT_SECONDS
@@ -109,7 +111,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def guards(clock: Clock) -> Guards:
-    return Guards(ApiKeys([], None), None, MemoryCache("response", 2**22, 180, clock), BytesInFlight(2**24))
+    return Guards(
+        ApiKeys([], None), None, ResponseCache(MemoryCache("response", 2**22, 180, clock)), BytesInFlight(2**24)
+    )
 
 
 @pytest.fixture
@@ -299,7 +303,12 @@ class TestResponseCache:
 class TestKeys:
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:
-        return Guards(ApiKeys(["secret"], None), None, MemoryCache("response", 2**20, 180, clock), BytesInFlight(2**24))
+        return Guards(
+            ApiKeys(["secret"], None),
+            None,
+            ResponseCache(MemoryCache("response", 2**20, 180, clock)),
+            BytesInFlight(2**24),
+        )
 
     @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "other"}, {"Authorization": "Basic secret"}])
     def test_a_request_without_a_valid_key_does_not_reach_the_app(
@@ -333,7 +342,7 @@ class TestRateLimit:
         return Guards(
             keys,
             RateLimit(parse("2/hour"), None, "test:"),
-            MemoryCache("response", 2**20, 180, clock),
+            ResponseCache(MemoryCache("response", 2**20, 180, clock)),
             BytesInFlight(2**24),
         )
 
@@ -369,7 +378,7 @@ class TestFailedKeys:
 
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:
-        answers: MemoryCache[Any] = MemoryCache("response", 0, 0, clock)
+        answers = ResponseCache(MemoryCache("response", 0, 0, clock))
         limit = RateLimit(parse("2/hour"), None, "test:")
         return Guards(
             ApiKeys(["one"], None),
@@ -409,7 +418,7 @@ class TestAddress:
 
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:
-        answers: MemoryCache[Any] = MemoryCache("response", 0, 0, clock)
+        answers = ResponseCache(MemoryCache("response", 0, 0, clock))
         limit = RateLimit(parse("1/hour"), None, "test:")
         return Guards(
             ApiKeys([], None), limit, answers, BytesInFlight(2**24), trusted_proxies=[ip_network("10.0.0.0/8")]

@@ -15,7 +15,9 @@ from starlette.testclient import TestClient
 from serving.caching.memory import MemoryCache
 from serving.http.access import ApiKeys
 from serving.http.body import BytesInFlight
-from serving.http.edge import Edge, Guards
+from serving.http.edge import Edge
+from serving.http.endpoints import Guards
+from serving.http.response_cache import ResponseCache
 from serving.telemetry import logs
 
 PATHS = [
@@ -50,7 +52,7 @@ def write_log_to(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[io.Strin
 
 @pytest.fixture
 def client() -> TestClient:
-    guards = Guards(ApiKeys([], None), None, MemoryCache("response", 0, 0), BytesInFlight(2**24))
+    guards = Guards(ApiKeys([], None), None, ResponseCache(MemoryCache("response", 0, 0)), BytesInFlight(2**24))
     return TestClient(Edge(Starlette(), Starlette(), {}, (), 10.0, 10.0, guards))
 
 
