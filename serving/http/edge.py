@@ -29,6 +29,7 @@ from serving.http.forms import Form
 from serving.http.request_context import new_context
 from serving.http.sender import ResponseSender, Wait
 from serving.inference import context
+from serving.inference.errors import UnknownModelError
 from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.edge")
@@ -111,6 +112,8 @@ class Edge:
             refusal = self.too_late(sender.received)
         except RefusedError as error:
             refusal = error.response
+        except UnknownModelError as error:
+            refusal = error_response(HTTPStatus.NOT_FOUND, str(error))
         except ClientGoneError:
             # BentoML's time-out waits for an answer to begin, and so does the end of the server; this reaches nobody.
             refusal = Response(status_code=CLIENT_GONE)

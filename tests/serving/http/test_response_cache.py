@@ -13,6 +13,7 @@ from serving.http.body import BytesInFlight
 from serving.http.edge import Edge
 from serving.http.endpoints import Endpoint, Guards
 from serving.http.response_cache import ResponseCache
+from serving.inference.errors import UnknownModelError
 
 PATH = "/sum/predict"
 
@@ -55,3 +56,13 @@ def test_another_version_answers_anew(client: TestClient, versions: Versions) ->
 
 def test_where_no_model_answers_there_is_no_version(client: TestClient) -> None:
     assert "x-model-version" not in client.post("/elsewhere").headers
+
+
+def test_a_version_that_is_not_loaded_is_not_found() -> None:
+    async def answer(_: bytes) -> Response:
+        raise UnknownModelError("no version 3 of sum")
+
+    guards = Guards(ApiKeys([], None), None, ResponseCache(MemoryCache("response", 0, 0)), BytesInFlight(2**20))
+    app = Edge(Starlette(), Starlette(), {PATH: Endpoint("POST", 100, answer=answer)}, (), 60, 60, guards)
+    response = TestClient(app).post(PATH, content=b"{}")
+    assert (response.status_code, response.json()["error"]) == (404, "no version 3 of sum")
