@@ -12,16 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from models.model import Array, InvalidInputError, Model
+from models.model import Array, Model
 from serving.inference.bisection import run_by_halves
-from serving.inference.errors import DeadlineExceededError, OverloadedError, without_frames
+from serving.inference.errors import DeadlineExceededError, OverloadedError
 from serving.inference.observation import Observation
 from serving.inference.pace import Pace
-from serving.inference.padding import batch_inputs, batches, length, unstack
+from serving.inference.padding import batch_inputs, batches, unstack
+from serving.inference.preprocessing import preprocess
 from serving.inference.priority import lower_priority
-from serving.inference.queue import Job, Queue, total_size
+from serving.inference.queue import Job, Queue, total_size, without
 from serving.inference.registry import ModelId
-from serving.inference.session import open_session
+from serving.inference.session import PROCESSOR, open_session
 
 log = logging.getLogger("tiffin.batcher")
 
@@ -62,6 +63,7 @@ class Batcher:
         queue_seconds: float = 2.0,
         linger_seconds: float = 0.002,
         max_batch: int | None = None,
+        provider: str = PROCESSOR,
     ) -> None:
         self.model = model
         self.id = model_id
@@ -71,8 +73,10 @@ class Batcher:
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads, f"infer-{name}", initializer=lower_priority)
         # Made there, since a session's own threads have the priority of the one that made it.
-        self.session = self.pool.submit(open_session, graph, threads).result()
-        self.single = self.pool.submit(open_session, graph, 1).result() if threads > 1 else self.session
+        self.session = self.pool.submit(open_session, graph, threads, provider=provider).result()
+        self.single = (
+            self.pool.submit(open_session, graph, 1, provider=provider).result() if threads > 1 else self.session
+        )
         self.queue_items = queue_items
         self.queue_seconds = queue_seconds
         self.linger_seconds = linger_seconds
@@ -164,8 +168,7 @@ class Batcher:
         self.observation.dropped["abandoned"].inc(total_size(abandoned))
         self.observation.dropped["expired"].inc(total_size(expired))
         self.fail(abandoned + expired, DeadlineExceededError("the deadline passed"))
-        gone = {id(job) for job in abandoned + expired}
-        return [job for job in jobs if id(job) not in gone]
+        return without(jobs, abandoned + expired)
 
     def preprocess(self, jobs: list[Job]) -> list[Job]:
         """The jobs, with their inputs; those whose items cannot be used fail."""
@@ -176,30 +179,20 @@ class Batcher:
         others = [
             self.pool.submit(self.preprocess_part, jobs[at : at + share]) for at in range(share, len(jobs), share)
         ]
-        failed = [*self.preprocess_part(jobs[:share]), *(fault for other in others for fault in other.result())]
+        failed = [
+            *preprocess(self.model, jobs[:share], self.is_awaited),
+            *(fault for other in others for fault in other.result()),
+        ]
         self.preparing = (time.monotonic() - started) / total_size(jobs)
         if not failed:
             return jobs
-        self.deliver([job for job, _ in failed], [error for _, error in failed])
-        gone = {id(job) for job, _ in failed}
-        return [job for job in jobs if id(job) not in gone]
+        gone = [job for job, _ in failed]
+        self.deliver(gone, [error for _, error in failed])
+        return without(jobs, gone)
 
-    def preprocess_part(self, jobs: Sequence[Job]) -> list[tuple[Job, BaseException]]:
-        """Set the jobs' inputs; those that have none, and why."""
-        failed: list[tuple[Job, BaseException]] = []
-        for job in jobs:
-            # What takes long is not begun for those who have gone meanwhile.
-            if self.closed or not self.drop_expired([job]):
-                failed.append((job, TimeoutError("nobody waits for it")))
-                continue
-            try:
-                job.inputs = self.model.preprocess(job.item)
-                job.length = length(job.inputs) // job.size
-            except InvalidInputError as error:
-                failed.append((job, without_frames(error)))
-            except BaseException as error:  # one item must not fail the others; a panic of Rust's is no Exception
-                failed.append((job, error))
-        return failed
+    def is_awaited(self, job: Job) -> bool:
+        """Return whether somebody still waits for a job."""
+        return not self.closed and bool(self.drop_expired([job]))
 
     def compute(self, jobs: list[Job]) -> None:
         """Compute jobs in batches, one after the other on all threads, or one on each thread when that pays."""

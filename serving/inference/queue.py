@@ -113,3 +113,9 @@ def raisable(error: BaseException) -> Exception:
 def total_size(jobs: Iterable[Job]) -> int:
     """Return how many items jobs hold."""
     return sum(map(SIZE, jobs))
+
+
+def without(jobs: Iterable[Job], others: Iterable[Job]) -> list[Job]:
+    """Return those jobs that are not among the others."""
+    gone = set(map(id, others))
+    return [job for job in jobs if id(job) not in gone]

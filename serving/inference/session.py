@@ -21,15 +21,30 @@ from serving.inference.instruction_set import instruction_set
 UNSIGNED_WEIGHTS = "tiffin.unsigned_weights"
 # Instruction sets that add products of unsigned by signed numbers in 32 bits, which is exact.
 EXACT = ("AMX", "AVX-512 VNNI", "AVX-VNNI")
+# onnxruntime's name of the execution provider that computes on the processor; it always has that.
+PROCESSOR = "CPUExecutionProvider"
 # Of onnx.proto's TensorProto.DataType.
 UINT8, INT8 = 2, 3
 
 
-def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = None) -> Any:
+def execution_provider(name: str) -> str:
+    """Return onnxruntime's name of an execution provider such as cpu or cuda; raise ValueError where it has none."""
+    available: dict[str, str] = {
+        provider.removesuffix("ExecutionProvider").lower(): provider
+        for provider in onnxruntime.get_available_providers()
+    }
+    found = available.get(name.lower().removesuffix("executionprovider"))
+    if found is None:
+        raise ValueError(f"onnxruntime has no execution provider {name} here, it has {', '.join(sorted(available))}")
+    return found
+
+
+def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = None, provider: str = PROCESSOR) -> Any:
     """Open a graph, a file or its content, on so many threads; 0 takes all cores.
 
     Its unsigned weights are made signed where the processor multiplies these exactly, or as `signed` says: the products
-    are the same numbers, and onnxruntime's kernels for them are twice as fast.
+    are the same numbers, and onnxruntime's kernels for them are twice as fast. Another `provider` takes them as they
+    are; what it does not know is computed by the processor.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -37,10 +52,10 @@ def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = Non
     options.log_severity_level = 4  # its errors are raised; it warns of initializers that it could drop
 
     def opened(source: str | bytes) -> Any:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys((provider, PROCESSOR))))
 
     content = graph if isinstance(graph, bytes) else graph.read_bytes()
-    recoded = signed if signed is not None else instruction_set() in EXACT
+    recoded = signed if signed is not None else provider == PROCESSOR and instruction_set() in EXACT
     if recoded and UNSIGNED_WEIGHTS.encode() in content:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"

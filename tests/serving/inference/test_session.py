@@ -13,7 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from serving.bento.shipped import FOLDER
 from serving.inference import session
-from serving.inference.session import EXACT, UNSIGNED_WEIGHTS, open_session, with_signed_weights
+from serving.inference.session import (
+    EXACT,
+    PROCESSOR,
+    UNSIGNED_WEIGHTS,
+    execution_provider,
+    open_session,
+    with_signed_weights,
+)
 
 
 @pytest.fixture
@@ -93,3 +100,13 @@ def test_weights_in_a_file_of_their_own_are_read(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="weights", size_threshold=0)
     (found,) = open_session(tmp_path / "model.onnx", 1).run(None, {"x": np.zeros(2, np.float32)})
     assert found.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["cpu", "CPU", "CPUExecutionProvider"])
+def test_the_processor_is_an_execution_provider_by_any_of_its_names(name: str) -> None:
+    assert execution_provider(name) == PROCESSOR
+
+
+def test_an_execution_provider_that_is_not_there_is_refused_and_the_others_are_named() -> None:
+    with pytest.raises(ValueError, match=r"no execution provider abacus here, it has .*cpu"):
+        execution_provider("abacus")

@@ -1,0 +1,33 @@
+"""Makes a graph's inputs of items, each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from models.model import InvalidInputError, Model
+from serving.inference.errors import without_frames
+from serving.inference.padding import length
+from serving.inference.queue import Job
+
+
+def preprocess(
+    model: Model[Any], jobs: Sequence[Job], is_awaited: Callable[[Job], bool]
+) -> list[tuple[Job, BaseException]]:
+    """Set the jobs' inputs; return those that have none, and why.
+
+    What takes long is not begun for a job for which, by `is_awaited`, nobody waits any more.
+    """
+    failed: list[tuple[Job, BaseException]] = []
+    for job in jobs:
+        if not is_awaited(job):
+            failed.append((job, TimeoutError("nobody waits for it")))
+            continue
+        try:
+            job.inputs = model.preprocess(job.item)
+            job.length = length(job.inputs) // job.size
+        except InvalidInputError as error:
+            failed.append((job, without_frames(error)))
+        except BaseException as error:  # one item must not fail the others; a panic of Rust's is no Exception
+            failed.append((job, error))
+    return failed
