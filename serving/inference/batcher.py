@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,13 +177,9 @@ class Batcher:
             return []
         started = time.monotonic()
         share = math.ceil(len(jobs) / (self.threads - self.busy))
-        others = [
-            self.pool.submit(self.preprocess_part, jobs[at : at + share]) for at in range(share, len(jobs), share)
-        ]
-        failed = [
-            *preprocess(self.model, jobs[:share], self.is_awaited),
-            *(fault for other in others for fault in other.result()),
-        ]
+        prepare = partial(preprocess, self.model, is_awaited=self.is_awaited)
+        others = [self.pool.submit(prepare, jobs[at : at + share]) for at in range(share, len(jobs), share)]
+        failed = [*prepare(jobs[:share]), *(fault for other in others for fault in other.result())]
         self.preparing = (time.monotonic() - started) / total_size(jobs)
         if not failed:
             return jobs
