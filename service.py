@@ -126,17 +126,19 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         logs.configure(settings.access_log)
         metrics.forget_ended_workers()
         if settings.otel_exporter_otlp_endpoint:
-            tracing.start(str(Tiffin.bento.tag) if Tiffin.bento else "development")
+            version = str(Tiffin.bento.tag) if Tiffin.bento else "development"
+            tracing.start(settings.otel_exporter_otlp_endpoint, version)
         for name in settings.models:
+            own = settings.of(name)
             predictor = Predictor(
                 name,
                 stored_model(name, Tiffin.bento),
                 self.cache,
-                settings.session_threads,
-                queue_items=settings.queue_items,
-                queue_seconds=settings.queue_seconds,
-                linger_seconds=settings.linger_seconds,
-                max_batch=settings.max_batch,
+                own.session_threads,
+                queue_items=own.queue_items,
+                queue_seconds=own.queue_seconds,
+                linger_seconds=own.linger_seconds,
+                max_batch=own.max_batch,
             )
             await predictor.warm_up()
             predictors[name] = predictor
