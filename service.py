@@ -51,14 +51,14 @@ settings = start.read_settings()
 start.prepare(settings.models)
 protocol.install(settings.keep_alive_seconds, settings.body_timeout_seconds)
 redis = None
-if settings.redis_url:
+if settings.redis_url is not None:
     from serving.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
 
-    redis = RedisClient(settings.redis_url, settings.redis_timeout_seconds)
+    redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
 predictors: dict[str, Predictor] = {}
 limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
 guards = Guards(
-    ApiKeys(settings.api_keys, settings.api_keys_file),
+    ApiKeys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file),
     limit,
     MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds),
     BytesInFlight(settings.max_in_flight_bytes),
@@ -125,9 +125,9 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         """Load every model and have it answer once."""
         logs.configure(settings.access_log)
         metrics.forget_ended_workers()
-        if settings.otel_exporter_otlp_endpoint:
+        if settings.otel_exporter_otlp_endpoint is not None:
             version = str(Tiffin.bento.tag) if Tiffin.bento else "development"
-            tracing.start(settings.otel_exporter_otlp_endpoint, version)
+            tracing.start(settings.otel_exporter_otlp_endpoint.get_secret_value(), version)
         for name in settings.models:
             own = settings.of(name)
             predictor = Predictor(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from limits import RateLimitItem
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -19,7 +19,7 @@ from pydantic_settings import (
 import models
 from serving.access import parse_rate, read_keys
 from serving.cores import available_cores, default_workers
-from serving.http.addresses import is_origin
+from serving.http.addresses import is_http_url, is_origin
 from serving.http.proxies import Network, network
 from serving.variables import DELIMITER, OVERRIDES, PREFIX
 
@@ -33,6 +33,7 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 Items = Annotated[int, Field(ge=1)]
 Linger = Annotated[float, Field(ge=0, le=1)]
 MaxBatch = Annotated[int | None, Field(ge=1)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
 def known_model(name: str) -> str:
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
         env_nested_delimiter=DELIMITER,
         env_ignore_empty=True,
         allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     models: Annotated[list[str], NoDecode] = Field(
@@ -150,16 +152,18 @@ class Settings(BaseSettings):
     response_cache_max_bytes: int = Field(
         default=32 * 2**20, ge=0, description="Memory of a worker's response cache in bytes; 0 turns it off."
     )
-    redis_url: str = Field(
-        default="",
+    redis_url: Secret | None = Field(
+        default=None,
         description="Redis that shares the prediction cache and the rate limit: redis://, rediss:// (TLS), unix://, "
         "cluster+redis://node or sentinel+redis://sentinel,sentinel/master.",
     )
-    redis_prefix: str = Field(default="tiffin:", description="What the names of our keys in Redis start with.")
+    redis_prefix: str = Field(
+        default="tiffin:", min_length=1, description="What the names of our keys in Redis start with."
+    )
     redis_timeout_seconds: Seconds = Field(
         default=0.05, description="Longest that a request waits for Redis, once; then it is passed over."
     )
-    api_keys: Annotated[list[str], NoDecode] = Field(
+    api_keys: Annotated[list[Secret], NoDecode] = Field(
         default_factory=list, description="Keys that admit a request, separated by commas; none: everybody."
     )
     api_keys_file: Path | None = Field(
@@ -173,8 +177,8 @@ class Settings(BaseSettings):
         description="Proxies whose X-Forwarded-For tells the client's address: addresses and networks, such as "
         "10.0.0.0/8, separated by commas; none by default.",
     )
-    otel_exporter_otlp_endpoint: str = Field(
-        default="",
+    otel_exporter_otlp_endpoint: Secret | None = Field(
+        default=None,
         description="Collector to which traces are sent by OTLP over HTTP, such as http://localhost:4318; "
         "OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT will do as well.",
     )
@@ -263,12 +267,20 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def connectable(cls, value: str) -> str:
+    def connectable(cls, value: SecretStr | None) -> SecretStr | None:
         """Refuse a URL that redis-py does not understand, which would end the server with a traceback."""
-        if value:
+        if value is not None:
             from serving.redis_client import connect  # takes 0.3 s of a start, which those without Redis are spared
 
-            connect(value, timeout_seconds=1)
+            connect(value.get_secret_value(), timeout_seconds=1)
+        return value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def parsable(cls, value: SecretStr | None) -> SecretStr | None:
+        """Refuse a URL that the exporter cannot parse, which it would log with its password for each lot of traces."""
+        if value is not None and not is_http_url(value.get_secret_value()):
+            raise ValueError("must be an address such as http://localhost:4318")
         return value
 
 

@@ -10,7 +10,7 @@ from limits import parse
 from pydantic import ValidationError
 
 import models
-from serving.setting_faults import faults
+from serving.setting_faults import SECRET, faults
 from serving.settings import ModelSettings, Settings
 from serving.variables import renamed
 from tests.conftest import ROOT
@@ -54,7 +54,7 @@ def test_a_bad_value_names_its_setting(monkeypatch: pytest.MonkeyPatch, name: st
 
 def test_api_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIFFIN_API_KEYS", "one, two,")
-    assert Settings().api_keys == ["one", "two"]
+    assert [key.get_secret_value() for key in Settings().api_keys] == ["one", "two"]
 
 
 def test_commas_alone_do_not_admit_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,6 +296,49 @@ def test_the_variable_model_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MODEL", "other")
     monkeypatch.setenv("MODEL__SENTIMENT__MAX_BATCH", "4")
     assert Settings().model == {}
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = {"redis_url": "redis://user:hidden@redis", "otel_exporter_otlp_endpoint": "http://user:hidden@collector"}
+    for name in SECRET:
+        monkeypatch.setenv(f"TIFFIN_{name.upper()}", urls.get(name, "hidden"))
+    settings = Settings()
+    assert "hidden" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("name", ["TIFFIN_REDIS_URL", "REDIS_URL", "TIFFIN_API_KEYS__0", "TIFFIN_API_KEYS_FILE"])
+def test_faults_show_no_secret(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("TIFFIN_API_KEYS", "hidden" if name == "TIFFIN_API_KEYS_FILE" else "")
+    monkeypatch.setenv(name, "absent" if name == "TIFFIN_API_KEYS_FILE" else "http://user:hidden@redis")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    (line,) = faults(caught.value)
+    assert line.startswith(name)
+    assert "hidden" not in f"{line} {caught.value} {caught.value!r}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hid/den@collector",
+        "http://user:hidden@collector:99999",
+        "http://user:hidden@collector:port",
+        "collector:4318",
+        "http://",
+        "grpc://:hidden@collector",
+    ],
+)
+def test_an_address_of_a_collector_that_cannot_be_parsed_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    (line,) = wrong(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    assert line == "OTEL_EXPORTER_OTLP_ENDPOINT: must be an address such as http://localhost:4318"
+
+
+@pytest.mark.parametrize("name", ["redis_prefix", "redis_url", "otel_exporter_otlp_endpoint"])
+def test_what_is_empty_and_would_mean_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="at least 1"):
+        Settings(**{name: ""})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["TIFFIN_REDIS_PREFIX", "REDIS_PREFIX"])
