@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter=DELIMITER,
+        env_nested_max_split=2,  # what follows a model's name is one setting, or none that there is
         env_ignore_empty=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,

@@ -275,7 +275,7 @@ OWN = "no setting of a model; after its name and __ come "
         (f"{SENTIMENT}__QUEUE_SECONDS", "inf", "must be a number greater than 0, up to 86400"),
         (f"{SENTIMENT}__MAX_BATCHES", "8", OWN),
         (f"{SENTIMENT}__TIMEOUT_SECONDS", "8", OWN),
-        (f"{SENTIMENT}__MAX_BATCH__OTHER", "8", "must be a whole number from 1 on"),
+        (f"{SENTIMENT}__MAX_BATCH__OTHER", "8", OWN),
         (SENTIMENT, "8", OWN),
         (SENTIMENT, '{"max_batch": 0}', "must be a whole number from 1 on"),
         ("TIFFIN_MODEL__NONSENSE__MAX_BATCH", "8", "no model 'nonsense'; models/ has breast_cancer"),
@@ -290,6 +290,11 @@ def test_a_fault_in_what_a_model_has_of_its_own_is_one_line(
     (line,) = wrong(monkeypatch, **{name: value})
     assert line.startswith(f"{name}={value}: {said}")
     assert "\n" not in line
+
+
+def test_what_follows_a_setting_of_a_model_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = wrong(monkeypatch, **{f"{SENTIMENT}__MAX_BATCH": "8", f"{SENTIMENT}__MAX_BATCH__OTHER": "9"})
+    assert line.startswith(f"{SENTIMENT}__MAX_BATCH__OTHER=9: {OWN}")
 
 
 def test_the_variable_model_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
