@@ -57,14 +57,14 @@ settings = start.read_settings()
 start.prepare(settings.models)
 protocol.install(settings.keep_alive_seconds, settings.body_timeout_seconds)
 redis = None
-if settings.redis_url:
-    from serving.caching.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
+if settings.redis_url is not None:
+    from serving.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
 
-    redis = RedisClient(settings.redis_url, settings.redis_timeout_seconds)
+    redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
 registry = Registry()
 limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
 guards = Guards(
-    ApiKeys(settings.api_keys, settings.api_keys_file),
+    ApiKeys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file),
     limit,
     ResponseCache(MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds)),
     BytesInFlight(settings.max_in_flight_bytes),
@@ -131,17 +131,19 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         """Load every model and have it answer once."""
         logs.configure(settings.access_log)
         metrics.forget_ended_workers()
-        if settings.otel_exporter_otlp_endpoint:
-            tracing.start(str(Tiffin.bento.tag) if Tiffin.bento else "development")
+        if settings.otel_exporter_otlp_endpoint is not None:
+            version = str(Tiffin.bento.tag) if Tiffin.bento else "development"
+            tracing.start(settings.otel_exporter_otlp_endpoint.get_secret_value(), version)
         for name in settings.models:
+            own = settings.of(name)
             predictor = store.load(
                 store.stored_model(name, Tiffin.bento),
                 self.cache,
-                settings.session_threads,
-                queue_items=settings.queue_items,
-                queue_seconds=settings.queue_seconds,
-                linger_seconds=settings.linger_seconds,
-                max_batch=settings.max_batch,
+                own.session_threads,
+                queue_items=own.queue_items,
+                queue_seconds=own.queue_seconds,
+                linger_seconds=own.linger_seconds,
+                max_batch=own.max_batch,
             )
             await predictor.warm_up()
             registry.add(predictor)

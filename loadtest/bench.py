@@ -31,8 +31,8 @@ from loadtest.inputs import JSON, Request
 from loadtest.open_loop import Arrivals, arrivals, due_times, run
 from loadtest.processes import MissingToolError, plain_fastapi, redis, store_home, tiffin, write_bodies, wrk
 from models.sentiment import Sentiment
+from serving.cores import available_cores
 from serving.inference.padding import stack
-from serving.settings import available_cores
 
 # So few that they are all asked for while the server warms up, so many that few are asked for at the same time.
 KNOWN_ROWS = 2_000

@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 
 import models
+from serving.variables import new_name
 
 ROOT = Path(__file__).resolve().parent.parent
 # On a machine that is busy with much else.
@@ -161,8 +162,9 @@ def tiffin_command(
 ) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a Tiffin server on the models of `home`, with `own` as its BentoML home."""
     link_folder(own / "models", home / "models")
-    env = {"BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True", "WORKERS": "1", "SHUTDOWN_GRACE_SECONDS": "0"}
-    env |= {name.upper(): str(value) for name, value in settings.items()}
+    env = {"BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True"}
+    given: dict[str, object] = {"workers": 1, "shutdown_grace_seconds": 0, **settings}
+    env |= {new_name(name): str(value) for name, value in given.items()}
     serve = [*bound_to(cores), sys.executable, "-m", "bentoml", "serve", "service:Tiffin"]
     return [*serve, "--host", "127.0.0.1", "--port", str(port)], env
 

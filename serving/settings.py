@@ -1,125 +1,115 @@
-"""The settings of the server: one field each, set by the environment variable of the same name."""
+"""The settings of the server: one field each, set by the environment variable `TIFFIN_` and the field's name."""
 
 from __future__ import annotations
 
-import math
-import os
-import re
-from collections.abc import Iterator
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from limits import RateLimitItem, parse
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from limits import RateLimitItem
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 import models
-from serving.http.access import read_keys
-from serving.http.proxies import Network
+from serving.access import parse_rate, read_keys
+from serving.cores import available_cores, default_workers
+from serving.http.addresses import is_http_url, is_origin
+from serving.http.proxies import Network, network
+from serving.variables import DELIMITER, OVERRIDES, PREFIX
 
-# Beyond so many cores one event loop cannot keep the models of a worker busy.
-CORES_PER_WORKER = 4
-# Settings that hold passwords, or may.
-SECRET = ("api_keys", "otel_exporter_otlp_endpoint", "redis_url")
-SHOWN_CHARACTERS = 80
 # Beyond these a value is a mistake: workers or threads, a day, ten years.
 MAX_PROCESSES = 1_024
 MAX_SECONDS = 86_400
 MAX_TTL_SECONDS = 315_360_000
-# As a browser sends it: scheme, host and port in lower case, no path.
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*+://(?:[^/?#@\s:A-Z]++|\[[0-9a-f:]++\])(?::[0-9]++)?+")
+
+Concurrency = Annotated[int, Field(ge=1, le=MAX_PROCESSES)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+Items = Annotated[int, Field(ge=1)]
+Linger = Annotated[float, Field(ge=0, le=1)]
+MaxBatch = Annotated[int | None, Field(ge=1)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
-def bound_cores() -> int:
-    """Return how many cores this process is bound to; all of the machine where a process cannot be bound."""
-    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def known_model(name: str) -> str:
+    """Return the model that a variable names, in which capitals do not matter; raise ValueError when there is none."""
+    known = {model.lower(): model for model in models.names()}
+    return models.check(known.get(name.lower(), name))
 
 
-def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """Return how many cores this process may use: those it is bound to, or fewer by the CPU limit of a container.
+class ModelSettings(BaseModel):
+    """What a model's queue and inference are set to.
 
-    `cgroups` is where control groups are mounted, of version 2 or 1; `own` names the groups of this process.
+    Of these `Settings.model` has what is set for one model only, and `Settings.of` returns what holds for it.
     """
-    quotas = [quota for folder in cgroup_folders(cgroups, own) if (quota := cpu_quota(folder)) is not None]
-    return max(1, math.ceil(min([bound_cores(), *quotas])))
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    session_threads: Concurrency = 1
+    queue_seconds: Seconds = 2.0
+    queue_items: Items = 20_000
+    linger_seconds: Linger = 0.002
+    max_batch: MaxBatch = None
 
 
-def cgroup_folders(cgroups: Path, own: Path) -> Iterator[Path]:
-    """Yield the folders of the control groups whose CPU limits hold for this process: its own and all above it."""
-    roots = {"": cgroups, "cpu": cgroups / "cpu"}
-    yield from roots.values()
-    try:
-        lines = own.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        for root in (roots[name] for name in controllers.split(",") if name in roots):
-            # In a container these may be names of the host, which are not mounted, or lead out of what is.
-            parts = [part for part in group.split("/") if part]
-            if ".." not in parts:
-                yield from (root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
+class OldNames(EnvSettingsSource):
+    """The names that settings had before they got a prefix."""
 
+    def __init__(self, settings_class: type[BaseSettings]) -> None:
+        super().__init__(settings_class, env_prefix="", env_nested_delimiter="")
 
-def cpu_quota(folder: Path) -> float | None:
-    """Return the cores to which a control group is limited; None when it is not."""
-    try:
-        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        try:
-            quota, period = (
-                (folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii").strip() for name in ("quota", "period")
-            )
-        except OSError:
-            return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)
-
-
-def default_workers() -> int:
-    """A worker for every four cores."""
-    return max(1, available_cores() // CORES_PER_WORKER)
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return a setting's value by its old name, None where it has none."""
+        if field_name == OVERRIDES:
+            return None, field_name, False
+        return super().get_field_value(field, field_name)
 
 
 class Settings(BaseSettings):
     """Settings of the server, read from the environment once, when `service.py` is imported."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+        env_nested_max_split=2,  # what follows a model's name is one setting, or none that there is
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
 
     models: Annotated[list[str], NoDecode] = Field(
         default_factory=models.names, description="Models to serve, separated by commas; all by default."
     )
-    workers: int = Field(
+    workers: Concurrency = Field(
         default_factory=default_workers,
-        ge=1,
-        le=MAX_PROCESSES,
         description="Worker processes, each with its own models and memory; one for every four cores by default.",
     )
-    session_threads: int = Field(
+    session_threads: Concurrency = Field(
         default_factory=lambda known: max(1, available_cores() // known.get("workers", 1)),
-        ge=1,
-        le=MAX_PROCESSES,
         description="Threads of one model's inference in a worker; a worker's share of the cores by default.",
     )
-    timeout_seconds: float = Field(
-        default=10.0, gt=0, le=MAX_SECONDS, description="Seconds after which a request is given up with status 504."
+    timeout_seconds: Seconds = Field(
+        default=10.0, description="Seconds after which a request is given up with status 504."
     )
-    queue_seconds: float = Field(
-        default=2.0,
-        gt=0,
-        le=MAX_SECONDS,
-        description="Longest wait for inference that is accepted; over it status 503.",
+    queue_seconds: Seconds = Field(
+        default=2.0, description="Longest wait for inference that is accepted; over it status 503."
     )
-    queue_items: int = Field(default=20_000, ge=1, description="Most items that wait for a model; over it status 503.")
-    linger_seconds: float = Field(
-        default=0.002, ge=0, le=1, description="How long a busy model waits for more items while its batch is not full."
+    queue_items: Items = Field(default=20_000, description="Most items that wait for a model; over it status 503.")
+    linger_seconds: Linger = Field(
+        default=0.002, description="How long a busy model waits for more items while its batch is not full."
     )
-    max_batch: int | None = Field(
-        default=None, ge=1, description="Most items in one run of a model; by default what each model's file says."
+    max_batch: MaxBatch = Field(
+        default=None, description="Most items in one run of a model; by default what each model's file says."
+    )
+    model: Annotated[dict[Annotated[str, AfterValidator(known_model)], ModelSettings], NoDecode] = Field(
+        default_factory=dict,
+        description="For one model: its SESSION_THREADS, QUEUE_SECONDS, QUEUE_ITEMS, LINGER_SECONDS or MAX_BATCH, "
+        "as TIFFIN_MODEL__SENTIMENT__MAX_BATCH.",
     )
     shutdown_grace_seconds: float = Field(
         default=5.0,
@@ -127,11 +117,8 @@ class Settings(BaseSettings):
         le=MAX_SECONDS,
         description="Seconds after SIGTERM in which requests are taken but /readyz says no.",
     )
-    body_timeout_seconds: float = Field(
-        default=10.0,
-        gt=0,
-        le=MAX_SECONDS,
-        description="Seconds in which a body must arrive, or 64 KiB more of it; over it status 408.",
+    body_timeout_seconds: Seconds = Field(
+        default=10.0, description="Seconds in which a body must arrive, or 64 KiB more of it; over it status 408."
     )
     keep_alive_seconds: int = Field(
         default=620,
@@ -166,19 +153,18 @@ class Settings(BaseSettings):
     response_cache_max_bytes: int = Field(
         default=32 * 2**20, ge=0, description="Memory of a worker's response cache in bytes; 0 turns it off."
     )
-    redis_url: str = Field(
-        default="",
+    redis_url: Secret | None = Field(
+        default=None,
         description="Redis that shares the prediction cache and the rate limit: redis://, rediss:// (TLS), unix://, "
         "cluster+redis://node or sentinel+redis://sentinel,sentinel/master.",
     )
-    redis_prefix: str = Field(default="tiffin:", description="What the names of our keys in Redis start with.")
-    redis_timeout_seconds: float = Field(
-        default=0.05,
-        gt=0,
-        le=MAX_SECONDS,
-        description="Longest that a request waits for Redis, once; then it is passed over.",
+    redis_prefix: str = Field(
+        default="tiffin:", min_length=1, description="What the names of our keys in Redis start with."
     )
-    api_keys: Annotated[list[str], NoDecode] = Field(
+    redis_timeout_seconds: Seconds = Field(
+        default=0.05, description="Longest that a request waits for Redis, once; then it is passed over."
+    )
+    api_keys: Annotated[list[Secret], NoDecode] = Field(
         default_factory=list, description="Keys that admit a request, separated by commas; none: everybody."
     )
     api_keys_file: Path | None = Field(
@@ -192,15 +178,39 @@ class Settings(BaseSettings):
         description="Proxies whose X-Forwarded-For tells the client's address: addresses and networks, such as "
         "10.0.0.0/8, separated by commas; none by default.",
     )
-    otel_exporter_otlp_endpoint: str = Field(
-        default="", description="Collector to which traces are sent by OTLP over HTTP, such as http://localhost:4318."
+    otel_exporter_otlp_endpoint: Secret | None = Field(
+        default=None,
+        description="Collector to which traces are sent by OTLP over HTTP, such as http://localhost:4318; "
+        "OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT will do as well.",
     )
     access_log: bool = Field(default=False, description="Write a line to the log for every request.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from, the first before the others."""
+        return init_settings, env_settings, OldNames(settings_cls)
+
+    def of(self, model: str) -> ModelSettings:
+        """Return what holds for one model: what is set for it, and what is set for all."""
+        own = self.model.get(model, ModelSettings())
+        return ModelSettings(
+            **{
+                name: getattr(own if name in own.model_fields_set else self, name)
+                for name in ModelSettings.model_fields
+            }
+        )
 
     @field_validator("models", mode="before")
     @classmethod
     def split_names(cls, value: object) -> object:
-        """The names in 'a, b' as a list; each must be a model of this project."""
+        """Return the names in 'a, b' as a list; each must be a model of this project."""
         names = split(value)
         if not names:
             raise ValueError(f"names no model; models/ has {', '.join(models.names())}")
@@ -224,9 +234,9 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def check_origins(cls, origins: list[str]) -> list[str]:
-        """An address with a path or a slash at its end would never match what a browser sends."""
+        """Refuse an address with a path or a slash at its end, which would never match what a browser sends."""
         for origin in origins:
-            if origin != "*" and not ORIGIN.fullmatch(origin):
+            if origin != "*" and not is_origin(origin):
                 raise ValueError(
                     "must be * or origins such as https://app.example:8443, without a path or slash at the end"
                 )
@@ -235,7 +245,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys_file")
     @classmethod
     def readable(cls, value: Path | None) -> Path | None:
-        """A file that cannot be read, or holds no keys, would lock everybody out."""
+        """Refuse a file that cannot be read or holds no keys, which would lock everybody out."""
         if value is not None:
             try:
                 read_keys(value)
@@ -246,15 +256,8 @@ class Settings(BaseSettings):
     @field_validator("rate_limit", mode="before")
     @classmethod
     def parse_limit(cls, value: object) -> object:
-        """The limit that '100/minute' means."""
-        wrong = "must be a number of requests and a time, such as 100/minute"
-        try:
-            limit = parse(value) if isinstance(value, str) else value
-        except ValueError as error:
-            raise ValueError(wrong) from error
-        if isinstance(limit, RateLimitItem) and not (limit.amount and limit.get_expiry()):
-            raise ValueError(wrong)
-        return limit
+        """Return the limit that '100/minute' means."""
+        return parse_rate(value) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
@@ -265,65 +268,23 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def connectable(cls, value: str) -> str:
-        """A URL that redis-py does not understand would end the server with a traceback."""
-        if value:
-            from serving.caching.redis_client import (
-                connect,  # takes 0.3 s of a start, which those without Redis are spared
-            )
+    def connectable(cls, value: SecretStr | None) -> SecretStr | None:
+        """Refuse a URL that redis-py does not understand, which would end the server with a traceback."""
+        if value is not None:
+            from serving.redis_client import connect  # takes 0.3 s of a start, which those without Redis are spared
 
-            connect(value, timeout_seconds=1)
+            connect(value.get_secret_value(), timeout_seconds=1)
+        return value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def parsable(cls, value: SecretStr | None) -> SecretStr | None:
+        """Refuse a URL that the exporter cannot parse, which it would log with its password for each lot of traces."""
+        if value is not None and not is_http_url(value.get_secret_value()):
+            raise ValueError("must be an address such as http://localhost:4318")
         return value
 
 
 def split(value: object) -> object:
-    """'a, b' as a list."""
+    """Return 'a, b' as a list."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def network(value: object) -> Network:
-    """Return an address or a network; ValueError that names what is neither."""
-    try:
-        return ip_network(value)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise ValueError(f"{error}; must be addresses and networks, such as 10.0.0.0/8, ::1") from error
-
-
-def faults(error: ValidationError) -> list[str]:
-    """Return a line for each setting that is not valid: variable, value unless it is secret, what is allowed."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        name = str(problem["loc"][0])
-        if problem["type"] == "default_factory_not_called":  # its default depends on another one that is not valid
-            continue
-        value = "" if name in SECRET else f"={shown(problem['input'])}"
-        lines.append(f"{name.upper()}{value}: {allowed(name) or problem['msg'].removeprefix('Value error, ')}")
-    return lines
-
-
-def shown(value: object) -> str:
-    """Return a value as it fits a line."""
-    text = str(value)
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
-
-
-def allowed(name: str) -> str | None:
-    """Return what values a number or a switch may have; None for other settings, whose validators tell."""
-    field = Settings.model_fields[name]
-    if field.annotation is bool:
-        return "must be true or false"
-    if field.annotation is float:
-        kind = "a number"
-    elif field.annotation in (int, int | None):
-        kind = "a whole number"
-    else:
-        return None
-    words = {"ge": "from {} on", "gt": "greater than {}", "le": "up to {}"}
-    bounds = [
-        text.format(getattr(bound, key))
-        for bound in field.metadata
-        for key, text in words.items()
-        if hasattr(bound, key)
-    ]
-    return f"must be {kind} {', '.join(bounds)}"

@@ -13,7 +13,8 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError
 
-from serving.caching.redis_client import connect
+from serving.redis_client import connect
+from serving.variables import new_name, variable
 
 WAIT_SECONDS = 30.0
 ATTEMPT_SECONDS = 2.0
@@ -23,11 +24,11 @@ PAUSE_SECONDS = 0.25
 async def wait_for_redis(url: str, seconds: float) -> str:
     """Return once a Redis at `url` has answered or so many seconds are over; what happened, without the password."""
     if not url:
-        return "REDIS_URL is not set: there is no Redis to wait for"
+        return f"{new_name('redis_url')} is not set: there is no Redis to wait for"
     try:
         client = connect(url, ATTEMPT_SECONDS)
     except ValueError as error:
-        return f"REDIS_URL is not valid: {error}"
+        return f"{variable('redis_url') or new_name('redis_url')} is not valid: {error}"
     started = time.monotonic()
     fault = "no reply"
     try:
@@ -55,7 +56,7 @@ async def main() -> None:
     """Wait, say what happened and end."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else WAIT_SECONDS
     # Not by Settings: a fault in another setting is the server's to report.
-    print(await wait_for_redis(os.environ.get("REDIS_URL", ""), seconds), flush=True)
+    print(await wait_for_redis(os.environ.get(variable("redis_url") or "", ""), seconds), flush=True)
     # Python would wait for a thread in which the look-up of the host's name hangs.
     os._exit(0)
 

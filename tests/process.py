@@ -15,7 +15,7 @@ from tests.conftest import Server, shipped_store, started_server
 from tests.test_contract import OTHER_ROW, ROW, TUMOUR, photo
 
 # Caches fill up over time, which would look like a leak; so small, they are full soon.
-SMALL_CACHES = {"CACHE_MAX_BYTES": str(2**20), "RESPONSE_CACHE_MAX_BYTES": str(2**20)}
+SMALL_CACHES = {"TIFFIN_CACHE_MAX_BYTES": str(2**20), "TIFFIN_RESPONSE_CACHE_MAX_BYTES": str(2**20)}
 
 # Requests whose answers must stay what they were when the server started: path and arguments for httpx.
 KNOWN: list[tuple[str, dict[str, Any]]] = [

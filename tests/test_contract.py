@@ -270,7 +270,7 @@ def test_metrics_are_in_prometheus_text_format(client: httpx.Client) -> None:
 
 
 def test_metrics_add_up_over_workers(store: Path) -> None:
-    with serving(store, {"MODELS": "breast_cancer", "WORKERS": "2"}) as address:
+    with serving(store, {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "2"}) as address:
         for _ in range(40):  # each on a connection of its own, so that both workers get some
             assert httpx.post(f"{address}/breast_cancer/predict", json=TUMOUR).status_code == 200
         for _ in range(10):

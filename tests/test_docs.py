@@ -129,7 +129,7 @@ def test_every_page_is_reached_from_the_readme() -> None:
     ("command", "targets"),
     [
         ("make", []),
-        ("MODELS=iris make serve", ["serve"]),
+        ("TIFFIN_MODELS=iris make serve", ["serve"]),
         ("make image push deploy OVERLAY=production", ["image", "push", "deploy"]),
         ("make loadtest OPTIONS='--p99 0.2 --rate 200'", ["loadtest"]),
         ("make image && docker compose up", ["image"]),

@@ -87,10 +87,10 @@ class TestSlowClients:
     @pytest.fixture(scope="class")
     def server(self, store: Path) -> Iterator[str]:
         env = {
-            "MODELS": "segmentation",
-            "TIMEOUT_SECONDS": str(self.TIMEOUT_SECONDS),
-            "BODY_TIMEOUT_SECONDS": str(self.TIMEOUT_SECONDS),
-            "SHUTDOWN_GRACE_SECONDS": "0",
+            "TIFFIN_MODELS": "segmentation",
+            "TIFFIN_TIMEOUT_SECONDS": str(self.TIMEOUT_SECONDS),
+            "TIFFIN_BODY_TIMEOUT_SECONDS": str(self.TIMEOUT_SECONDS),
+            "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
         }
         with serving(store, env) as address:
             yield address

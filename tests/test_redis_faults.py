@@ -32,11 +32,11 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 ]
 # Every request finds memory empty and asks Redis.
 ENVIRONMENT = {
-    "MODELS": "breast_cancer,sentiment",
-    "WORKERS": "1",
-    "CACHE_MAX_BYTES": "0",
-    "RESPONSE_CACHE_MAX_BYTES": "0",
-    "SHUTDOWN_GRACE_SECONDS": "0",
+    "TIFFIN_MODELS": "breast_cancer,sentiment",
+    "TIFFIN_WORKERS": "1",
+    "TIFFIN_CACHE_MAX_BYTES": "0",
+    "TIFFIN_RESPONSE_CACHE_MAX_BYTES": "0",
+    "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
 }
 ANSWERS_IN_A_FAULT = 20
 
@@ -114,7 +114,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def address(store: Path, redis: RedisServer) -> Iterator[str]:
     """A server that started without its Redis."""
-    with serving(store, {"REDIS_URL": redis.url, **ENVIRONMENT}) as address:
+    with serving(store, {"TIFFIN_REDIS_URL": redis.url, **ENVIRONMENT}) as address:
         yield address
 
 
@@ -249,7 +249,7 @@ def test_corrupt_values(healthy: str, redis: RedisServer) -> None:
 def test_another_server_finds_what_the_first_computed(healthy: str, store: Path, redis: RedisServer) -> None:
     with traffic(healthy) as requests:
         requests.go_on()
-    with serving(store, {"REDIS_URL": redis.url, **ENVIRONMENT}) as other:
+    with serving(store, {"TIFFIN_REDIS_URL": redis.url, **ENVIRONMENT}) as other:
         redis.ask("CONFIG", "SET", "maxmemory", 1)  # it cannot find what it has written itself
         with traffic(other):
             assert_redis_is_used(other)

@@ -21,7 +21,7 @@ from tests.serving.conftest import wait_until
 
 GRACE_SECONDS = 2
 RESTART_SECONDS = 120
-ENV = {"MODELS": "segmentation", "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS)}
+ENV = {"TIFFIN_MODELS": "segmentation", "TIFFIN_SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS)}
 PATH = "/segmentation/predict"
 JSON = {"Content-Type": "application/json"}
 CLIENTS = 8
@@ -80,7 +80,7 @@ def test_a_large_request_is_answered_past_the_time_of_grace(server: Server) -> N
 
 
 def test_clients_that_have_left_do_not_delay_the_end(store: Path) -> None:
-    with started_server(store, ENV | {"TIMEOUT_SECONDS": "60"}) as server:
+    with started_server(store, ENV | {"TIFFIN_TIMEOUT_SECONDS": "60"}) as server:
         address = httpx.URL(server.address)
         with socket.create_connection((address.host, address.port)) as connection:
             connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: {address.host}\r\nContent-Length: 99\r\n\r\n{{".encode())

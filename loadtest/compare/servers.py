@@ -108,8 +108,6 @@ def serving(command: Command, port: int, example: Request, redis_url: str = "") 
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as log:
         env = {**os.environ, **command.env}
-        if redis_url:
-            env["REDIS_URL"] = redis_url
         started = time.perf_counter()
         process = subprocess.Popen(
             command.command, cwd=command.cwd, env=env, stdout=log, stderr=log, start_new_session=True
@@ -237,7 +235,9 @@ def tiffin(
     """Tiffin with one worker and its defaults, on all cores unless some are named."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder, redis_if(with_redis) as url:
-        command, env = tiffin_command(home, Path(folder), port, cores, **({"models": models} if models else {}))
+        given = {"models": models, "redis_url": url}
+        # The server takes a setting that is empty for one that is not set.
+        command, env = tiffin_command(home, Path(folder), port, cores, **given)
         with serving(Command(command, env, ROOT), port, example, url) as server:
             yield server
 
@@ -250,5 +250,7 @@ def peer(name: str, engine: str, model: Path, example: Request) -> Iterator[Serv
         made = PEERS[name](str(environments.python(name)), port, Path(folder))
         # Where transformers copies the code of a model that brings its own.
         env = {"ENGINE": engine, "MODEL": str(model), "HF_HOME": str(FOLDER / "hub"), "HF_HUB_OFFLINE": "1"}
+        if url:
+            env["REDIS_URL"] = url
         with serving(Command(made.command, {**made.env, **env}, made.cwd), port, example, url) as server:
             yield server

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # BentoML's defaults, which its configuration may change.
 HOST, PORT = "0.0.0.0", 3000  # noqa: S104
 CONFIGURATION = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
+# Commands whose process imports the service first, and so speaks for its workers.
+BEGINNINGS = ("serve", "build")
 # What BentoML makes in its home at every start.
 FOLDERS = ("bentos", "models", "envs", "tmp")
 # Where uvicorn reads which proxies to believe, prometheus_client where metrics are, and workers which folder to take.
@@ -44,7 +46,7 @@ def set_environment() -> None:
     command, _ = bentoml_command()
     if command == "serve":
         if os.environ.get(FORWARDED):
-            print(f"{FORWARDED} has no effect: set TRUSTED_PROXIES", file=sys.stderr)
+            print(f"{FORWARDED} has no effect: set TIFFIN_TRUSTED_PROXIES", file=sys.stderr)
         os.environ[METRICS] = metrics_folder()
     elif METRICS in os.environ and MULTIPROCESS in os.environ:
         os.environ[MULTIPROCESS] = os.environ[METRICS]
@@ -65,15 +67,24 @@ def metrics_folder() -> str:
 
 
 def read_settings() -> Settings:
-    """Return the settings in the environment; end with a line for each that is not valid."""
+    """Return the settings in the environment; end with a line for each that is not valid.
+
+    In the process of `bentoml serve` or `bentoml build`, write a line on standard error when old names are in use.
+    """
     from pydantic import ValidationError
 
-    from serving.settings import Settings, faults
+    from serving.setting_faults import faults
+    from serving.settings import Settings
+    from serving.variables import renamed
 
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         end(*faults(error))
+    line = renamed(Settings.model_fields)
+    if line and bentoml_command()[0] in BEGINNINGS:  # workers would say it again
+        print(line, file=sys.stderr)
+    return settings
 
 
 def prepare(models: Collection[str]) -> None:
@@ -85,7 +96,7 @@ def prepare(models: Collection[str]) -> None:
     from serving.bento.shipped import put_into_store
 
     command, options = bentoml_command()
-    begins = command in ("serve", "build")
+    begins = command in BEGINNINGS
     if command == "serve" and port_is_known(options):
         check_port(options.get("host") or HOST, PORT if options.get("port") is None else options["port"])
     if begins:

@@ -32,7 +32,7 @@ CHECKSUM = struct.Struct("<I")
 DTYPES = frozenset((b"<f2", b"<f4", b"<f8", b"<i4", b"<i8", b"|u1", b"|i1", b"|b1"))
 MAX_DIMENSIONS = 8
 MAX_LENGTH = 2**32 - 1
-# What a command may carry, either way: so much passes well within REDIS_TIMEOUT_SECONDS. A value is no larger.
+# What a command may carry, either way: so much passes well within TIFFIN_REDIS_TIMEOUT_SECONDS. A value is no larger.
 COMMAND_BYTES = 2**18
 READ_KEYS = 256
 WRITE_BATCH = 512

@@ -102,6 +102,18 @@ def digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
+def parse_rate(text: str) -> RateLimitItem:
+    """Return the limit that '100/minute' means; raise ValueError that says how one is written."""
+    wrong = "must be a number of requests and a time, such as 100/minute"
+    try:
+        limit = parse(text)
+    except ValueError as error:
+        raise ValueError(wrong) from error
+    if not (limit.amount and limit.get_expiry()):
+        raise ValueError(wrong)
+    return limit
+
+
 def read_keys(file: Path) -> list[bytes]:
     """Return the keys in a file, one per line, in UTF-8 or with a byte order mark in UTF-16.
 

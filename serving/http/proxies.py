@@ -54,3 +54,11 @@ def parse(text: str) -> Address | None:
 def is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
     """Return whether an address is in one of the networks."""
     return any(address in network for network in trusted)
+
+
+def network(value: object) -> Network:
+    """Return an address or a network; raise ValueError that names what is neither."""
+    try:
+        return ip_network(value)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{error}; must be addresses and networks, such as 10.0.0.0/8, ::1") from error

@@ -1,7 +1,8 @@
-"""Traces by OpenTelemetry, when OTEL_EXPORTER_OTLP_ENDPOINT says where to send them; they cost nothing otherwise."""
+"""Traces by OpenTelemetry, when a setting says where to send them; they cost nothing otherwise."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,8 +19,8 @@ epoch = time.time() - time.monotonic()
 untraced: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
 
-def start(service_version: str) -> None:
-    """Send traces to the collector that the OTEL_ environment variables name, by OTLP over HTTP."""
+def start(endpoint: str, service_version: str) -> None:
+    """Send traces by OTLP over HTTP to the collector at `endpoint`, unless other OTEL_ variables name one for them."""
     # Only servers that are traced load these.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -30,6 +31,8 @@ def start(service_version: str) -> None:
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before these.
     resource = Resource.create({"service.name": "tiffin", "service.version": service_version})
     provider = TracerProvider(resource=resource)
+    # As an argument it would be the address of the traces alone, and go before what is set for these.
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     tracer = provider.get_tracer("tiffin")
 

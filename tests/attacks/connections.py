@@ -159,6 +159,6 @@ ATTACKS = [
     Attack("unread-answers", unread_answers),
     Attack("pipelined", pipelined),
     Attack("upgrades", upgrades),
-    Attack("guessed-keys", guessed_keys, env={"API_KEYS": KEY}),
+    Attack("guessed-keys", guessed_keys, env={"TIFFIN_API_KEYS": KEY}),
     Attack("many-rows", many_rows),
 ]

@@ -161,7 +161,7 @@ def pod(image: str) -> Iterator[Pod]:
     port = free_port()
     manifest = re.sub(r"hostPort: \d+", f"hostPort: {port}", rendered)
     # Longer than the default, within which a machine that is busy may not answer.
-    manifest = manifest.replace("  REDIS_URL:", '  REDIS_TIMEOUT_SECONDS: "1"\n  REDIS_URL:')
+    manifest = manifest.replace("  TIFFIN_REDIS_URL:", '  TIFFIN_REDIS_TIMEOUT_SECONDS: "1"\n  TIFFIN_REDIS_URL:')
     volumes = set(engine("volume", "ls", "--quiet").stdout.split())
     try:
         played = engine("kube", "play", "-", stdin=manifest).stdout.split()

@@ -181,7 +181,7 @@ def test_any_user_can_run_it(image: str) -> None:
 
 
 def test_it_ends_in_order(image: str) -> None:
-    with hardened(image, "--env", "SHUTDOWN_GRACE_SECONDS=0") as container:
+    with hardened(image, "--env", "TIFFIN_SHUTDOWN_GRACE_SECONDS=0") as container:
         container.wait_until_ready()
         engine("stop", "--time", "20", container.name)
         assert container.inspect("{{.State.ExitCode}}") == "0"
@@ -189,13 +189,21 @@ def test_it_ends_in_order(image: str) -> None:
 
 
 def test_one_model_can_be_served_alone(image: str) -> None:
-    with hardened(image, "--env", "MODELS=breast_cancer") as container:
+    with hardened(image, "--env", "TIFFIN_MODELS=breast_cancer") as container:
         container.wait_until_ready()
         assert httpx.get(f"{container.address}/breast_cancer/info").status_code == 200
         assert httpx.get(f"{container.address}/image/info").status_code == 404
 
 
 def test_waiting_for_a_redis_that_is_absent_lets_the_server_start(image: str) -> None:
-    options = ["--rm", "--read-only", "--tmpfs", "/tmp", "--no-healthcheck", "--env", "REDIS_URL=redis://127.0.0.1:1"]
+    options = [
+        "--rm",
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+        "--no-healthcheck",
+        "--env",
+        "TIFFIN_REDIS_URL=redis://127.0.0.1:1",
+    ]
     done = engine("run", *options, "--entrypoint", "python", image, "-m", "serving.wait_for_redis", "1")
     assert done.stdout.startswith("Redis does not answer after 1 s")

@@ -20,12 +20,12 @@ MODELS = [module.name for module in iter_modules([str(ROOT / "models")]) if modu
 SHARED = ["canary", "production"]
 # Made by hand, as components/api-keys says.
 SECRETS = {"tiffin-api-keys"}
-# BentoML gives up a request so long after TIMEOUT_SECONDS (service.py).
+# BentoML gives up a request so long after TIFFIN_TIMEOUT_SECONDS (service.py).
 LAST_RESORT_SECONDS = 5
 # Volumes that the restricted Pod Security Standard knows.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
-# The server keeps an idle connection a little longer (KEEP_ALIVE_SECONDS).
+# The server keeps an idle connection a little longer (TIFFIN_KEEP_ALIVE_SECONDS).
 LONGEST_IDLE_SECONDS = 600
 # What OpenShift's restricted-v2 sets itself.
 FIXED = {"runAsUser", "runAsGroup", "fsGroup"}
@@ -221,7 +221,7 @@ def test_settings_are_settings_of_the_server(name: str) -> None:
     tree = ast.parse((ROOT / "serving" / "settings.py").read_text(encoding="utf-8"))
     (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings"]
     fields = [node.target for node in found.body if isinstance(node, ast.AnnAssign)]
-    known = {field.id.upper() for field in fields if isinstance(field, ast.Name)}
+    known = {f"TIFFIN_{field.id.upper()}" for field in fields if isinstance(field, ast.Name)}
     for deployment in servers(name):
         assert settings(name, deployment).keys() <= known
 
@@ -229,7 +229,7 @@ def test_settings_are_settings_of_the_server(name: str) -> None:
 @renders
 def test_redis_is_where_the_server_looks_for_it(name: str) -> None:
     for deployment in servers(name):
-        host = urlsplit(settings(name, deployment)["REDIS_URL"]).hostname
+        host = urlsplit(settings(name, deployment)["TIFFIN_REDIS_URL"]).hostname
         beside = "redis" in {container["name"] for container in containers(deployment)}
         assert beside if host == "localhost" else host in named(name, "Service") and not beside
 
@@ -237,7 +237,7 @@ def test_redis_is_where_the_server_looks_for_it(name: str) -> None:
 @renders
 def test_a_file_of_keys_is_mounted(name: str) -> None:
     for deployment in servers(name):
-        file = settings(name, deployment).get("API_KEYS_FILE")
+        file = settings(name, deployment).get("TIFFIN_API_KEYS_FILE")
         if file:
             mounts = {mount["mountPath"]: mount["name"] for mount in pod(deployment)["containers"][0]["volumeMounts"]}
             (volume,) = [
@@ -250,7 +250,7 @@ def test_a_file_of_keys_is_mounted(name: str) -> None:
 def test_behind_a_gateway_its_word_is_taken_for_the_clients_address(name: str) -> None:
     routed = bool(list(destinations(name)))
     for deployment in servers(name):
-        networks = [part for part in settings(name, deployment).get("TRUSTED_PROXIES", "").split(",") if part]
+        networks = [part for part in settings(name, deployment).get("TIFFIN_TRUSTED_PROXIES", "").split(",") if part]
         assert bool(networks) == routed
         assert all(ip_network(network).is_private or network == "100.64.0.0/10" for network in networks)
 
@@ -334,7 +334,7 @@ def test_only_podman_takes_ports_of_the_host(name: str) -> None:
 def test_a_server_that_ends_has_the_time_for_it(name: str) -> None:
     for deployment in servers(name):
         found = settings(name, deployment)
-        grace, timeout = float(found["SHUTDOWN_GRACE_SECONDS"]), float(found["TIMEOUT_SECONDS"])
+        grace, timeout = float(found["TIFFIN_SHUTDOWN_GRACE_SECONDS"]), float(found["TIFFIN_TIMEOUT_SECONDS"])
         waits = {
             container["name"]: float(container["lifecycle"]["preStop"]["exec"]["command"][1])
             for container in pod(deployment)["containers"]
@@ -378,7 +378,9 @@ def test_a_shared_cluster_gets_a_namespace_that_admits_restricted_pods_only(name
 
 @pytest.mark.parametrize("model", MODELS)
 def test_in_production_a_model_has_a_deployment_of_its_own(model: str) -> None:
-    (deployment,) = [found for found in servers("production") if settings("production", found)["MODELS"] == model]
+    (deployment,) = [
+        found for found in servers("production") if settings("production", found)["TIFFIN_MODELS"] == model
+    ]
     target = deployment["metadata"]["name"]
     assert target == f"tiffin-{model.replace('_', '-')}"
     assert [name for _, name in scaled("production")].count(target) == 1

@@ -131,7 +131,9 @@ def test_a_model_that_is_not_served_is_told(locust: Callable[..., Done], server:
 
 
 def test_the_key_is_sent(locust: Callable[..., Done], store: Path) -> None:
-    with serving(store, {"API_KEYS": "secret", "MODELS": "breast_cancer", "SHUTDOWN_GRACE_SECONDS": "0"}) as address:
+    with serving(
+        store, {"TIFFIN_API_KEYS": "secret", "TIFFIN_MODELS": "breast_cancer", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
+    ) as address:
         profile = ("--host", address, "--profile", "smoke", "--minutes", "0.05", "--p99", "30")
         assert locust(*profile, LOADTEST_API_KEY="secret").returncode == 0
         done = locust(*profile)

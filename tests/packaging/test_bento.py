@@ -119,7 +119,7 @@ def test_it_serves_its_own_version_of_a_model_when_the_store_has_a_newer_one(
     packed = newest(home, "breast_cancer").name
     assert train(home, "breast_cancer", "--force").returncode == 0
     assert newest(home, "breast_cancer").name != packed
-    with serving(home, {"MODELS": "breast_cancer"}, bento="tiffin:latest", cwd=tmp_path) as address:
+    with serving(home, {"TIFFIN_MODELS": "breast_cancer"}, bento="tiffin:latest", cwd=tmp_path) as address:
         assert httpx.get(f"{address}/breast_cancer/info").json()["version"] == f"breast_cancer:{packed}"
 
 

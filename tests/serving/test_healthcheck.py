@@ -35,7 +35,7 @@ def test_a_server_is_healthy(server: str, path: tuple[str, ...]) -> None:
 
 
 def test_a_server_that_ends_is_alive_but_not_ready(store: Path) -> None:
-    env = {"MODELS": "segmentation", "SHUTDOWN_GRACE_SECONDS": "3"}
+    env = {"TIFFIN_MODELS": "segmentation", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "3"}
     with started_server(store, env) as server:
         port = server.address.rpartition(":")[2]
         server.process.terminate()

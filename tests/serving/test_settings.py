@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -11,15 +10,16 @@ from limits import parse
 from pydantic import ValidationError
 
 import models
-from serving import settings
-from serving.settings import Settings, available_cores, bound_cores, faults
+from serving.setting_faults import SECRET, faults
+from serving.settings import ModelSettings, Settings
+from serving.variables import renamed
 from tests.conftest import ROOT
 
 
 def test_every_setting_stands_in_the_docs_with_its_description() -> None:
     page = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| [^|]* \| ([^|]*) \|$", page, re.MULTILINE))
-    assert rows == {name.upper(): field.description for name, field in Settings.model_fields.items()}
+    assert rows == {f"TIFFIN_{name.upper()}": field.description for name, field in Settings.model_fields.items()}
 
 
 def test_connections_are_kept_longer_than_load_balancers_keep_them() -> None:
@@ -28,41 +28,43 @@ def test_connections_are_kept_longer_than_load_balancers_keep_them() -> None:
 
 
 def test_all_models_are_served_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODELS", "")
+    monkeypatch.setenv("TIFFIN_MODELS", "")
     assert Settings().models == models.names()
 
 
 def test_models_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODELS", "sentiment, image,")
+    monkeypatch.setenv("TIFFIN_MODELS", "sentiment, image,")
     assert Settings().models == ["sentiment", "image"]
 
 
 def test_an_unknown_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODELS", "sentiment,nonsense")
+    monkeypatch.setenv("TIFFIN_MODELS", "sentiment,nonsense")
     with pytest.raises(ValidationError, match="no model 'nonsense'; models/ has breast_cancer"):
         Settings()
 
 
-@pytest.mark.parametrize(("name", "value"), [("WORKERS", "0"), ("TIMEOUT_SECONDS", "-1"), ("ACCESS_LOG", "perhaps")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("TIFFIN_WORKERS", "0"), ("TIFFIN_TIMEOUT_SECONDS", "-1"), ("TIFFIN_ACCESS_LOG", "perhaps")]
+)
 def test_a_bad_value_names_its_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError, match=name.lower()):
+    with pytest.raises(ValidationError, match=name.removeprefix("TIFFIN_").lower()):
         Settings()
 
 
 def test_api_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("API_KEYS", "one, two,")
-    assert Settings().api_keys == ["one", "two"]
+    monkeypatch.setenv("TIFFIN_API_KEYS", "one, two,")
+    assert [key.get_secret_value() for key in Settings().api_keys] == ["one", "two"]
 
 
 def test_commas_alone_do_not_admit_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("API_KEYS", " ,,")
+    monkeypatch.setenv("TIFFIN_API_KEYS", " ,,")
     with pytest.raises(ValidationError, match="holds no key"):
         Settings()
 
 
 def test_commas_alone_name_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODELS", ",")
+    monkeypatch.setenv("TIFFIN_MODELS", ",")
     with pytest.raises(ValidationError, match="names no model; models/ has breast_cancer"):
         Settings()
 
@@ -73,7 +75,7 @@ def test_no_key_is_needed_by_default() -> None:
 
 
 def test_a_file_of_keys_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("API_KEYS_FILE", str(tmp_path / "absent"))
+    monkeypatch.setenv("TIFFIN_API_KEYS_FILE", str(tmp_path / "absent"))
     with pytest.raises(ValidationError, match="absent cannot be read: No such file"):
         Settings()
 
@@ -81,7 +83,7 @@ def test_a_file_of_keys_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyP
 def test_a_file_of_keys_that_can_be_read_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("secret\n")
-    monkeypatch.setenv("API_KEYS_FILE", str(file))
+    monkeypatch.setenv("TIFFIN_API_KEYS_FILE", str(file))
     assert Settings().api_keys_file == file
 
 
@@ -93,10 +95,10 @@ def test_a_file_without_keys_is_named(
 ) -> None:
     file = tmp_path / "keys"
     file.write_bytes(content)
-    monkeypatch.setenv("API_KEYS_FILE", str(file))
+    monkeypatch.setenv("TIFFIN_API_KEYS_FILE", str(file))
     with pytest.raises(ValidationError) as raised:
         Settings()
-    assert faults(raised.value) == [f"API_KEYS_FILE={file}: {file} {fault}"]
+    assert faults(raised.value) == [f"TIFFIN_API_KEYS_FILE={file}: {file} {fault}"]
 
 
 def test_no_proxy_is_trusted_by_default() -> None:
@@ -104,7 +106,7 @@ def test_no_proxy_is_trusted_by_default() -> None:
 
 
 def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.5,::1, fd00::/8,")
+    monkeypatch.setenv("TIFFIN_TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.5,::1, fd00::/8,")
     assert [str(found) for found in Settings().trusted_proxies] == [
         "10.0.0.0/8",
         "192.168.1.5/32",
@@ -115,80 +117,31 @@ def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("value", ["*", "gateway", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8 192.168.1.5"])
 def test_what_is_no_network_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("TRUSTED_PROXIES", value)
+    monkeypatch.setenv("TIFFIN_TRUSTED_PROXIES", value)
     with pytest.raises(ValidationError, match="must be addresses and networks, such as"):
         Settings()
 
 
 def test_a_rate_limit_has_a_number_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RATE_LIMIT", "100/minute")
+    monkeypatch.setenv("TIFFIN_RATE_LIMIT", "100/minute")
     assert Settings().rate_limit == parse("100 per minute")
 
 
 def test_a_rate_limit_that_means_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RATE_LIMIT", "often")
+    monkeypatch.setenv("TIFFIN_RATE_LIMIT", "often")
     with pytest.raises(ValidationError, match="rate_limit"):
         Settings()
-
-
-LIMITS = {
-    "none": ({}, 8),
-    "2-unlimited": ({"cpu.max": "max 100000\n"}, 8),
-    "2": ({"cpu.max": "200000 100000\n"}, 2),
-    "2-one-and-a-half": ({"cpu.max": "150000 100000\n"}, 2),
-    "2-half": ({"cpu.max": "50000 100000\n"}, 1),
-    "2-more-than-bound": ({"cpu.max": "1600000 100000\n"}, 8),
-    "2-its-own": ({"pods/one/cpu.max": "300000 100000\n"}, 3),
-    "2-of-a-parent": ({"pods/cpu.max": "200000 100000\n", "pods/one/cpu.max": "max 100000\n"}, 2),
-    "2-the-smallest": ({"pods/cpu.max": "400000 100000\n", "pods/one/cpu.max": "300000 100000\n"}, 3),
-    "2-of-others": ({"other/cpu.max": "200000 100000\n"}, 8),
-    "1-unlimited": ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
-    "1": ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-    "1-of-a-parent": ({"cpu/pods/cpu.cfs_quota_us": "300000\n", "cpu/pods/cpu.cfs_period_us": "100000\n"}, 3),
-}
-
-
-@pytest.mark.parametrize(("files", "cores"), LIMITS.values(), ids=LIMITS)
-def test_cores_are_those_of_the_cgroups(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cores: int
-) -> None:
-    monkeypatch.setattr(settings, "bound_cores", lambda: 8)
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="ascii")
-    (tmp_path / "own").write_text("3:cpuset:/\n2:cpuacct,cpu:/pods/one\n0::/pods/one\n", encoding="ascii")
-    assert available_cores(tmp_path, tmp_path / "own") == cores
-
-
-@pytest.mark.parametrize("own", ["0::/../../outside\n", "0::/not/mounted\n"])
-def test_a_cgroup_that_is_not_mounted_sets_no_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str) -> None:
-    monkeypatch.setattr(settings, "bound_cores", lambda: 8)
-    (tmp_path / "own").write_text(own, encoding="ascii")
-    assert available_cores(tmp_path, tmp_path / "own") == 8
-
-
-def test_cores_are_those_that_the_process_is_bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(os, "process_cpu_count", lambda: 4, raising=False)
-    assert bound_cores() == 4
-    monkeypatch.delattr(os, "process_cpu_count")
-    assert bound_cores() == 8
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert bound_cores() == 64
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert bound_cores() == 1
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("TIMEOUT_SECONDS", "1e308"),
-        ("BODY_TIMEOUT_SECONDS", "inf"),
-        ("CACHE_TTL_SECONDS", "1e300"),
-        ("SESSION_THREADS", "100000000000000000000"),
-        ("WORKERS", "1000000"),
-        ("RATE_LIMIT", "0/minute"),
+        ("TIFFIN_TIMEOUT_SECONDS", "1e308"),
+        ("TIFFIN_BODY_TIMEOUT_SECONDS", "inf"),
+        ("TIFFIN_CACHE_TTL_SECONDS", "1e300"),
+        ("TIFFIN_SESSION_THREADS", "100000000000000000000"),
+        ("TIFFIN_WORKERS", "1000000"),
+        ("TIFFIN_RATE_LIMIT", "0/minute"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -197,3 +150,203 @@ def test_a_value_that_cannot_be_meant_is_named(monkeypatch: pytest.MonkeyPatch, 
         Settings()
     (line,) = faults(caught.value)
     assert line.startswith(f"{name}={value}: must be")
+
+
+OLD = {
+    "MODELS": "image",
+    "WORKERS": "3",
+    "SESSION_THREADS": "2",
+    "TIMEOUT_SECONDS": "11",
+    "QUEUE_SECONDS": "3",
+    "QUEUE_ITEMS": "7",
+    "LINGER_SECONDS": "0.5",
+    "MAX_BATCH": "5",
+    "SHUTDOWN_GRACE_SECONDS": "1",
+    "BODY_TIMEOUT_SECONDS": "12",
+    "KEEP_ALIVE_SECONDS": "700",
+    "MAX_BODY_BYTES": "1000",
+    "MAX_UPLOAD_BYTES": "2000",
+    "MAX_IN_FLIGHT_BYTES": "3000",
+    "CORS_ORIGINS": "https://app.example",
+    "CACHE_TTL_SECONDS": "60",
+    "CACHE_MAX_BYTES": "4000",
+    "RESPONSE_CACHE_MAX_BYTES": "5000",
+    "REDIS_URL": "redis://redis",
+    "REDIS_PREFIX": "other:",
+    "REDIS_TIMEOUT_SECONDS": "0.25",
+    "API_KEYS": "secret",
+    "API_KEYS_FILE": __file__,
+    "RATE_LIMIT": "5/minute",
+    "TRUSTED_PROXIES": "10.0.0.0/8",
+    "ACCESS_LOG": "true",
+}
+STANDARD = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hidden@collector:4318"}
+
+
+def test_old_names_mean_what_the_new_ones_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name.lower() for name in OLD | STANDARD} == Settings.model_fields.keys() - {"model"}
+    for name, value in (OLD | STANDARD).items():
+        monkeypatch.setenv(name, value)
+    old = Settings()
+    assert old.model_fields_set == {name.lower() for name in OLD | STANDARD}
+    for name, value in (OLD | STANDARD).items():
+        monkeypatch.delenv(name)
+        monkeypatch.setenv(f"TIFFIN_{name}", value)
+    assert Settings() == old
+
+
+def test_old_names_in_use_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (OLD | STANDARD).items():
+        monkeypatch.setenv(name, value)
+    old, new = ", ".join(OLD), ", ".join(f"TIFFIN_{name}" for name in OLD)
+    assert renamed(map(str.lower, OLD | STANDARD)) == f"{old}: old names of {new}, which are to be used instead"
+
+
+def test_new_names_and_empty_ones_are_nothing_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIFFIN_MODELS", "image")
+    monkeypatch.setenv("WORKERS", "")
+    assert renamed(Settings.model_fields) == ""
+
+
+def test_the_new_name_goes_before_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIFFIN_WORKERS", "2")
+    monkeypatch.setenv("WORKERS", "none")
+    assert Settings().workers == 2
+    assert renamed(Settings.model_fields) == ""
+
+
+def test_an_empty_new_name_leaves_the_old_one_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIFFIN_WORKERS", "")
+    monkeypatch.setenv("WORKERS", "2")
+    assert Settings().workers == 2
+    assert renamed(Settings.model_fields) == "WORKERS: old name of TIFFIN_WORKERS, which is to be used instead"
+
+
+def wrong(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
+    """What is said of variables that are not valid."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    return faults(caught.value)
+
+
+@pytest.mark.parametrize("name", ["WORKERS", "TIFFIN_WORKERS", "tiffin_workers"])
+def test_a_fault_names_the_variable_that_is_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert wrong(monkeypatch, **{name: "0"}) == [f"{name}=0: must be a whole number from 1 on, up to 1024"]
+
+
+def test_a_model_has_the_settings_of_all_but_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {
+        "session_threads": "3",
+        "queue_seconds": "0.5",
+        "queue_items": "9",
+        "linger_seconds": "0",
+        "max_batch": "4",
+    }
+    assert own.keys() == ModelSettings.model_fields.keys()
+    monkeypatch.setenv("TIFFIN_MAX_BATCH", "16")
+    monkeypatch.setenv("TIFFIN_SESSION_THREADS", "2")
+    monkeypatch.setenv("TIFFIN_MODEL__BREAST_CANCER__QUEUE_ITEMS", "1")
+    for name, value in own.items():
+        monkeypatch.setenv(f"TIFFIN_MODEL__SENTIMENT__{name.upper()}", value)
+    settings = Settings()
+    assert settings.of("sentiment") == ModelSettings(
+        session_threads=3, queue_seconds=0.5, queue_items=9, linger_seconds=0.0, max_batch=4
+    )
+    assert settings.of("breast_cancer") == ModelSettings(session_threads=2, queue_items=1, max_batch=16)
+    assert settings.of("image") == ModelSettings(session_threads=2, max_batch=16)
+
+
+@pytest.mark.parametrize("name", ModelSettings.model_fields)
+def test_what_may_be_set_for_a_model_may_be_set_for_all_within_the_same_bounds(name: str) -> None:
+    one, everyone = ModelSettings.model_fields[name], Settings.model_fields[name]
+    assert (one.annotation, one.metadata) == (everyone.annotation, everyone.metadata)
+
+
+SENTIMENT = "TIFFIN_MODEL__SENTIMENT"
+OWN = "no setting of a model; after its name and __ come "
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (f"{SENTIMENT}__MAX_BATCH", "0", "must be a whole number from 1 on"),
+        (f"{SENTIMENT}__QUEUE_SECONDS", "inf", "must be a number greater than 0, up to 86400"),
+        (f"{SENTIMENT}__MAX_BATCHES", "8", OWN),
+        (f"{SENTIMENT}__TIMEOUT_SECONDS", "8", OWN),
+        (f"{SENTIMENT}__MAX_BATCH__OTHER", "8", OWN),
+        (SENTIMENT, "8", OWN),
+        (SENTIMENT, '{"max_batch": 0}', "must be a whole number from 1 on"),
+        ("TIFFIN_MODEL__NONSENSE__MAX_BATCH", "8", "no model 'nonsense'; models/ has breast_cancer"),
+        ("TIFFIN_MODEL__NONSENSE__NOTHING", "8", "no "),
+        ("TIFFIN_MODEL__NONSENSE", "8", "no "),
+        ("TIFFIN_MODEL", "sentiment", "must name a model and its setting, as TIFFIN_MODEL__<NAME>__MAX_BATCH does"),
+    ],
+)
+def test_a_fault_in_what_a_model_has_of_its_own_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    (line,) = wrong(monkeypatch, **{name: value})
+    assert line.startswith(f"{name}={value}: {said}")
+    assert "\n" not in line
+
+
+def test_what_follows_a_setting_of_a_model_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = wrong(monkeypatch, **{f"{SENTIMENT}__MAX_BATCH": "8", f"{SENTIMENT}__MAX_BATCH__OTHER": "9"})
+    assert line.startswith(f"{SENTIMENT}__MAX_BATCH__OTHER=9: {OWN}")
+
+
+def test_the_variable_model_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL", "other")
+    monkeypatch.setenv("MODEL__SENTIMENT__MAX_BATCH", "4")
+    assert Settings().model == {}
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = {"redis_url": "redis://user:hidden@redis", "otel_exporter_otlp_endpoint": "http://user:hidden@collector"}
+    for name in SECRET:
+        monkeypatch.setenv(f"TIFFIN_{name.upper()}", urls.get(name, "hidden"))
+    settings = Settings()
+    assert "hidden" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("name", ["TIFFIN_REDIS_URL", "REDIS_URL", "TIFFIN_API_KEYS__0", "TIFFIN_API_KEYS_FILE"])
+def test_faults_show_no_secret(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("TIFFIN_API_KEYS", "hidden" if name == "TIFFIN_API_KEYS_FILE" else "")
+    monkeypatch.setenv(name, "absent" if name == "TIFFIN_API_KEYS_FILE" else "http://user:hidden@redis")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    (line,) = faults(caught.value)
+    assert line.startswith(name)
+    assert "hidden" not in f"{line} {caught.value} {caught.value!r}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hid/den@collector",
+        "http://user:hidden@collector:99999",
+        "http://user:hidden@collector:port",
+        "collector:4318",
+        "http://",
+        "grpc://:hidden@collector",
+    ],
+)
+def test_an_address_of_a_collector_that_cannot_be_parsed_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    (line,) = wrong(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    assert line == "OTEL_EXPORTER_OTLP_ENDPOINT: must be an address such as http://localhost:4318"
+
+
+@pytest.mark.parametrize("name", ["redis_prefix", "redis_url", "otel_exporter_otlp_endpoint"])
+def test_what_is_empty_and_would_mean_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="at least 1"):
+        Settings(**{name: ""})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["TIFFIN_REDIS_PREFIX", "REDIS_PREFIX"])
+def test_a_variable_that_is_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "")
+    assert Settings().redis_prefix == "tiffin:"

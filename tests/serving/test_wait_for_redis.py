@@ -22,7 +22,7 @@ def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "serving.wait_for_redis", *arguments],
         cwd=ROOT,
-        env={**os.environ, "REDIS_URL": url},
+        env={**os.environ, "TIFFIN_REDIS_URL": url},
         capture_output=True,
         text=True,
         timeout=START_SECONDS,
@@ -76,12 +76,12 @@ async def test_what_does_not_answer_as_redis_is_given_up_in_time(reply: bytes) -
 
 
 async def test_no_url_is_not_waited_for() -> None:
-    assert await wait_for_redis("", 60) == "REDIS_URL is not set: there is no Redis to wait for"
+    assert await wait_for_redis("", 60) == "TIFFIN_REDIS_URL is not set: there is no Redis to wait for"
 
 
 @pytest.mark.parametrize("url", ["redis.example:6379", "redis://host:port"])
 async def test_a_url_that_is_not_valid_is_not_waited_for(url: str) -> None:
-    assert (await wait_for_redis(url, 60)).startswith("REDIS_URL is not valid: ")
+    assert (await wait_for_redis(url, 60)).startswith("TIFFIN_REDIS_URL is not valid: ")
 
 
 async def test_the_password_is_not_told() -> None:

@@ -30,7 +30,7 @@ def with_iris(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("home")
     done = train(home, "iris", cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
-    with serving(home, {"MODELS": "iris"}, cwd=project) as address:
+    with serving(home, {"TIFFIN_MODELS": "iris"}, cwd=project) as address:
         yield address
 
 

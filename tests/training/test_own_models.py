@@ -193,7 +193,7 @@ def test_an_image_classifier_from_a_folder_gives_its_own_scores(
 def test_the_server_serves_models_of_ones_own_without_a_change(distilbert: Path, resnet: Path, tmp_path: Path) -> None:
     made(tmp_path, "sentiment", "--from-hub", str(distilbert))
     made(tmp_path, "image", "--from-hub", str(resnet), "--quantize")
-    with serving(tmp_path, {"MODELS": "sentiment,image"}) as address:
+    with serving(tmp_path, {"TIFFIN_MODELS": "sentiment,image"}) as address:
         answer = httpx.post(f"{address}/sentiment/predict", json={"text": TEXTS}).json()
         found = [score["label"] for scores in answer["predictions"] for score in scores]
         assert sorted(found) == ["NEGATIVE"] * 3 + ["POSITIVE"] * 3

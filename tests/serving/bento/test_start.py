@@ -102,24 +102,29 @@ def test_an_address_that_the_machine_does_not_have(tmp_path: Path) -> None:
 
 
 def test_every_bad_setting_has_a_line(tmp_path: Path) -> None:
-    bad = {"WORKERS": "0", "TIMEOUT_SECONDS": "soon", "LINGER_SECONDS": "2", "ACCESS_LOG": "perhaps"}
+    bad = {
+        "TIFFIN_WORKERS": "0",
+        "TIFFIN_TIMEOUT_SECONDS": "soon",
+        "TIFFIN_LINGER_SECONDS": "2",
+        "TIFFIN_ACCESS_LOG": "perhaps",
+    }
     assert serve(tmp_path, bad).splitlines() == [
-        "WORKERS=0: must be a whole number from 1 on, up to 1024",
-        "TIMEOUT_SECONDS=soon: must be a number greater than 0, up to 86400",
-        "LINGER_SECONDS=2: must be a number from 0 on, up to 1",
-        "ACCESS_LOG=perhaps: must be true or false",
+        "TIFFIN_WORKERS=0: must be a whole number from 1 on, up to 1024",
+        "TIFFIN_TIMEOUT_SECONDS=soon: must be a number greater than 0, up to 86400",
+        "TIFFIN_LINGER_SECONDS=2: must be a number from 0 on, up to 1",
+        "TIFFIN_ACCESS_LOG=perhaps: must be true or false",
     ]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("MODELS", "sentiment,nonsense", f"no model 'nonsense'; models/ has {', '.join(models.names())}"),
-        ("MODELS", ",", f"names no model; models/ has {', '.join(models.names())}"),
-        ("RATE_LIMIT", "often", "must be a number of requests and a time, such as 100/minute"),
-        ("MAX_BATCH", "two\nlines", "must be a whole number from 1 on"),
-        ("TIMEOUT_SECONDS", "inf", "must be a number greater than 0, up to 86400"),
-        ("API_KEYS_FILE", "absent", "absent cannot be read: No such file or directory"),
+        ("TIFFIN_MODELS", "sentiment,nonsense", f"no model 'nonsense'; models/ has {', '.join(models.names())}"),
+        ("TIFFIN_MODELS", ",", f"names no model; models/ has {', '.join(models.names())}"),
+        ("TIFFIN_RATE_LIMIT", "often", "must be a number of requests and a time, such as 100/minute"),
+        ("TIFFIN_MAX_BATCH", "two\nlines", "must be a whole number from 1 on"),
+        ("TIFFIN_TIMEOUT_SECONDS", "inf", "must be a number greater than 0, up to 86400"),
+        ("TIFFIN_API_KEYS_FILE", "absent", "absent cannot be read: No such file or directory"),
     ],
 )
 def test_a_bad_setting_tells_its_value_and_what_is_allowed(
@@ -132,12 +137,24 @@ def test_a_bad_setting_tells_its_value_and_what_is_allowed(
     assert ended.value.code == f"{name}={shown}: {said}"
 
 
+@pytest.mark.parametrize(("command", "lines"), [("serve", 1), ("build", 1), (None, 0)])
+def test_old_names_are_told_once_and_by_no_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str | None, lines: int
+) -> None:
+    monkeypatch.setattr(start, "bentoml_command", lambda: (command, {}))
+    monkeypatch.setenv("MODELS", "image")
+    monkeypatch.setenv("REDIS_URL", "redis://user:hidden@redis")
+    assert start.read_settings().models == ["image"]
+    said = "MODELS, REDIS_URL: old names of TIFFIN_MODELS, TIFFIN_REDIS_URL, which are to be used instead\n"
+    assert capsys.readouterr().err == said * lines
+
+
 @pytest.mark.parametrize(
     "url", ["http://user:hidden@redis", "redis://user:hid/den@redis", "redis://:hidden@redis?db=a"]
 )
 def test_a_bad_address_of_redis_is_not_shown(tmp_path: Path, url: str) -> None:
-    said = serve(tmp_path, {"REDIS_URL": url})
-    assert said.startswith("REDIS_URL: must be an address such as redis://host:6379/0, rediss://host (TLS), ")
+    said = serve(tmp_path, {"TIFFIN_REDIS_URL": url})
+    assert said.startswith("TIFFIN_REDIS_URL: must be an address such as redis://host:6379/0, rediss://host (TLS), ")
     assert said.count("\n") == 1
     assert "hid" not in said
 
@@ -156,7 +173,7 @@ def project_without_models(tmp_path: Path) -> Path:
 
 def test_a_model_that_the_store_lacks(tmp_path: Path, project_without_models: Path) -> None:
     home = tmp_path / "home"
-    assert serve(home, {"MODELS": "segmentation"}, project=project_without_models) == (
+    assert serve(home, {"TIFFIN_MODELS": "segmentation"}, project=project_without_models) == (
         f"the model store in {home} has no segmentation: make it with python -m training segmentation\n"
     )
 
@@ -166,7 +183,7 @@ def test_a_bento_of_a_model_that_the_store_lacks(tmp_path: Path, project_without
     done = subprocess.run(
         [sys.executable, "-m", "bentoml", "build"],
         cwd=project_without_models,
-        env={**os.environ, "BENTOML_HOME": str(home), "MODELS": "segmentation"},
+        env={**os.environ, "BENTOML_HOME": str(home), "TIFFIN_MODELS": "segmentation"},
         capture_output=True,
         text=True,
         timeout=START_SECONDS,
@@ -259,7 +276,7 @@ def test_a_shipped_model_for_which_there_is_no_room(fault: OSError) -> None:
 
 
 def test_a_server_says_what_it_serves_and_on_what(store: Path) -> None:
-    with started_server(store, {"MODELS": "segmentation", "SESSION_THREADS": "1"}) as server:
+    with started_server(store, {"TIFFIN_MODELS": "segmentation", "TIFFIN_SESSION_THREADS": "1"}) as server:
         lines = [json.loads(line) for line in server.log.read_text(encoding="utf-8").splitlines() if line[:1] == "{"]
     (line,) = [line for line in lines if line["logger"] == "tiffin.start"]
     (tag,) = line["models"]
@@ -268,12 +285,46 @@ def test_a_server_says_what_it_serves_and_on_what(store: Path) -> None:
 
 
 @pytest.fixture(scope="module")
+def renamed(store: Path) -> Iterator[Server]:
+    """A server of two workers that is set by old names, and by a new one for its model."""
+    env = {"MODELS": "segmentation", "WORKERS": "2", "SHUTDOWN_GRACE_SECONDS": "0"}
+    with started_server(store, env | {"TIFFIN_MODEL__SEGMENTATION__MAX_BATCH": "1"}) as server:
+        yield server
+
+
+def test_a_server_of_several_workers_tells_old_names_in_one_line(renamed: Server) -> None:
+    lines = [line for line in renamed.log.read_text(encoding="utf-8").splitlines() if "old name" in line]
+    assert lines == [
+        "MODELS, WORKERS, SHUTDOWN_GRACE_SECONDS: old names of TIFFIN_MODELS, TIFFIN_WORKERS, "
+        "TIFFIN_SHUTDOWN_GRACE_SECONDS, which are to be used instead"
+    ]
+
+
+def test_a_model_computes_in_batches_of_its_own_size(renamed: Server) -> None:
+    body = {"data": [{"x91": row / 10} for row in range(5)]}
+    assert httpx.post(f"{renamed.address}/segmentation/predict", json=body, timeout=30).status_code == 200
+    text = httpx.get(f"{renamed.address}/metrics", timeout=30).text
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in ("tiffin_batch_items_count", "tiffin_batch_items_sum")
+    }
+    assert found["tiffin_batch_items_count"] == found["tiffin_batch_items_sum"] >= 5
+
+
+@pytest.fixture(scope="module")
 def beside(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     """Two servers with one home, the second of which starts after the first has counted requests."""
     home = tmp_path_factory.mktemp("home")
     link_folder(home / "models", store / "models")
-    env = {"MODELS": "segmentation", "SESSION_THREADS": "1", "SHUTDOWN_GRACE_SECONDS": "0", "BENTOML_HOME": str(home)}
-    limited = {"RATE_LIMIT": "2/hour", "FORWARDED_ALLOW_IPS": "*"}
+    env = {
+        "TIFFIN_MODELS": "segmentation",
+        "TIFFIN_SESSION_THREADS": "1",
+        "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
+        "BENTOML_HOME": str(home),
+    }
+    limited = {"TIFFIN_RATE_LIMIT": "2/hour", "FORWARDED_ALLOW_IPS": "*"}
     with started_server(store, env | limited) as first:
         for i in range(4):
             headers = {"X-Forwarded-For": f"192.0.2.{i}"}
@@ -303,7 +354,7 @@ def test_a_server_keeps_its_metrics_when_another_one_of_its_home_starts(beside: 
 def test_a_client_does_not_choose_its_address(beside: tuple[Server, Server]) -> None:
     first = beside[0]
     assert counted(first)["/segmentation/info", "429"] == 2
-    assert "FORWARDED_ALLOW_IPS has no effect: set TRUSTED_PROXIES" in first.log.read_text(encoding="utf-8")
+    assert "FORWARDED_ALLOW_IPS has no effect: set TIFFIN_TRUSTED_PROXIES" in first.log.read_text(encoding="utf-8")
 
 
 def test_a_home_that_can_only_be_read_has_its_metrics_elsewhere(

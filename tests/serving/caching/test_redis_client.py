@@ -13,9 +13,10 @@ from limits import parse
 from pydantic import ValidationError
 
 from loadtest.processes import free_port
-from serving.caching.redis_client import RedisClient, connect
-from serving.http.access import RateLimit
-from serving.settings import Settings, faults
+from serving.access import RateLimit
+from serving.redis_client import RedisClient, connect
+from serving.setting_faults import faults
+from serving.settings import Settings
 from tests.serving.caching.test_redis_tier import PREFIX, TIMEOUT_SECONDS, cache_at, kept
 from tests.serving.conftest import START_SECONDS, RedisServer, eventually, forwarding, sample, tcp_server, wait_until
 
@@ -110,7 +111,7 @@ def test_an_address_that_is_not_clear_is_one_line_at_the_start_and_tells_no_secr
     with pytest.raises(ValidationError) as raised:
         Settings(redis_url=url.format(SECRET))
     (line,) = faults(raised.value)
-    assert line.startswith("REDIS_URL: must be an address such as redis://host:6379/0")
+    assert line.startswith("TIFFIN_REDIS_URL: must be an address such as redis://host:6379/0")
     assert SECRET not in line
     assert "\n" not in line
 

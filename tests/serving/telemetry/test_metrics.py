@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import START_SECONDS, Server, started_server
 from tests.serving.conftest import wait_until
 
-ENVIRONMENT = {"MODELS": "breast_cancer", "WORKERS": "2", "SHUTDOWN_GRACE_SECONDS": "0"}
+ENVIRONMENT = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "2", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
 
 
 @pytest.fixture

@@ -127,11 +127,11 @@ def traced(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
     collector = Collector()
     Thread(target=collector.serve_forever, daemon=True).start()
     env = {
-        "MODELS": "sentiment",
-        "REDIS_URL": redis.url,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+        "TIFFIN_MODELS": "sentiment",
+        "TIFFIN_REDIS_URL": redis.url,
+        "TIFFIN_OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
         "OTEL_BSP_SCHEDULE_DELAY": "50",
-        "ACCESS_LOG": "true",
+        "TIFFIN_ACCESS_LOG": "true",
     }
     try:
         redis.start()

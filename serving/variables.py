@@ -1,0 +1,48 @@
+"""The names of the environment variables that set the server, old and new; it imports next to nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+PREFIX, DELIMITER = "TIFFIN_", "__"
+# The setting that holds what models have of their own; it never had another name.
+OVERRIDES = "model"
+# Names of OpenTelemetry, by which other programs are set as well: they are not old.
+STANDARD = {"otel_exporter_otlp_endpoint"}
+
+
+def new_name(setting: str) -> str:
+    """Return the variable by which a setting is to be set."""
+    return f"{PREFIX}{setting}".upper()
+
+
+def variable(setting: str) -> str | None:
+    """Return the variable that sets a setting, by its new name or else by its old one; None when neither does.
+
+    A variable that is empty counts as unset. As with pydantic-settings, capitals do not matter.
+    """
+    known = {name.lower(): name for name, value in os.environ.items() if value}
+    found = known.get(new_name(setting).lower())
+    return found if found or setting == OVERRIDES else known.get(setting)
+
+
+def variable_below(*path: str) -> str:
+    """Return the variable that sets something of a model, by its place, such as `model`, `sentiment`, `max_batch`.
+
+    Where no variable has this name, that is one whose name goes on, or one of what it is part of, or else this name.
+    """
+    known = {name.upper(): name for name, value in os.environ.items() if value}
+    whole, *parents = (new_name(DELIMITER.join(path[:depth])) for depth in range(len(path), 0, -1))
+    longer = (name for name in known if name.startswith(f"{whole}{DELIMITER}"))
+    return next((known[name] for name in (whole, *longer, *parents) if name in known), whole)
+
+
+def renamed(settings: Iterable[str]) -> str:
+    """Return a line that names the old variables in use and their new names; an empty one when none is."""
+    found = {name: variable(name) for name in settings if name not in STANDARD}
+    old = {name: used for name, used in found.items() if used and used.lower() == name}
+    if not old:
+        return ""
+    what, use = ("old name", "is") if len(old) == 1 else ("old names", "are")
+    return f"{', '.join(old.values())}: {what} of {', '.join(map(new_name, old))}, which {use} to be used instead"
