@@ -58,7 +58,7 @@ start.prepare(settings.models)
 protocol.install(settings.keep_alive_seconds, settings.body_timeout_seconds)
 redis = None
 if settings.redis_url is not None:
-    from serving.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
+    from serving.caching.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
 
     redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
 registry = Registry()
@@ -144,6 +144,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
                 queue_seconds=own.queue_seconds,
                 linger_seconds=own.linger_seconds,
                 max_batch=own.max_batch,
+                provider=settings.execution_provider,
             )
             await predictor.warm_up()
             registry.add(predictor)

@@ -17,11 +17,11 @@ from pydantic_settings import (
 )
 
 import models
-from serving.access import parse_rate, read_keys
 from serving.cores import available_cores, default_workers
+from serving.http.access import parse_rate, read_keys
 from serving.http.addresses import is_http_url, is_origin
 from serving.http.proxies import Network, network
-from serving.variables import DELIMITER, OVERRIDES, PREFIX
+from serving.variables import DELIMITER, NEW, PREFIX
 
 # Beyond these a value is a mistake: workers or threads, a day, ten years.
 MAX_PROCESSES = 1_024
@@ -65,7 +65,7 @@ class OldNames(EnvSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return a setting's value by its old name, None where it has none."""
-        if field_name == OVERRIDES:
+        if field_name in NEW:
             return None, field_name, False
         return super().get_field_value(field, field_name)
 
@@ -110,6 +110,9 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="For one model: its SESSION_THREADS, QUEUE_SECONDS, QUEUE_ITEMS, LINGER_SECONDS or MAX_BATCH, "
         "as TIFFIN_MODEL__SENTIMENT__MAX_BATCH.",
+    )
+    execution_provider: str = Field(
+        default="cpu", min_length=1, description="What models run on: cpu, or what else onnxruntime has, such as cuda."
     )
     shutdown_grace_seconds: float = Field(
         default=5.0,
@@ -228,18 +231,12 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def split_origins(cls, value: object) -> object:
-        """Return the origins in 'a, b' as a list."""
-        return split(value)
-
-    @field_validator("cors_origins")
-    @classmethod
-    def check_origins(cls, origins: list[str]) -> list[str]:
-        """Refuse an address with a path or a slash at its end, which would never match what a browser sends."""
-        for origin in origins:
-            if origin != "*" and not is_origin(origin):
-                raise ValueError(
-                    "must be * or origins such as https://app.example:8443, without a path or slash at the end"
-                )
+        """Return the origins in 'a, b' as a list; a browser sends none with a path or a slash at its end."""
+        origins = split(value)
+        if isinstance(origins, list) and not all(origin == "*" or is_origin(origin) for origin in origins):
+            raise ValueError(
+                "must be * or origins such as https://app.example:8443, without a path or slash at the end"
+            )
         return origins
 
     @field_validator("api_keys_file")
@@ -266,12 +263,21 @@ class Settings(BaseSettings):
         parts = split(value)
         return [network(part) for part in parts] if isinstance(parts, list) else value
 
+    @field_validator("execution_provider")
+    @classmethod
+    def provided(cls, value: str) -> str:
+        """Return onnxruntime's name of an execution provider that it has here."""
+        from serving.inference.session import execution_provider
+
+        return execution_provider(value)
+
     @field_validator("redis_url")
     @classmethod
     def connectable(cls, value: SecretStr | None) -> SecretStr | None:
         """Refuse a URL that redis-py does not understand, which would end the server with a traceback."""
         if value is not None:
-            from serving.redis_client import connect  # takes 0.3 s of a start, which those without Redis are spared
+            # It takes 0.3 s of a start, which those without Redis are spared.
+            from serving.caching.redis_client import connect
 
             connect(value.get_secret_value(), timeout_seconds=1)
         return value

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable
 
 PREFIX, DELIMITER = "TIFFIN_", "__"
-# The setting that holds what models have of their own; it never had another name.
+# The setting that holds what models have of their own; and those that never had another name.
 OVERRIDES = "model"
+NEW = {"execution_provider", OVERRIDES}
 # Names of OpenTelemetry, by which other programs are set as well: they are not old.
 STANDARD = {"otel_exporter_otlp_endpoint"}
 
@@ -24,7 +25,7 @@ def variable(setting: str) -> str | None:
     """
     known = {name.lower(): name for name, value in os.environ.items() if value}
     found = known.get(new_name(setting).lower())
-    return found if found or setting == OVERRIDES else known.get(setting)
+    return found if found or setting in NEW else known.get(setting)
 
 
 def variable_below(*path: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError
 
-from serving.redis_client import connect
+from serving.caching.redis_client import connect
 from serving.variables import new_name, variable
 
 WAIT_SECONDS = 30.0

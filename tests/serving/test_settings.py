@@ -184,7 +184,7 @@ STANDARD = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hidden@collector:4318"}
 
 
 def test_old_names_mean_what_the_new_ones_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {name.lower() for name in OLD | STANDARD} == Settings.model_fields.keys() - {"model"}
+    assert {name.lower() for name in OLD | STANDARD} == Settings.model_fields.keys() - {"model", "execution_provider"}
     for name, value in (OLD | STANDARD).items():
         monkeypatch.setenv(name, value)
     old = Settings()
@@ -350,3 +350,9 @@ def test_what_is_empty_and_would_mean_nothing_is_refused(name: str) -> None:
 def test_a_variable_that_is_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "")
     assert Settings().redis_prefix == "tiffin:"
+
+
+def test_an_execution_provider_that_onnxruntime_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIFFIN_EXECUTION_PROVIDER", "abacus")
+    with pytest.raises(ValidationError, match=r"has no execution provider abacus here, it has .*cpu"):
+        Settings()

@@ -13,8 +13,8 @@ from limits import parse
 from pydantic import ValidationError
 
 from loadtest.processes import free_port
-from serving.access import RateLimit
-from serving.redis_client import RedisClient, connect
+from serving.caching.redis_client import RedisClient, connect
+from serving.http.access import RateLimit
 from serving.setting_faults import faults
 from serving.settings import Settings
 from tests.serving.caching.test_redis_tier import PREFIX, TIMEOUT_SECONDS, cache_at, kept
