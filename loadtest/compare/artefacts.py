@@ -177,15 +177,15 @@ SAVERS: dict[str, Callable[[Path], None]] = {
 }
 # What each is made by, or of.
 SOURCES = {
-    "distilbert": ("training/sentiment.py", "training/quantize.py"),
-    "small_distilbert": ("training/sentiment.py", "training/quantize.py"),
-    "sentiment": ("training/sentiment.py", "training/weights/sentiment/*", "loadtest/compare/mean_pooled.py"),
-    "resnet": ("training/image_own.py",),
-    "small_resnet": ("training/image_own.py",),
+    "distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),
+    "small_distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),
+    "sentiment": ("training/sentiment/__init__.py", "training/sentiment/weights/*", "loadtest/compare/mean_pooled.py"),
+    "resnet": ("training/image/own.py",),
+    "small_resnet": ("training/image/own.py",),
     "tabular": (
-        "training/breast_cancer.py",
-        "training/segmentation.py",
-        "training/glm26.json",
+        "training/breast_cancer/__init__.py",
+        "training/segmentation/__init__.py",
+        "training/segmentation/glm26.json",
         "loadtest/compare/peers/fastapi_tabular.*",
     ),
 }

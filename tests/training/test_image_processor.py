@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 from models.image import ImageClassifier
 from training import hub
 from training.image import upload
-from training.image_processor import check_preprocessing, load_processor, processor_settings
+from training.image.processor import check_preprocessing, load_processor, processor_settings
 from training.trained import TrainingError
 
 

@@ -26,7 +26,7 @@ from tests.conftest import newest, serving, train
 from tests.serving.bento.test_shipped import entry, put
 from training import hub
 from training.image import samples, upload
-from training.image_processor import load_processor
+from training.image.processor import load_processor
 from training.served import Served
 from training.trained import TrainingError
 

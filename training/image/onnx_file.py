@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 
 from models.image import Upload
 from models.model import Array, softmax
-from training import hub, own, real_inputs
-from training.image import calibration_batches, evaluate, preprocess_file
-from training.image_processor import check_preprocessing, load_processor, processor_settings
+from training import hub, own
+from training.image import calibration_batches, evaluate, preprocess_file, real_pictures
+from training.image.processor import check_preprocessing, load_processor, processor_settings
 from training.network import Network
 from training.quantize import quantize
 from training.served import serve
@@ -58,7 +58,7 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
         raise TrainingError(f"{path} gives an output of shape {example.shape}, its labels need (1, {len(labels)})")
     free_first_axis(model)
     files = preprocess_file(settings)
-    items = real_inputs.pictures()
+    items = real_pictures.pictures()
 
     def answers(uploads: Sequence[Upload]) -> Array:
         with serve("image", model.SerializeToString(), files) as served:

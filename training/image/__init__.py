@@ -18,8 +18,9 @@ from torch import Tensor
 
 from models.image import Upload
 from models.model import Array, softmax
-from training import fitting, image_networks
+from training import fitting
 from training.evaluation import evaluate_labels
+from training.image import networks
 from training.network import Network, make_graph, torch_to_onnx
 from training.quantize import quantize
 from training.served import Served, pad, serve
@@ -31,7 +32,7 @@ SIZE = 32
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 SETTINGS = {"labels": LABELS, "width": SIZE, "height": SIZE, "resample": "BICUBIC", "mean": MEAN, "std": STD}
-WEIGHTS = Path(__file__).parent / "weights" / "image"
+WEIGHTS = Path(__file__).parent / "weights"
 # Of the network's activations on training images, which lie beside the weights so that no images are needed.
 RANGES = WEIGHTS / "ranges.json"
 
@@ -66,9 +67,9 @@ def read_images(data: Path, part: str) -> tuple[list[bytes], list[str]]:
     return list(files), list(labels)
 
 
-def load(weights: Path = WEIGHTS) -> image_networks.Classifier:
+def load(weights: Path = WEIGHTS) -> networks.Classifier:
     """The network with the committed weights, as float32, for inference."""
-    return image_networks.load(require(weights / "model.safetensors", "the fitted network"), len(LABELS))
+    return networks.load(require(weights / "model.safetensors", "the fitted network"), len(LABELS))
 
 
 def samples(count: int = 512) -> list[Upload]:

@@ -11,8 +11,8 @@ import numpy as np
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from models.model import Array
-from training import hub, own, real_inputs
-from training.sentiment import evaluate, longest_input, network, random_texts
+from training import hub, own
+from training.sentiment import evaluate, longest_input, network, random_texts, real_texts
 from training.trained import Report, Trained, TrainingError
 
 
@@ -36,7 +36,7 @@ def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, r
 
     drawn = random_texts(tokenize, longest, count=300)
     # The last one is the longest that is not truncated.
-    items = [*real_inputs.texts(), *drawn, *(f"{text} {drawn[-1]}" for text in drawn[-20:])]
+    items = [*real_texts.texts(), *drawn, *(f"{text} {drawn[-1]}" for text in drawn[-20:])]
     theirs = replace(network(model, tokenize, labels), reference=reference, items=items)
     framework = f"transformers {type(model).__name__}"
     return own.train_own(theirs, labels, framework, source.origin, evaluate, quantized, data, report)
@@ -60,7 +60,7 @@ def load_tokenizer(model: Any, source: hub.Pretrained) -> Any:
     largest = max(tokenize.get_vocab().values())
     if largest >= known:
         raise TrainingError(f"{name}: its tokenizer gives ids up to {largest}, its model knows those below {known}")
-    found = {id for text in real_inputs.texts() for id in tokenize.encode(text, add_special_tokens=False)}
+    found = {id for text in real_texts.texts() for id in tokenize.encode(text, add_special_tokens=False)}
     if found <= {*tokenize.all_special_ids}:
-        raise TrainingError(f"{name}: its tokenizer knows no word of {len(real_inputs.texts())} texts")
+        raise TrainingError(f"{name}: its tokenizer knows no word of {len(real_texts.texts())} texts")
     return tokenize

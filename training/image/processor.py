@@ -13,8 +13,8 @@ from transformers import AutoImageProcessor
 
 import models
 from models.model import Array
-from training import hub, real_inputs
-from training.image import preprocess_file
+from training import hub
+from training.image import preprocess_file, real_pictures
 from training.trained import TrainingError
 
 # What `models/image` does, and what concerns no pixels of a picture that is to be classified.
@@ -86,9 +86,9 @@ def check_preprocessing(settings: dict[str, Any], processor: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "preprocess.json").write_bytes(preprocess_file(settings)["preprocess.json"])
         ours = model(Path(folder))
-    for upload in real_inputs.pictures(64):
+    for upload in real_pictures.pictures(64):
         (pixels,) = ours.preprocess(upload).values()
-        expected = prepare(processor, [real_inputs.shown(upload)])[0]
+        expected = prepare(processor, [real_pictures.shown(upload)])[0]
         if pixels.shape != expected.shape:
             raise unlike(processor, "prepares", f"{expected.shape} becomes {pixels.shape}")
         # A step of 1 in 255 more or less is rounding.

@@ -10,13 +10,13 @@ from transformers import AutoModelForImageClassification, pipeline
 
 from models.image import Upload
 from models.model import Array
-from training import hub, own, real_inputs
-from training.image import evaluate, torch_network
-from training.image_onnx import train_from_onnx
-from training.image_processor import check_preprocessing, load_processor, prepare, processor_settings
+from training import hub, own
+from training.image import evaluate, real_pictures, torch_network
+from training.image.onnx_file import train_from_onnx
+from training.image.processor import check_preprocessing, load_processor, prepare, processor_settings
 from training.trained import Report, Trained
 
-__all__ = ["hub", "train_from_hub", "train_from_onnx"]
+__all__ = ["train_from_hub", "train_from_onnx"]
 
 
 def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: Report) -> Trained:
@@ -31,10 +31,10 @@ def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, r
     original = pipeline("image-classification", model=model, image_processor=processor, device="cpu")
 
     def reference(uploads: Sequence[Upload]) -> Array:
-        pictures = [real_inputs.shown(upload) for upload in uploads]
+        pictures = [real_pictures.shown(upload) for upload in uploads]
         return own.original_scores(original, pictures, labels, top_k=len(labels), batch_size=16)
 
     ours = torch_network(model, settings, lambda images: prepare(processor, images), data)
-    theirs = replace(ours, reference=reference, items=real_inputs.pictures())
+    theirs = replace(ours, reference=reference, items=real_pictures.pictures())
     framework = f"transformers {type(model).__name__}"
     return own.train_own(theirs, labels, framework, source.origin, evaluate, quantized, data, report)

@@ -129,7 +129,7 @@ def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
         labels=["0", "1"],
         data=Data(
             "marketing segmentation",
-            "drawn from the published figures in training/glm26.json",
+            "drawn from the published figures in training/segmentation/glm26.json",
             "drawn here, free to use",
             rows,
             digest([matrix.tobytes(), classes.tobytes()]),

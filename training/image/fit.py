@@ -30,7 +30,7 @@ from training.image import (
     read_images,
     torch_network,
 )
-from training.image_networks import Classifier, pretrain, save
+from training.image.networks import Classifier, pretrain, save
 from training.quantize import quantize
 from training.trained import Report, digest
 

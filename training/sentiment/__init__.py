@@ -27,7 +27,7 @@ from training.trained import Data, Evaluation, Report, Trained, TrainingError, r
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 LABELS = ("NEGATIVE", "POSITIVE")
-WEIGHTS = Path(__file__).parent / "weights" / "sentiment"
+WEIGHTS = Path(__file__).parent / "weights"
 HARD_SENTENCES = Path(__file__).parent / "hard_sentences.tsv"
 # Inputs that a text model may have, as `models/sentiment.py` can fill them.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
