@@ -141,6 +141,6 @@ def test_targets_are_found_in_a_command(command: str, targets: list[str]) -> Non
 
 
 def test_a_module_that_is_not_there_is_noticed() -> None:
-    assert is_module("loadtest.sweep")
-    assert not is_module("loadtest.absent")
+    assert is_module("benchmarks.sweep")
+    assert not is_module("benchmarks.absent")
     assert not is_module("absent")

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 FOLDER = ROOT / "requirements"
 # Those of environments of their own have pins of their own.
-SHARED = ("development", "image", "loadtest", "locust", "no-deps", "serving", "training")
+SHARED = ("benchmarks", "development", "image", "locust", "no-deps", "serving", "training")
 
 
 def pins(file: str) -> dict[str, str]:

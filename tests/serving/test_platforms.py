@@ -47,7 +47,7 @@ IMPORT = """
     for package in (models, serving):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for name in ("loadtest.processes", "loadtest.open_loop", "loadtest.sizing", "training.__main__", "service"):
+    for name in ("loadtest.processes", "loadtest.open_loop", "benchmarks.sizing", "training.__main__", "service"):
         importlib.import_module(name)
 """
 ANSWER = """

@@ -6,7 +6,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from loadtest.sweep import Choice, Result, choices, write
+from benchmarks.sweep import Choice, Result, choices, write
 
 
 def asked(**lists: list[float]) -> argparse.Namespace:

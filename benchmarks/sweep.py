@@ -1,6 +1,6 @@
 """Which settings serve a model best: each a ratio to the defaults, measured right before and after.
 
-python -m loadtest.sweep [--model sentiment] [--seconds 4] [--workers 1,2] [--session-threads 1,2] ...
+python -m benchmarks.sweep [--model sentiment] [--seconds 4] [--workers 1,2] [--session-threads 1,2] ...
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
+from benchmarks.wrk import Load, write_bodies, wrk
 from loadtest import inputs
-from loadtest.processes import ROOT, Load, MissingToolError, own_cores, store_home, tiffin, write_bodies, wrk
+from loadtest.processes import ROOT, MissingToolError, own_cores, store_home, tiffin
 
 CONNECTIONS = 64
 # More threads than cores, or fewer, are both measured; twice as many only take turns.
@@ -141,7 +142,7 @@ def numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 def main() -> int:
     """Measure every combination and print them, the fastest first."""
     available = len(own_cores())
-    parser = argparse.ArgumentParser(prog="python -m loadtest.sweep", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
     parser.add_argument("--model", choices=["sentiment", "breast_cancer", "segmentation"], default="sentiment")
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement, 2 at least")
     some_cores = sorted({1, available})

@@ -1,6 +1,6 @@
 """How fast the server is: each figure a ratio to something else, measured in the same run.
 
-python -m loadtest.bench [--rounds 5] [--seconds 4] [scenario ...]
+python -m benchmarks.bench [--rounds 5] [--seconds 4] [scenario ...]
 
 --quick only tries whether every scenario works: once, a second each, and with a small network in place of one of
 DistilBERT's size. What is sent is made for as long as is measured, so that a slow machine needs no longer than another.
@@ -9,6 +9,7 @@ DistilBERT's size. What is sent is made for as long as is measured, so that a sl
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import statistics
@@ -25,11 +26,12 @@ import numpy as np
 import onnxruntime
 import psutil
 
+from benchmarks.compare.artefacts import FOLDER, Artefacts, entry
+from benchmarks.wrk import write_bodies, wrk
 from loadtest import inputs
-from loadtest.compare.artefacts import FOLDER, Artefacts, entry
 from loadtest.inputs import JSON, Request
 from loadtest.open_loop import Arrivals, arrivals, due_times, run
-from loadtest.processes import MissingToolError, plain_fastapi, redis, store_home, tiffin, write_bodies, wrk
+from loadtest.processes import ROOT, MissingToolError, free_port, redis, running, store_home, tiffin
 from models.sentiment import Sentiment
 from serving.inference.padding import stack
 from serving.settings import available_cores
@@ -79,6 +81,16 @@ def texts(count: int) -> list[str]:
 def rows(count: int) -> Iterator[dict[str, float]]:
     """Different measurements."""
     return map(inputs.tumour, range(count))
+
+
+@contextlib.contextmanager
+def plain_fastapi() -> Iterator[str]:
+    """Serve `benchmarks.plain_fastapi` by uvicorn: one worker, with httptools and, where there is one, uvloop."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.plain_fastapi:app", "--port", str(port), "--no-access-log"]
+    with running([*command, "--loop", "auto", "--http", "httptools"], address, "/openapi.json", {}, ROOT):
+        yield address
 
 
 def against_fastapi(bench: Bench, scenario: str, bodies: Path, **settings: Any) -> None:
@@ -283,7 +295,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
 
 def main() -> int:
     """Run the scenarios that are asked for, all by default."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     parser.add_argument("scenario", nargs="*", metavar="scenario", choices=[[], *SCENARIOS], help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the median counts")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")

@@ -16,14 +16,14 @@ from typing import Any
 
 import httpx
 
+from benchmarks.compare import servers
+from benchmarks.compare.artefacts import Artefacts
+from benchmarks.compare.cases import Case
+from benchmarks.compare.loads import FORMS, POOL, SAMPLE, Answer, Form, differences, mostly_known
+from benchmarks.compare.servers import Server, wait_until_idle
+from benchmarks.wrk import NoAnswerError, write_bodies, wrk
 from loadtest import inputs
-from loadtest.compare import servers
-from loadtest.compare.artefacts import Artefacts
-from loadtest.compare.cases import Case
-from loadtest.compare.loads import FORMS, POOL, SAMPLE, Answer, Form, differences, mostly_known
-from loadtest.compare.servers import Server, wait_until_idle
 from loadtest.inputs import Request
-from loadtest.processes import NoAnswerError, write_bodies, wrk
 
 SAMPLES = 20
 # Bodies that wrk may ask for beyond those that it sends: it formats one to check the script, and one per connection.

@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
-from loadtest.compare import environments
-from loadtest.compare.cases import CASES
-from loadtest.compare.measure import TIFFIN, Measured, Plan
-from loadtest.compare.servers import PEERS
+from benchmarks.compare import environments
+from benchmarks.compare.cases import CASES
+from benchmarks.compare.measure import TIFFIN, Measured, Plan
+from benchmarks.compare.servers import PEERS
 from loadtest.processes import ROOT
 
 NAMES = {

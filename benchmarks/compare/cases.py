@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loadtest.compare.artefacts import Artefacts, entry
-from loadtest.compare.loads import (
+from benchmarks.compare.artefacts import Artefacts, entry
+from benchmarks.compare.loads import (
     CUSTOMER,
     MANY_CUSTOMERS,
     PICTURE,

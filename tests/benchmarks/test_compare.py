@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks.compare import environments
+from benchmarks.compare.artefacts import Artefacts
+from benchmarks.compare.cases import BATCHING, CASES, Ask
+from benchmarks.compare.loads import FORMS, NEW_EVERY, POOL, Form, differences, mostly_known
+from benchmarks.compare.measure import TIFFIN, Bodies, Measured, Plan, planned, ratios
+from benchmarks.compare.report import add_result, draw, panels, table
+from benchmarks.compare.servers import PEERS
+from benchmarks.wrk import write_bodies
 from loadtest import inputs
-from loadtest.compare import environments
-from loadtest.compare.artefacts import Artefacts
-from loadtest.compare.cases import BATCHING, CASES, Ask
-from loadtest.compare.loads import FORMS, NEW_EVERY, POOL, Form, differences, mostly_known
-from loadtest.compare.measure import TIFFIN, Bodies, Measured, Plan, planned, ratios
-from loadtest.compare.report import add_result, draw, panels, table
-from loadtest.compare.servers import PEERS
-from loadtest.processes import write_bodies
 
 PLAN = Plan(repetitions=1, seconds=1, warm_up_seconds=1, idle_seconds=0)
 

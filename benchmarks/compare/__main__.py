@@ -22,11 +22,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from loadtest.compare import environments
-from loadtest.compare.artefacts import FOLDER, Artefacts
-from loadtest.compare.cases import CASES, Case
-from loadtest.compare.measure import Plan, compare, ratios
-from loadtest.compare.report import add_result, draw, facts, table
+from benchmarks.compare import environments
+from benchmarks.compare.artefacts import FOLDER, Artefacts
+from benchmarks.compare.cases import CASES, Case
+from benchmarks.compare.measure import Plan, compare, ratios
+from benchmarks.compare.report import add_result, draw, facts, table
 from loadtest.processes import ROOT, MissingToolError, redis_program, store_home
 
 REPORTS = ROOT / "reports"
@@ -35,7 +35,7 @@ QUICK = Plan(repetitions=1, seconds=2, warm_up_seconds=1, idle_seconds=0, repeat
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest.compare", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("case", nargs="*", metavar="case", choices=[[], *CASES], help=", ".join(CASES))
     parser.add_argument("--all-models", action="store_true", help="our own text model with every text new, too")
     parser.add_argument(

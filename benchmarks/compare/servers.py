@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from loadtest.compare import environments
-from loadtest.compare.artefacts import FOLDER
+from benchmarks.compare import environments
+from benchmarks.compare.artefacts import FOLDER
 from loadtest.inputs import Request
 from loadtest.processes import ROOT, free_port, redis, tiffin_command
 

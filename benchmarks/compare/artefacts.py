@@ -3,7 +3,7 @@
 The networks with random weights also come small, for checks in which their speed does not matter: of the same kind,
 made, exported and served by the same code, but of a few layers.
 
-python -m loadtest.compare.artefacts KIND FOLDER
+python -m benchmarks.compare.artefacts KIND FOLDER
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Artefacts:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             # In a process of its own, since torch would stay in the memory of this one.
-            command = [sys.executable, "-m", "loadtest.compare.artefacts", kind, str(unfinished)]
+            command = [sys.executable, "-m", "benchmarks.compare.artefacts", kind, str(unfinished)]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{kind} could not be made:\n{(done.stdout + done.stderr)[-3000:]}")
@@ -86,7 +86,7 @@ def save_sentiment(folder: Path) -> None:
 
     Its ONNX file is that of the BentoML store.
     """
-    from loadtest.compare.mean_pooled import MeanPooledClassifier
+    from benchmarks.compare.mean_pooled import MeanPooledClassifier
     from training.sentiment import LABELS, assemble, tokenizer
 
     ours = assemble()
@@ -179,14 +179,18 @@ SAVERS: dict[str, Callable[[Path], None]] = {
 SOURCES = {
     "distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),
     "small_distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),
-    "sentiment": ("training/sentiment/__init__.py", "training/sentiment/weights/*", "loadtest/compare/mean_pooled.py"),
+    "sentiment": (
+        "training/sentiment/__init__.py",
+        "training/sentiment/weights/*",
+        "benchmarks/compare/mean_pooled.py",
+    ),
     "resnet": ("training/image/own.py",),
     "small_resnet": ("training/image/own.py",),
     "tabular": (
         "training/breast_cancer/__init__.py",
         "training/segmentation/__init__.py",
         "training/segmentation/glm26.json",
-        "loadtest/compare/peers/fastapi_tabular.*",
+        "benchmarks/compare/peers/fastapi_tabular.*",
     ),
 }
 

@@ -1,6 +1,6 @@
 """The tables of docs/sizing.md: what a pod holds, what requests cost, what pods add, what the cache saves.
 
-python -m loadtest.sizing [--seconds 4] [--price 0.04] [part ...]
+python -m benchmarks.sizing [--seconds 4] [--price 0.04] [part ...]
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.compare.servers import Server, tiffin
+from benchmarks.wrk import Load, write_bodies, wrk
 from loadtest import inputs
-from loadtest.compare.servers import Server, tiffin
-from loadtest.processes import Load, MissingToolError, own_cores, store_home, write_bodies, wrk
+from loadtest.processes import MissingToolError, own_cores, store_home
 
 # Inputs that are known once they were asked for while the server warmed up.
 KNOWN = 200
@@ -140,7 +141,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {part.__name__: part for part in (po
 
 def main() -> int:
     """Print the parts that are asked for, all by default."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest.sizing", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
     parser.add_argument("part", nargs="*", metavar="part", choices=[[], *PARTS], help=", ".join(PARTS))
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
     parser.add_argument("--price", type=float, default=0.04, help="what a core costs in an hour")
