@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, newest
+from tests.support import ROOT
 from tests.support.pages import (
     DOCS,
     PAGES,
@@ -29,6 +29,7 @@ from tests.support.pages import (
     tracked_folders,
     walk_files,
 )
+from tests.support.stores import newest
 
 MODELS = ["breast_cancer", "image", "segmentation", "sentiment"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 FOLDER = ROOT / "requirements"
 # Those of environments of their own have pins of their own.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 FOLDER = ROOT / "loadtest"
 

@@ -16,8 +16,9 @@ from loadtest.processes import free_port
 from serving.access import MAX_GIVEN_KEYS, ApiKeys, MemoryCounts, RateLimit, read_keys
 from serving.redis_cache import RedisCache
 from serving.redis_client import RedisClient
-from tests.serving.conftest import RedisServer, eventually, wait_until
 from tests.serving.test_redis_cache import OUTPUT, TIMEOUT_SECONDS, kept
+from tests.support.clocks import eventually, wait_until
+from tests.support.redis_servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 

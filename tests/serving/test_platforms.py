@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import models
-from tests.conftest import ROOT, run_python
+from tests.support import ROOT
+from tests.support.processes import run_python
 
 # All that our code imports, also inside of functions.
 LIBRARIES = """

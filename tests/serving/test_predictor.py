@@ -18,9 +18,9 @@ from serving.cache import MemoryCache, PredictionCache
 from serving.context import RequestContext
 from serving.predictor import BLOCK_ROWS, Predictor
 from serving.runner import OverloadedError
-from tests.serving.conftest import sample
-from tests.serving.test_cache import Clock
 from tests.serving.test_runner import BROKEN, RowSum, Sum, busy, busy_with_a_row, rows, save_sum, soon, until
+from tests.support.clocks import Clock
+from tests.support.metrics import sample
 
 
 @pytest.fixture

@@ -39,16 +39,11 @@ from serving.redis_cache import (
     encode,
 )
 from serving.redis_client import RedisClient, connect
-from tests.conftest import newest
-from tests.serving.conftest import (
-    Handler,
-    RedisServer,
-    eventually,
-    forwarding,
-    replying,
-    sample,
-    tcp_server,
-)
+from tests.support.clocks import eventually
+from tests.support.metrics import sample
+from tests.support.redis_servers import RedisServer
+from tests.support.stores import newest
+from tests.support.tcp_servers import Handler, forwarding, replying, tcp_server
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,11 @@ from loadtest.processes import free_port
 from serving.access import RateLimit
 from serving.redis_client import RedisClient, connect
 from serving.settings import Settings, faults
-from tests.serving.conftest import START_SECONDS, RedisServer, eventually, forwarding, sample, tcp_server, wait_until
 from tests.serving.test_redis_cache import PREFIX, TIMEOUT_SECONDS, cache_at, kept
+from tests.support.clocks import START_SECONDS, eventually, wait_until
+from tests.support.metrics import sample
+from tests.support.redis_servers import RedisServer
+from tests.support.tcp_servers import forwarding, tcp_server
 
 pytestmark = pytest.mark.anyio
 

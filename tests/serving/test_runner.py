@@ -24,7 +24,8 @@ from serving.inference.padding import ModelFaultError, batches, stack
 from serving.inference.priority import LOWER_BY
 from serving.inference.queue import Job
 from serving.runner import ROUND_BATCHES, OverloadedError, Runner
-from tests.serving.conftest import sample, wait_until
+from tests.support.clocks import wait_until
+from tests.support.metrics import sample
 
 LIMIT_SECONDS = 60.0
 TABLE = 10

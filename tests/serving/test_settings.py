@@ -13,7 +13,7 @@ from pydantic import ValidationError
 import models
 from serving import settings
 from serving.settings import Settings, available_cores, bound_cores, faults
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 
 def test_every_setting_stands_in_the_docs_with_its_description() -> None:

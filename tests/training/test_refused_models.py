@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 
-from tests.conftest import train
-from tests.training.test_own_models import from_onnx, labels, spread, tokenizer, write_onnx
+from tests.support.own_models import from_onnx, labels, spread, tokenizer, write_onnx
+from tests.support.processes import train
 from training import hub, own
 from training.image import real_pictures
 from training.image.onnx_file import read_labels, train_from_onnx

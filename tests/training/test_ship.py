@@ -13,7 +13,9 @@ import yaml
 from onnx import numpy_helper
 
 from serving.bento.shipped import FOLDER, content_version, read_info
-from tests.conftest import ROOT, newest, train
+from tests.support import ROOT
+from tests.support.processes import train
+from tests.support.stores import newest
 from training import ship
 from training.trained import TrainingError
 from training.trainer import find

@@ -22,7 +22,9 @@ import training.sentiment
 import training.sentiment.fit
 from models.segmentation.columns import VARIABLES, checked, features
 from serving.bento.shipped import FOLDER, read_info
-from tests.conftest import ROOT, newest, train
+from tests.support import ROOT
+from tests.support.processes import train
+from tests.support.stores import newest
 from training import bench, fitting, segmentation
 from training.sentiment.fit import Recipe
 from training.trained import TrainingError, check_labels, check_probabilities, open_graph

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
+
 K8S = ROOT / "k8s"
 
 Manifest = dict[str, Any]
@@ -66,3 +67,33 @@ def parsed(name: str) -> list[Manifest]:
 def manifests(name: str, *kinds: str) -> list[Manifest]:
     """The manifests of one of RENDERS, all or those of certain kinds."""
     return [found for found in parsed(name) if not kinds or found["kind"] in kinds]
+
+
+def pod(deployment: Manifest) -> Any:
+    return deployment["spec"]["template"]["spec"]
+
+
+def containers(deployment: Manifest) -> list[Any]:
+    return [*pod(deployment).get("initContainers", []), *pod(deployment)["containers"]]
+
+
+def labels(deployment: Manifest) -> dict[str, str]:
+    return deployment["spec"]["template"]["metadata"]["labels"]  # type: ignore[no-any-return]
+
+
+def selects(selector: dict[str, str], found: dict[str, str]) -> bool:
+    return bool(selector) and selector.items() <= found.items()
+
+
+def named(name: str, kind: str) -> dict[str, Manifest]:
+    return {found["metadata"]["name"]: found for found in manifests(name, kind)}
+
+
+def servers(name: str) -> list[Manifest]:
+    return [found for found in manifests(name, "Deployment") if pod(found)["containers"][0]["name"] == "tiffin"]
+
+
+def settings(name: str, deployment: Manifest) -> dict[str, str]:
+    """The environment of a server."""
+    (source,) = pod(deployment)["containers"][0]["envFrom"]
+    return named(name, "ConfigMap")[source["configMapRef"]["name"]]["data"]  # type: ignore[no-any-return]

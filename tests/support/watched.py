@@ -11,8 +11,10 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.conftest import Server, shipped_store, started_server
-from tests.test_contract import OTHER_ROW, ROW, TUMOUR, photo
+from tests.support.photos import photo
+from tests.support.rows import OTHER_ROW, ROW, TUMOUR
+from tests.support.servers import Server, started_server
+from tests.support.stores import shipped_store
 
 # Caches fill up over time, which would look like a leak; so small, they are full soon.
 SMALL_CACHES = {"CACHE_MAX_BYTES": str(2**20), "RESPONSE_CACHE_MAX_BYTES": str(2**20)}
