@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from serving.bento.shipped import FOLDER, content_version, read_info
 from tests.support import ROOT
 from tests.support.processes import train
+from tests.support.progress import ignore
 from tests.support.stores import newest
 from training import ship
 from training.trained import TrainingError
@@ -22,12 +23,6 @@ from training.trainer import find
 
 OPTIONS = argparse.Namespace(data=None)
 BREAST_CANCER = find("breast_cancer")
-
-
-def ignore(step: str, done: float) -> None:
-    """Take a report of progress."""
-    assert step
-    assert 0 <= done <= 1
 
 
 @pytest.fixture

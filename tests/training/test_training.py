@@ -24,16 +24,11 @@ from models.segmentation.columns import VARIABLES, checked, features
 from serving.bento.shipped import FOLDER, read_info
 from tests.support import ROOT
 from tests.support.processes import train
+from tests.support.progress import ignore
 from tests.support.stores import newest
 from training import bench, fitting, segmentation
 from training.sentiment.fit import Recipe
 from training.trained import TrainingError, check_labels, check_probabilities, open_graph
-
-
-def ignore(step: str, done: float) -> None:
-    """Take a report of progress."""
-    assert step
-    assert 0 <= done <= 1
 
 
 def test_a_second_run_makes_nothing(store: Path) -> None:
