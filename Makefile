@@ -108,19 +108,19 @@ reproduce: $(VENV)/.training ## Make all models and prove that they are those in
 
 ##@ Measure it
 
-bench: $(VENV)/.loadtest $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (20 minutes; BENCH=--quick: does all run?)
+bench: $(VENV)/.benchmarks $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (20 minutes; BENCH=--quick: does all run?)
 	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
-	$(BIN)/python -m loadtest.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH) $(BENCH)
+	$(BIN)/python -m benchmarks.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH) $(BENCH)
 
-compare: $(VENV)/.loadtest $(VENV)/.training ## Measure against FastAPI, LitServe, BentoML and MLServer (COMPARE=--quick: does all run?)
+compare: $(VENV)/.benchmarks $(VENV)/.training ## Measure against FastAPI, LitServe, BentoML and MLServer (COMPARE=--quick: does all run?)
 	@command -v wrk >/dev/null || { echo 'make compare needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
-	$(BIN)/python -m loadtest.compare $(COMPARE)
+	$(BIN)/python -m benchmarks.compare $(COMPARE)
 
-loadtest: $(VENV)/.loadtest ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); CA_FILE: its authority; UI=1: from a browser
+loadtest: $(VENV)/.development ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); CA_FILE: its authority; UI=1: from a browser
 	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \
 	  $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
 
-objectives: $(VENV)/.loadtest ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
+objectives: $(VENV)/.development ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
 	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(OPTIONS)
 
 soak: $(VENV)/.development ## Send mixed load for MINUTES (10) and watch memory
@@ -175,7 +175,7 @@ smoke: ## Ask every route of the server at ADDRESS; CA_FILE: its authority
 slowtest: $(VENV)/.development $(VENV)/.training ## Test training, models of one's own, and the Bento where nothing else is installed
 	$(BIN)/python -m pytest tests/training tests/packaging $(PARALLEL) --durations=10
 
-lint: $(VENV)/.loadtest $(VENV)/.image $(VENV)/.training ## Check style and types
+lint: $(VENV)/.benchmarks $(VENV)/.image $(VENV)/.training ## Check style and types
 	$(BIN)/pre-commit run --all-files
 
 fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the OpenAPI document, and bodies as large as each route admits
@@ -246,8 +246,8 @@ $(VENV)/.training-$(TORCH): $(VENV)/.serving requirements/training.txt requireme
 	@$(INSTALL) --no-deps -r requirements/no-deps.txt
 	@touch $@
 
-$(VENV)/.loadtest: $(VENV)/.development requirements/loadtest.txt
-	@$(INSTALL) -r requirements/loadtest.txt
+$(VENV)/.benchmarks: $(VENV)/.development requirements/benchmarks.txt
+	@$(INSTALL) -r requirements/benchmarks.txt
 	@touch $@
 
 $(VENV)/.image: $(VENV)/.serving requirements/image.txt

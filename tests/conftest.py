@@ -2,134 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-import models
-from loadtest.processes import free_port, link_folder
-
-ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 300
-STOP_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server process and where it is found."""
-
-    address: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-
-@contextlib.contextmanager
-def started_server(
-    home: Path,
-    env: Mapping[str, str] | None = None,
-    *,
-    bento: str = "service:Tiffin",
-    cwd: Path = ROOT,
-    python: str = sys.executable,
-) -> Iterator[Server]:
-    """A server process that is ready; it is ended by its process id.
-
-    It shares the models and Bentos of `home` but has a home of its own, with its log and its metrics.
-    """
-    own = Path(tempfile.mkdtemp(prefix="tiffin-home-"))
-    for folder in ("models", "bentos"):
-        (home / folder).mkdir(exist_ok=True)
-        link_folder(own / folder, home / folder)
-    port = free_port()
-    log = own / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [python, "-m", "bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=cwd,
-            env={**os.environ, "BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True", **(env or {})},
-            stdout=output,
-            stderr=output,
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_ready(address, process, log)
-        yield Server(address, process, log)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-        shutil.rmtree(own)
-
-
-@contextlib.contextmanager
-def serving(home: Path, env: Mapping[str, str] | None = None, **options: Any) -> Iterator[str]:
-    """Address of a `started_server`."""
-    with started_server(home, env, **options) as server:
-        yield server.address
-
-
-def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return once /readyz answers 200; fail with the server's log when it ends or takes too long."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            pytest.fail(
-                f"the server ended with {process.returncode}:\n{log.read_text(encoding='utf-8', errors='replace')}"
-            )
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{address}/readyz", timeout=2).status_code == 200:
-                return
-        time.sleep(0.1)
-    pytest.fail(
-        f"the server was not ready after {START_SECONDS} s:\n{log.read_text(encoding='utf-8', errors='replace')}"
-    )
-
-
-def train(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run `python -m training` with the BentoML home `home`."""
-    return run_python(home, "-m", "training", *arguments, cwd=cwd)
-
-
-def run_python(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run Python with the BentoML home `home`."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env={**os.environ, "BENTOML_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
-def shipped_store() -> Path:
-    """Put the shipped models into a BentoML home of the tests' own; its folder."""
-    home = ROOT / ".cache" / "bentoml"
-    done = run_python(home, "-c", f"from serving.bento import shipped; shipped.put_into_store({models.names()})")
-    assert done.returncode == 0, done.stderr
-    return home
-
-
-def newest(home: Path, name: str) -> Path:
-    """Folder of the newest store entry of a model."""
-    folder = home / "models" / name
-    return folder / (folder / "latest").read_text(encoding="utf-8").strip()
+from tests.support.servers import serving
+from tests.support.stores import shipped_store
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from tests.attacks.watch import MemoryWatch, PauseWatch
 from tests.fuzz_large import HEADING, Counts, send_large
 from tests.fuzz_requests import FuzzRequest, requests
 from tests.fuzz_values import Json
-from tests.process import SMALL_CACHES, WatchedServer, known_answers, same, watched
+from tests.support.watched import SMALL_CACHES, WatchedServer, known_answers, same, watched
 
 CONNECTIONS = 16
 # Requests that hypothesis makes in one go, while those of the last go are sent.

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from tests.test_contract import photo
+from tests.support.photos import photo
 
 Json = Any
 

@@ -21,8 +21,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from tests.process import KNOWN, SMALL_CACHES, WatchedServer, known_answers, same, watched
-from tests.test_contract import ROW, TUMOUR, saved
+from tests.support.photos import saved
+from tests.support.rows import ROW, TUMOUR
+from tests.support.watched import KNOWN, SMALL_CACHES, WatchedServer, known_answers, same, watched
 
 CLIENTS = 12
 MAX_GROWTH = 0.03

@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import Any
 
 import bentoml
 import httpx
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from PIL import Image
 
 import models
 from models.segmentation.columns import VARIABLES
-from tests.conftest import serving
-
-TUMOUR = {
-    "concavity_mean": 0.3001,
-    "concave_points_mean": 0.1471,
-    "perimeter_se": 8.589,
-    "area_se": 153.4,
-    "texture_worst": 17.33,
-    "area_worst": 2019.0,
-}
-ROW: dict[str, Any] = {
-    **{f"x{i}": round(0.37 * i - 11, 3) for i in range(100)},
-    "x5": "monday",
-    "x12": "$5,547.78",
-    "x31": "germany",
-    "x63": "36.29%",
-    "x81": "October",
-    "x82": "Female",
-    "x99": -60.3,
-}
-OTHER_ROW = ROW | {"x5": "sunday", "x12": "($66.55)", "x31": None, "x91": None, "x53": 0.8}
-
-
-def photo(form: str = "PNG", size: tuple[int, int] = (32, 32)) -> bytes:
-    """A picture with some structure."""
-    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
-    pixels = np.stack([x, y, 255 - x], axis=2).astype(np.uint8)
-    return saved(Image.fromarray(pixels), form)
-
-
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    """The file of an image."""
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def classify(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:
-    return client.post("/image/predict", files={"image_file": ("picture", content)}, data=fields)
-
-
-def answer(response: httpx.Response) -> Any:
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "application/json"
-    return response.json()
+from tests.support.answers import answer, classify
+from tests.support.photos import photo
+from tests.support.rows import OTHER_ROW, ROW, TUMOUR, written
+from tests.support.servers import serving
 
 
 def test_sentiment_gives_per_text_all_labels_highest_first(client: httpx.Client) -> None:
@@ -154,13 +110,6 @@ def csv_file(rows: list[dict[str, Any]]) -> bytes:
 
 def parquet_file(rows: list[dict[str, Any]]) -> bytes:
     return written(pa.Table.from_pylist(rows))
-
-
-def written(table: Any) -> bytes:
-    """The Parquet file of a table."""
-    file = io.BytesIO()
-    pa.parquet.write_table(table, file)
-    return file.getvalue()
 
 
 def json_file(rows: list[dict[str, Any]]) -> bytes:

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT
-from tests.support import kubectl
+from tests.support import ROOT, kubectl
 
 GITHUB = ROOT / ".github" / "workflows" / "delivery.yaml"
 PAGES = ROOT / ".github" / "workflows" / "pages.yaml"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, newest
+from tests.support import ROOT
 from tests.support.pages import (
     DOCS,
     PAGES,
@@ -29,6 +29,7 @@ from tests.support.pages import (
     tracked_folders,
     walk_files,
 )
+from tests.support.stores import newest
 
 MODELS = ["breast_cancer", "image", "segmentation", "sentiment"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -141,6 +142,6 @@ def test_targets_are_found_in_a_command(command: str, targets: list[str]) -> Non
 
 
 def test_a_module_that_is_not_there_is_noticed() -> None:
-    assert is_module("loadtest.sweep")
-    assert not is_module("loadtest.absent")
+    assert is_module("benchmarks.sweep")
+    assert not is_module("benchmarks.absent")
     assert not is_module("absent")

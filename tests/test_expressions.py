@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from models.segmentation import parse_money, parse_percent
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "split", "sub", "subn")
 SIZES = [2**k for k in range(9, 21)]

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.conftest import serving
+from tests.support.servers import serving
 
 NUMBER = -1.2345678901234567e-300
 ROW = {

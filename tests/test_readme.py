@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 from tests.support.pages import README, blocks, links, prose, read, requests, tracked_folders, walk_files
 
 

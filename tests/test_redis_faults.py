@@ -12,19 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import serving
-from tests.serving.conftest import (
-    RECOVERY_SECONDS,
-    START_SECONDS,
-    RedisServer,
-    forwarding,
-    replying,
-    tcp_server,
-    wait_until,
-)
-from tests.test_contract import TUMOUR
+from tests.support.clocks import RECOVERY_SECONDS, START_SECONDS, wait_until
+from tests.support.metrics import metric, passed_over, redis_hits
+from tests.support.redis_servers import RedisServer
+from tests.support.rows import TUMOUR
+from tests.support.servers import serving
+from tests.support.tcp_servers import forwarding, replying, tcp_server
 
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     *(("/breast_cancer/predict", TUMOUR | {"area_se": float(area)}) for area in range(10, 15)),
@@ -39,21 +33,6 @@ ENVIRONMENT = {
     "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
 }
 ANSWERS_IN_A_FAULT = 20
-
-
-def metric(address: str, name: str, **labels: str) -> float:
-    """The sum of a metric's samples with these labels."""
-    families = text_string_to_metric_families(httpx.get(f"{address}/metrics", timeout=10).text)
-    samples = itertools.chain.from_iterable(family.samples for family in families)
-    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
-
-
-def redis_hits(address: str) -> float:
-    return metric(address, "tiffin_cache_lookups_total", tier="redis", outcome="hit")
-
-
-def passed_over(address: str) -> bool:
-    return metric(address, "tiffin_redis_breaker_open") == 1
 
 
 class Traffic:

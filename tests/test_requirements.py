@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 FOLDER = ROOT / "requirements"
 # Those of environments of their own have pins of their own.
-SHARED = ("development", "image", "loadtest", "locust", "no-deps", "serving", "training")
+SHARED = ("benchmarks", "development", "image", "locust", "no-deps", "serving", "training")
 
 
 def pins(file: str) -> dict[str, str]:

@@ -16,8 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import STOP_SECONDS, Server, started_server
-from tests.serving.conftest import wait_until
+from tests.support.clocks import wait_until
+from tests.support.servers import STOP_SECONDS, Server, started_server
 
 GRACE_SECONDS = 2
 RESTART_SECONDS = 120

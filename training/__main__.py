@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 # Before anything that an older Python cannot read.
 if sys.version_info < (3, 11):  # noqa: UP036
@@ -30,9 +29,12 @@ from rich.table import Column, Table
 import models
 from serving.bento.shipped import FOLDER, put_into_store, read_info
 from serving.bento.start import check_home, store_faults
+from training import ship as shipping
 from training import store
+from training.served import Served
 from training.sources import inputs_digest
-from training.trained import Evaluation, Report, Result, TrainingError, deviations, require
+from training.trained import Evaluation, Report, Result, TrainingError, deviations
+from training.trainer import find, find_fit, find_own
 
 REPORTS = ROOT / "reports"
 
@@ -51,7 +53,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with sst2/ and cifar10/: evaluate, fit on it")
     parser.add_argument("--force", action="store_true", help="make models that the store already has, too")
     parser.add_argument(
-        "--fit", action="store_true", help="fit the weights in training/weights anew on --data (image and sentiment)"
+        "--fit",
+        action="store_true",
+        help="fit the weights in training/MODEL/weights anew on --data (image and sentiment)",
     )
     own = parser.add_argument_group("a model of your own (image or sentiment)")
     own.add_argument("--from-hub", metavar="ID", help="name on the Hugging Face hub, or folder with a saved model")
@@ -93,17 +97,6 @@ def faults(options: argparse.Namespace) -> list[str]:
     return [fault for fault, broken in rules.items() if broken]
 
 
-def part_of(name: str, part: str) -> Any:
-    """The module that makes a model (part ""), fits its weights ("_fit") or takes the user's own ("_own").
-
-    Imported only when it is needed: torch and transformers take seconds that a run with nothing to do is spared.
-    """
-    require(ROOT / "training" / f"{name}.py", f"what makes {name}")
-    if not (ROOT / "training" / f"{name}{part}.py").exists():
-        raise TrainingError(f"training/{name}{part}.py is missing: {name} cannot do that")
-    return importlib.import_module(f"training.{name}{part}")
-
-
 def make(name: str, options: argparse.Namespace, report: Report) -> Result:
     """Make one model unless the store has it."""
     inputs = inputs_digest(name, options.data)
@@ -113,13 +106,13 @@ def make(name: str, options: argparse.Namespace, report: Report) -> Result:
         origin = store.origin(entry)
         done = f"kept, your own from {origin}; --force makes ours" if origin else "kept"
         return Result(f"{entry.tag} {done}", store.metrics(entry))
-    module = part_of(name, "")
+    trainer = find(name)
     started = time.perf_counter()
-    if options.fit and hasattr(module, "WEIGHTS"):
-        part_of(name, "_fit").fit(options.data, report)
-    trained = module.train(options.data, report)
-    if options.fit and hasattr(module, "WEIGHTS"):
-        importlib.import_module("training.fitting").record_evaluation(module.WEIGHTS, trained.evaluation)
+    if options.fit and trainer.weights is not None:
+        find_fit(name)(options.data, report)
+    trained = trainer.train(options.data, report)
+    if options.fit and trainer.weights is not None:
+        importlib.import_module("training.fitting").record_evaluation(trainer.weights, trained.evaluation)
         inputs = inputs_digest(name, options.data)
         # Fitted here, it is the user's own, which nothing that is shipped replaces.
         trained = replace(trained, origin={"from": f"--fit --data {options.data.resolve()}"})
@@ -138,14 +131,14 @@ def is_changed(name: str, inputs: str) -> bool:
 
 def make_own(name: str, options: argparse.Namespace, report: Report) -> Result:
     """Make one model from the user's own weights."""
-    module = part_of(name, "_own")
+    trainer = find_own(name)
     started = time.perf_counter()
     if options.from_hub is not None:
         report("looking it up", 0.0)
-        source = module.hub.fetch(options.from_hub, options.revision)
-        trained = module.train_from_hub(source, options.quantize, options.data, report)
-    elif hasattr(module, "train_from_onnx"):
-        trained = module.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
+        source = importlib.import_module("training.hub").fetch(options.from_hub, options.revision)
+        trained = trainer.train_from_hub(source, options.quantize, options.data, report)
+    elif trainer.train_from_onnx is not None:
+        trained = trainer.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
     else:
         raise TrainingError(f"--from-onnx is for image models, not for {name}")
     with store_faults():
@@ -162,12 +155,10 @@ def evaluate(name: str, options: argparse.Namespace, report: Report) -> Result:
     entry = store.newest(name)
     if entry is None:
         raise TrainingError(f"the store has no {name}; make it with: python -m training {name}")
-    module = part_of(name, "")
-    served = importlib.import_module("training.served").Served(name, Path(entry.path))
+    trainer = find(name)
+    served = Served(name, Path(entry.path))
     report("evaluating", 0.2)
-    if not hasattr(module, "evaluate"):
-        raise TrainingError(f"training/{name}.py has no evaluate()")
-    evaluation: Evaluation = module.evaluate(served, options.data)
+    evaluation = trainer.evaluate(served, options.data)
     if not evaluation.metrics:
         raise TrainingError("there is nothing to measure it on without --data")
     write_pictures(name, evaluation)
@@ -186,12 +177,12 @@ def write_pictures(name: str, evaluation: Evaluation) -> None:
 def ship(name: str, options: argparse.Namespace, report: Report) -> Result:
     """Write `models/shipped` for one model."""
     with store_faults():
-        return importlib.import_module("training.ship").ship(name, part_of(name, ""), options, report)  # type: ignore[no-any-return]
+        return shipping.ship(name, find(name), options, report)
 
 
 def reproduce(name: str, options: argparse.Namespace, report: Report) -> Result:
     """Prove that what is shipped of one model is what training makes."""
-    return importlib.import_module("training.ship").reproduce(name, part_of(name, ""), options, report)  # type: ignore[no-any-return]
+    return shipping.reproduce(name, find(name), options, report)
 
 
 COMMANDS = {"evaluate": evaluate, "make": make, "own": make_own, "reproduce": reproduce, "ship": ship}

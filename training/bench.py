@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +16,8 @@ from models.model import Array
 from training.network import Network
 from training.served import pad, serve
 from training.trained import open_graph
+from training.trainer import find
 
-NETWORKS = ("image", "sentiment")
 BATCHES = (1, 8, 32)
 THREADS = (1, 2)
 ROUNDS = 5
@@ -29,11 +28,10 @@ Batch = dict[str, Array]
 def run(options: argparse.Namespace) -> int:
     """Measure each network and print a table."""
     console = Console()
-    for name in NETWORKS:
-        if name not in options.models:
-            continue
-        network, items, shipped = importlib.import_module(f"training.{name}").bench()
-        console.print(measure(network, items, shipped))
+    for name in options.models:
+        trainer = find(name)
+        if trainer.bench is not None:
+            console.print(measure(*trainer.bench()))
     return 0
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import bentoml
 
@@ -15,6 +13,7 @@ from training import store
 from training.served import Served, serve
 from training.sources import inputs_digest
 from training.trained import Estimate, Report, Result, TrainingError, deviations
+from training.trainer import Trainer
 
 # Largest difference between an output of a shipped model and one of the same model made anew.
 TOLERANCE = 1e-4
@@ -22,9 +21,9 @@ TOLERANCE = 1e-4
 INPUTS = 500
 
 
-def ship(name: str, module: Any, options: argparse.Namespace, report: Report) -> Result:
+def ship(name: str, trainer: Trainer, options: argparse.Namespace, report: Report) -> Result:
     """Make a model, save it under the tag that follows from its content, and copy the entry to `models/shipped`."""
-    trained = module.train(options.data, report)
+    trained = trainer.train(options.data, report)
     inputs = inputs_digest(name, None)
     version = content_version({"model.onnx": trained.graph, **trained.files}, store.metadata(trained, inputs))
     tag, folder = f"{name}:{version}", FOLDER / name
@@ -51,7 +50,7 @@ def is_whole(folder: Path, version: str) -> bool:
     return content_version(files, read_info(folder)["metadata"]) == version
 
 
-def reproduce(name: str, module: Any, options: argparse.Namespace, report: Report) -> Result:
+def reproduce(name: str, trainer: Trainer, options: argparse.Namespace, report: Report) -> Result:
     """Make a model and compare it with what is shipped: outputs on 500 inputs or more, and its metrics.
 
     TrainingError where an output differs by more than TOLERANCE.
@@ -59,17 +58,17 @@ def reproduce(name: str, module: Any, options: argparse.Namespace, report: Repor
     folder = FOLDER / name
     if not (folder / "model.yaml").is_file():
         raise TrainingError(f"no {name} is shipped; ship it with: python -m training ship {name}")
-    if not hasattr(module, "samples"):
-        raise TrainingError(f"training/{name}.py has no samples(), inputs to compare {name} on")
-    trained = module.train(options.data, report)
+    if trainer.samples is None:
+        raise TrainingError(f"training/{name} has no samples(), inputs to compare {name} on")
+    trained = trainer.train(options.data, report)
     report("comparing", 0.9)
-    items: Collection[Any] = module.samples()
+    items = trainer.samples()
     if len(items) < INPUTS:
-        raise TrainingError(f"samples() in training/{name}.py gives {len(items)} inputs, {INPUTS} are needed")
+        raise TrainingError(f"samples() in training/{name} gives {len(items)} inputs, {INPUTS} are needed")
     with serve(name, trained.graph, trained.files) as made:
         difference = float(abs(made.outputs(items) - Served(name, folder).outputs(items)).max())
         # Measured now: what a model was fitted with may be recorded beside its weights.
-        found = module.evaluate(made, options.data).metrics
+        found = trainer.evaluate(made, options.data).metrics
     if not difference <= TOLERANCE:
         raise TrainingError(f"outputs of the shipped {name} differ by {difference:.2g}, more than {TOLERANCE:g}")
     card = {metric: Estimate(**shipped) for metric, shipped in read_info(folder)["metadata"]["card"]["metrics"].items()}

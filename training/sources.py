@@ -9,7 +9,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.trained import digest
+from training.trained import digest, require
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "training")
@@ -30,14 +30,14 @@ def inputs_digest(name: str, data: Path | None) -> str:
     """
     parts: list[bytes] = []
     libraries: set[str] = set()
-    for path in modules(ROOT / "training" / f"{name}.py"):
+    for path in modules(trainer_file(name)):
         code = path.read_text(encoding="utf-8")
         parts += [path.relative_to(ROOT).as_posix().encode(), without_prose(code).encode()]
         libraries |= {DISTRIBUTIONS.get(package, package) for package in imported_packages(code)}
-        for figures in sorted((ROOT / "training").glob("*.json")):
+        for figures in sorted(path.parent.glob("*.json")):
             if figures.name in code:
                 parts += [figures.name.encode(), figures.read_bytes()]
-    for weights in sorted((ROOT / "training" / "weights" / name).glob("*")):
+    for weights in sorted((ROOT / "training" / name / "weights").glob("*")):
         if weights.name not in ("fit.json", "log.csv"):
             parts += [weights.name.encode(), weights.read_bytes()]
     for library in tuple(libraries):
@@ -47,6 +47,15 @@ def inputs_digest(name: str, data: Path | None) -> str:
         for path in sorted(path for path in data.rglob("*") if path.is_file()):
             parts += [path.relative_to(data).as_posix().encode(), str(path.stat().st_size).encode()]
     return digest(parts)
+
+
+def trainer_file(name: str) -> Path:
+    """Return the file that makes a model, `training/<name>.py` or `training/<name>/__init__.py`.
+
+    Raises TrainingError where there is neither.
+    """
+    package = ROOT / "training" / name / "__init__.py"
+    return package if package.is_file() else require(ROOT / "training" / f"{name}.py", f"what makes {name}")
 
 
 def modules(start: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from tests.attacks.connections import KEY
 from tests.attacks.honest import Request, Result, honest_client
 from tests.attacks.targets import targets
 from tests.attacks.watch import MAX_MEMORY_BYTES, MemoryWatch
-from tests.process import KNOWN, known_answers, same, watched
+from tests.support.watched import KNOWN, known_answers, same, watched
 
 # What an honest client may be told while others attack.
 ALLOWED = {200, 429, 503, 504}

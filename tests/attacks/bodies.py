@@ -11,7 +11,7 @@ import zlib
 from tests.attacks import files, forms, json_bodies
 from tests.attacks.attackers import Attack, Pieces, flood, form_request, request
 from tests.attacks.targets import Target
-from tests.test_contract import ROW
+from tests.support.rows import ROW
 
 # Quadratic work on so many digits takes seconds, and they fit any route.
 DIGITS = 8_000

@@ -8,7 +8,7 @@ import json
 import socket
 
 from tests.attacks.attackers import JSON, Attack, Victim, connected, flood, hold, request, together
-from tests.test_contract import ROW, TUMOUR
+from tests.support.rows import ROW, TUMOUR
 
 PATH = "/breast_cancer/predict"
 HOST = b"Host: localhost\r\n"

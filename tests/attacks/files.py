@@ -16,7 +16,8 @@ import pyarrow.parquet
 from PIL import Image
 
 from tests.attacks.json_bodies import PATTERNS, Maker, Pattern, repeated
-from tests.test_contract import ROW, photo, saved
+from tests.support.photos import photo, saved
+from tests.support.rows import ROW
 
 TABLES: dict[str, Pattern] = {
     "CSV with many columns": (b"x0", b",x", b"\n1\n"),

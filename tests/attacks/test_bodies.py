@@ -19,8 +19,8 @@ from tests.attacks import bodies, files, forms, json_bodies
 from tests.attacks.__main__ import ATTACKS
 from tests.attacks.attackers import Attack
 from tests.attacks.targets import Target, targets
-from tests.conftest import ROOT
 from tests.fuzz_large import bodies as large_bodies
+from tests.support import ROOT
 
 SIZES = (2**18, 2**20)
 ROUTES = {"/breast_cancer/infer", "/breast_cancer/predict", "/image/infer", "/image/predict", "/segmentation/infer"}

@@ -16,7 +16,7 @@ import pytest
 
 from container import audit, osv
 from loadtest.processes import free_port
-from tests.conftest import ROOT
+from tests.support import ROOT
 from tests.support.osv import StandIn, stand_in
 
 PURLS = [

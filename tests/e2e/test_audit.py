@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from loadtest.processes import free_port
-from tests.conftest import ROOT
+from tests.support import ROOT
 from tests.support.osv import stand_in
 
 

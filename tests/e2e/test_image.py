@@ -16,8 +16,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import models
-from tests.conftest import ROOT
-from tests.e2e.conftest import Container, engine, hardened
+from tests.support import ROOT
+from tests.support.containers import Container, engine, hardened
 
 SIZE_BYTES = 500e6
 UID = "1034"

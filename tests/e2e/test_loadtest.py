@@ -8,8 +8,8 @@ import subprocess
 import pytest
 import yaml
 
-from tests.conftest import ROOT
-from tests.e2e.conftest import Container, engine
+from tests.support import ROOT
+from tests.support.containers import Container, engine
 
 LOADTEST_IMAGE = os.environ.get("LOADTEST_IMAGE", "tiffin-loadtest:latest")
 

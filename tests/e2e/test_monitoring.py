@@ -18,12 +18,13 @@ import yaml
 from PIL import Image
 
 from loadtest.processes import free_port, running
-from tests.conftest import ROOT
-from tests.e2e.conftest import Pod
 from tests.e2e.dashboard import Panel, Prometheus, draw, panels
-from tests.process import KNOWN
-from tests.serving.conftest import wait_until
-from tests.test_contract import ROW, TUMOUR, saved
+from tests.support import ROOT
+from tests.support.clocks import wait_until
+from tests.support.containers import Pod
+from tests.support.photos import saved
+from tests.support.rows import ROW, TUMOUR
+from tests.support.watched import KNOWN
 
 PICTURE = ROOT / "reports" / "dashboard.png"
 # Little load: on a machine that is busy Redis would often be too slow for the server.

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from serving.settings import Settings
-from tests.conftest import ROOT
-from tests.e2e.conftest import READY_SECONDS, Container, Pod, engine
-from tests.process import known_answers
-from tests.serving.conftest import wait_until
-from tests.test_contract import TUMOUR
-from tests.test_redis_faults import passed_over, redis_hits
+from tests.support import ROOT
+from tests.support.clocks import wait_until
+from tests.support.containers import READY_SECONDS, Container, Pod, engine
+from tests.support.metrics import passed_over, redis_hits
+from tests.support.rows import TUMOUR
+from tests.support.watched import known_answers
 
 PATH = "/breast_cancer/predict"
 CLIENTS = 4

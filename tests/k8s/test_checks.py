@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.k8s.manifests import RENDERS, Manifest, kustomize, manifests, rendered
+from tests.support.manifests import RENDERS, Manifest, kustomize, manifests, rendered
 
 FOLDER = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.k8s.manifests import K8S
 from tests.support import kubectl
+from tests.support.manifests import K8S
 
 IMAGE = "registry.example/team/tiffin:9.9"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"

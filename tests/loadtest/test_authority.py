@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.loadtest.stub import stub
+from tests.support import ROOT
+from tests.support.stub_server import stub
 
 SCORES = [{"label": "POSITIVE", "score": 0.7}, {"label": "NEGATIVE", "score": 0.3}]
 LOCUST = ["locust", "--locustfile", "loadtest/locustfile.py", "--headless", "--only-summary", "--minutes", "0.05"]

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from loadtest.processes import free_port
-from tests.conftest import ROOT, serving
-from tests.loadtest.stub import stub
+from tests.support import ROOT
+from tests.support.servers import serving
+from tests.support.stub_server import stub
 
 Done = subprocess.CompletedProcess[str]
 COMMAND = [sys.executable, "-m", "locust", "--locustfile", "loadtest/locustfile.py", "--headless", "--only-summary"]

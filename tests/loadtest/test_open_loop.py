@@ -11,8 +11,8 @@ import pytest
 
 from loadtest import inputs
 from loadtest.open_loop import arrivals, drawn, due_times
-from tests.conftest import ROOT
-from tests.loadtest.stub import stub
+from tests.support import ROOT
+from tests.support.stub_server import stub
 
 
 @pytest.mark.parametrize("cv", [0.0, 1.0, 3.0])

@@ -15,7 +15,7 @@ from models.model import Array
 from models.sentiment import Sentiment
 from serving.bento.shipped import FOLDER
 from serving.inference.session import open_session
-from tests.conftest import ROOT
+from tests.support import ROOT
 from training.served import pad
 from training.unsigned import mixed_products
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.test_contract import written
+from tests.support.rows import written
 
 HUGE = 48 * 2**20
 LARGE: dict[str, Callable[[], bytes]] = {

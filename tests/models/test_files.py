@@ -20,7 +20,7 @@ from models.model import InvalidInputError
 from models.segmentation.columns import USED, VARIABLES, features
 from models.segmentation.files import read_file
 from models.segmentation.json_arrays import MAX_ROW_BYTES
-from tests.test_contract import written
+from tests.support.rows import written
 
 COMPLETE = {"x5": "monday", "x12": 66.55, "x31": "germany", "x62": 0.37, "x91": 0.4}
 

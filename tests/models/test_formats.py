@@ -16,33 +16,12 @@ from PIL import Image, ImageCms, ImageOps
 from models.image.formats import read
 from models.image.pictures import decode
 from models.model import Array, InvalidInputError
-from tests.conftest import ROOT
-
-SHIP = Image.open(ROOT / "docs" / "ship.jpg").convert("RGB").resize((120, 90))
-
-
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    """Return the image as a file."""
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def pixels(image: Image.Image) -> Array:
-    """Return an image's pixels, which must be RGB."""
-    assert image.mode == "RGB"
-    return np.asarray(image)
+from tests.support.photos import SHIP, chunk, oriented, pixels, saved
 
 
 def as_pillow_has_it(data: bytes) -> Array:
     """Return a file's pixels by Pillow's own means."""
     return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
-
-
-def oriented(orientation: Any, kind: int = 3) -> bytes:
-    """Return EXIF data with a tag Orientation of this type: 2 text, 3 short."""
-    value = orientation if isinstance(orientation, bytes) else struct.pack(">HH", orientation, 0)
-    return b"Exif\0\0MM\0*" + struct.pack(">IHHHI", 8, 1, 0x0112, kind, 1) + value + b"\0\0\0\0"
 
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -71,12 +50,6 @@ EXACT = {
 @pytest.mark.parametrize("data", EXACT.values(), ids=EXACT)
 def test_what_pillow_reads_is_read_the_same(data: bytes) -> None:
     assert np.array_equal(pixels(decode(data)), as_pillow_has_it(data))
-
-
-def chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
-    """Return a chunk of a PNG file, with a wrong checksum if one is given."""
-    right = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", right if checksum is None else checksum)
 
 
 def png_with(*chunks: bytes, image: Image.Image = SHIP) -> bytes:

@@ -14,7 +14,7 @@ from models.image import ImageClassifier, Upload
 from models.image.pictures import decode
 from models.model import Array, InvalidInputError
 from serving.bento.shipped import FOLDER
-from tests.models.test_formats import SHIP, chunk, oriented, pixels, saved
+from tests.support.photos import SHIP, chunk, oriented, pixels, saved
 
 HALF = Image.new("L", SHIP.size, 255)
 HALF.paste(0, (0, 0, 60, 90))

@@ -12,7 +12,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from serving.telemetry import metrics
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 COMPONENT = ROOT / "k8s" / "components" / "monitoring"
 GROUPS = yaml.safe_load((COMPONENT / "prometheus-rule.yaml").read_text(encoding="utf-8"))["spec"]["groups"]

@@ -14,8 +14,13 @@ import psutil
 import pytest
 
 import models
-from tests.conftest import ROOT, newest, run_python, serving, train
-from tests.test_contract import ROW, TUMOUR, answer, classify, photo
+from tests.support import ROOT
+from tests.support.answers import answer, classify
+from tests.support.photos import photo
+from tests.support.processes import run_python, train
+from tests.support.rows import ROW, TUMOUR
+from tests.support.servers import serving
+from tests.support.stores import newest
 
 
 @pytest.fixture(scope="module")

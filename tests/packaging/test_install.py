@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 SCRIPT = ROOT / "requirements" / "install.sh"
 # Reaches nothing: what is asked for is there already, or nowhere.

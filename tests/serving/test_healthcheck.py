@@ -12,8 +12,10 @@ import pytest
 
 from loadtest.processes import free_port
 from serving import healthcheck
-from tests.conftest import ROOT, started_server
-from tests.serving.conftest import START_SECONDS, Handler, tcp_server, wait_until
+from tests.support import ROOT
+from tests.support.clocks import START_SECONDS, wait_until
+from tests.support.servers import started_server
+from tests.support.tcp_servers import Handler, tcp_server
 
 
 def check(port: int | str, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import models
-from tests.conftest import ROOT, run_python
+from tests.support import ROOT
+from tests.support.processes import run_python
 
 # All that our code imports, also inside of functions.
 LIBRARIES = """
@@ -47,7 +48,7 @@ IMPORT = """
     for package in (models, serving):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for name in ("loadtest.processes", "loadtest.open_loop", "loadtest.sizing", "training.__main__", "service"):
+    for name in ("loadtest.processes", "loadtest.open_loop", "benchmarks.sizing", "training.__main__", "service"):
         importlib.import_module(name)
 """
 ANSWER = """

@@ -13,7 +13,7 @@ import models
 from serving.setting_faults import SECRET, faults
 from serving.settings import ModelSettings, Settings
 from serving.variables import renamed
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 
 def test_every_setting_stands_in_the_docs_with_its_description() -> None:

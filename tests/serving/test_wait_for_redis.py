@@ -12,8 +12,10 @@ import pytest
 
 from loadtest.processes import free_port
 from serving.wait_for_redis import wait_for_redis
-from tests.conftest import ROOT
-from tests.serving.conftest import START_SECONDS, RedisServer, replying, tcp_server
+from tests.support import ROOT
+from tests.support.clocks import START_SECONDS
+from tests.support.redis_servers import RedisServer
+from tests.support.tcp_servers import replying, tcp_server
 
 pytestmark = pytest.mark.anyio
 

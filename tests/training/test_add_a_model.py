@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.conftest import ROOT, serving, train
+from tests.support import ROOT
 from tests.support.pages import PAGES, Request, check_answer, requests, runs_here, walk_files
+from tests.support.processes import train
+from tests.support.servers import serving
 
 REQUESTS = [
     request for page in PAGES for request in requests(page) if request.path.startswith("/iris/") and runs_here(request)

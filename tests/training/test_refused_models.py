@@ -11,10 +11,13 @@ import pytest
 import torch
 import transformers
 
-from tests.conftest import train
-from tests.training.test_own_models import from_onnx, labels, spread, tokenizer, write_onnx
-from training import hub, own, real_inputs, sentiment_own
-from training.image_onnx import read_labels, train_from_onnx
+from tests.support.own_models import from_onnx, labels, spread, tokenizer, write_onnx
+from tests.support.processes import train
+from training import hub, own
+from training.image import real_pictures
+from training.image.onnx_file import read_labels, train_from_onnx
+from training.sentiment import own as sentiment_own
+from training.sentiment import real_texts
 from training.trained import TrainingError
 
 
@@ -154,10 +157,10 @@ def test_a_tokenizer_that_works_otherwise_than_the_server_is_refused(bert: Any, 
 
 
 def test_inputs_that_are_compared_are_real_and_different() -> None:
-    texts = real_inputs.texts()
+    texts = real_texts.texts()
     assert len(set(texts)) == len(texts) > 200
     assert max(map(len, texts)) > 5_000
-    sizes = {real_inputs.shown(upload).size for upload in real_inputs.pictures(64)}
+    sizes = {real_pictures.shown(upload).size for upload in real_pictures.pictures(64)}
     assert len(sizes) > 60
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 from training import sources
 
 
@@ -30,9 +30,9 @@ def edit(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("training/segmentation.py", '"""Segmentation: ', '"""The segmentation: '),
-        ("training/segmentation.py", "# Shares of", "# The shares of"),
-        ("training/segmentation.py", 'summary="', 'summary="In short: '),
+        ("training/segmentation/__init__.py", '"""Segmentation: ', '"""The segmentation: '),
+        ("training/segmentation/__init__.py", "# Shares of", "# The shares of"),
+        ("training/segmentation/__init__.py", 'summary="', 'summary="In short: '),
         ("training/evaluation.py", "def ", "\n\ndef "),
         ("training/store.py", "def save(", "def keep("),
         ("requirements/serving.txt", "redis==", "redis==1"),
@@ -48,9 +48,9 @@ def test_it_stays_where_no_number_changes(checkout: Path, file: str, old: str, n
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("training/segmentation.py", "MISSING = 0.05", "MISSING = 0.06"),
+        ("training/segmentation/__init__.py", "MISSING = 0.05", "MISSING = 0.06"),
         ("training/export.py", "target_opset=18", "target_opset=19"),
-        ("training/glm26.json", "coef", "coefficient"),
+        ("training/segmentation/glm26.json", "coef", "coefficient"),
         ("models/segmentation/columns.py", "THRESHOLD = 0.75", "THRESHOLD = 0.5"),
         ("requirements/training.txt", "scikit-learn==", "scikit-learn==1"),
         ("requirements/serving.txt", "numpy==", "numpy==1"),
@@ -64,7 +64,7 @@ def test_it_changes_where_a_number_may_change(checkout: Path, file: str, old: st
 
 def test_it_changes_with_the_weights(checkout: Path) -> None:
     before = sources.inputs_digest("image", None)
-    with (checkout / "training" / "weights" / "image" / "model.safetensors").open("ab") as file:
+    with (checkout / "training" / "image" / "weights" / "model.safetensors").open("ab") as file:
         file.write(b" ")
     assert sources.inputs_digest("image", None) != before
 

@@ -17,21 +17,18 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import training.image
-import training.image_fit
+import training.image.fit
 import training.sentiment
-import training.sentiment_fit
+import training.sentiment.fit
 from models.segmentation.columns import VARIABLES, checked, features
 from serving.bento.shipped import FOLDER, read_info
-from tests.conftest import ROOT, newest, train
+from tests.support import ROOT
+from tests.support.processes import train
+from tests.support.progress import ignore
+from tests.support.stores import newest
 from training import bench, fitting, segmentation
-from training.sentiment_fit import Recipe
+from training.sentiment.fit import Recipe
 from training.trained import TrainingError, check_labels, check_probabilities, open_graph
-
-
-def ignore(step: str, done: float) -> None:
-    """Take a report of progress."""
-    assert step
-    assert 0 <= done <= 1
 
 
 def test_a_second_run_makes_nothing(store: Path) -> None:
@@ -148,7 +145,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-SMALL = [replace(recipe, epochs=1) for recipe in training.image_fit.RECIPES]
+SMALL = [replace(recipe, epochs=1) for recipe in training.image.fit.RECIPES]
 
 
 def draw_images(data: Path) -> None:
@@ -166,7 +163,7 @@ def draw_images(data: Path) -> None:
 def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
     draw_images(tmp_path)
     weights = tmp_path / "weights"
-    training.image_fit.fit(tmp_path, ignore, weights, SMALL, held_out=40)
+    training.image.fit.fit(tmp_path, ignore, weights, SMALL, held_out=40)
     assert {path.name for path in weights.iterdir()} == {"model.safetensors", "ranges.json", "fit.json", "log.csv"}
     assert len((weights / "log.csv").read_text(encoding="utf-8").splitlines()) == 4
     assert json.loads((weights / "fit.json").read_text(encoding="utf-8"))["rows"] == 260
@@ -177,16 +174,16 @@ def test_image_is_fitted_on_a_small_sample(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("one_thread")
 def test_an_interrupted_fit_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:
     draw_images(tmp_path)
-    training.image_fit.fit(tmp_path, ignore, tmp_path / "whole", SMALL, held_out=40)
+    training.image.fit.fit(tmp_path, ignore, tmp_path / "whole", SMALL, held_out=40)
 
     def interrupt(step: str, done: float) -> None:
         if done > 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.image_fit.fit(tmp_path, interrupt, tmp_path / "halves", SMALL, held_out=40)
+        training.image.fit.fit(tmp_path, interrupt, tmp_path / "halves", SMALL, held_out=40)
     seen: list[str] = []
-    training.image_fit.fit(tmp_path, lambda step, done: seen.append(step), tmp_path / "halves", SMALL, held_out=40)
+    training.image.fit.fit(tmp_path, lambda step, done: seen.append(step), tmp_path / "halves", SMALL, held_out=40)
     assert seen[0] == "epoch 2 of 3"
     whole, halves = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "halves"))
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
@@ -236,14 +233,14 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.sentiment_fit, "BATCH", 16)
+    monkeypatch.setattr(training.sentiment.fit, "BATCH", 16)
     (tmp_path / "sst2").mkdir()
     lines = [f"quite a {word} film number {i}\t{label}" for i in range(60) for word, label in (("good", 1), ("bad", 0))]
     for file in ("train.tsv", "train_phrases.tsv", "dev.tsv"):
         (tmp_path / "sst2" / file).write_text("\n".join(lines) + "\n")
     weights = tmp_path / "weights"
     recipes = (Recipe(1, 1e-3, first_token=True), Recipe(3, 1.5e-3), Recipe(2, 6e-4))
-    training.sentiment_fit.fit(tmp_path, ignore, weights, recipes, held_out=20)
+    training.sentiment.fit.fit(tmp_path, ignore, weights, recipes, held_out=20)
     assert len((weights / "log.csv").read_text(encoding="utf-8").splitlines()) == 7
     assert {path.name for path in weights.iterdir()} == {
         "adapter_model.safetensors",
@@ -253,7 +250,7 @@ def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pyte
     }
     model = training.sentiment.assemble(weights)
     rows = training.sentiment.tokenizer()([line.partition("\t")[0] for line in lines])["input_ids"]
-    logits = training.sentiment_fit.logits_of(model, rows, torch.device("cpu"))
+    logits = training.sentiment.fit.logits_of(model, rows, torch.device("cpu"))
     accuracy = (logits.argmax(1) == torch.tensor([1, 0] * 60)).float().mean()
     assert accuracy > 0.9
 
@@ -261,7 +258,7 @@ def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pyte
 def test_no_phrase_of_a_held_out_sentence_is_fitted_on(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("a good film\t1\na bad film\t0\n")
     (tmp_path / "train_phrases.tsv").write_text("good\t1\nbad\t0\na good film\t1\na bad film\t0\nfilm\t1\n")
-    phrases, held = training.sentiment_fit.split(tmp_path, torch.Generator().manual_seed(0), held_out=1)
+    phrases, held = training.sentiment.fit.split(tmp_path, torch.Generator().manual_seed(0), held_out=1)
     (sentence,) = (text for text, _ in held)
     assert all(f" {text} " not in f" {sentence} " for text, _ in phrases)
     assert len(phrases) == 2

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from serving.bento.protocol import JOINED_BYTES, HttpProtocol, JoinedWrites
-from tests.serving.conftest import wait_until
+from tests.support.clocks import wait_until
 
 LIMIT_SECONDS = 60
 BODY = b'{"text": ["a fine evening"]}'

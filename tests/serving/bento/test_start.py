@@ -23,7 +23,9 @@ import models
 from loadtest.processes import free_port, link_folder
 from serving.bento import start
 from serving.inference.instruction_set import instruction_set
-from tests.conftest import ROOT, Server, run_python, started_server, train
+from tests.support import ROOT
+from tests.support.processes import run_python, train
+from tests.support.servers import Server, started_server
 
 START_SECONDS = 120
 

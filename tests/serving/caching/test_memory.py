@@ -7,17 +7,10 @@ import numpy as np
 from models.model import Array
 from serving.caching.memory import ENTRY_BYTES, MemoryCache
 from serving.caching.predictions import PredictionCache
+from tests.support.clocks import Clock
 
 SIZE = 16
 ENTRY = SIZE + ENTRY_BYTES
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def make_cache(max_bytes: int = 10 * ENTRY, ttl_seconds: float = 180, clock: Clock | None = None) -> MemoryCache[str]:

@@ -18,7 +18,10 @@ from serving.http.access import RateLimit
 from serving.setting_faults import faults
 from serving.settings import Settings
 from tests.serving.caching.test_redis_tier import PREFIX, TIMEOUT_SECONDS, cache_at, kept
-from tests.serving.conftest import START_SECONDS, RedisServer, eventually, forwarding, sample, tcp_server, wait_until
+from tests.support.clocks import START_SECONDS, eventually, wait_until
+from tests.support.metrics import sample
+from tests.support.redis_servers import RedisServer
+from tests.support.tcp_servers import forwarding, tcp_server
 
 pytestmark = pytest.mark.anyio
 

@@ -41,16 +41,11 @@ from serving.caching.redis_tier import (
 from serving.inference.context import own_context
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from serving.inference.registry import ModelId
-from tests.conftest import newest
-from tests.serving.conftest import (
-    Handler,
-    RedisServer,
-    eventually,
-    forwarding,
-    replying,
-    sample,
-    tcp_server,
-)
+from tests.support.clocks import eventually
+from tests.support.metrics import sample
+from tests.support.redis_servers import RedisServer
+from tests.support.stores import newest
+from tests.support.tcp_servers import Handler, forwarding, replying, tcp_server
 
 pytestmark = pytest.mark.anyio
 

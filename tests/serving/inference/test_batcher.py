@@ -26,7 +26,8 @@ from serving.inference.padding import batches, stack
 from serving.inference.priority import LOWER_BY
 from serving.inference.queue import Job, Output
 from serving.inference.registry import ModelId
-from tests.serving.conftest import sample, wait_until
+from tests.support.clocks import wait_until
+from tests.support.metrics import sample
 
 LIMIT_SECONDS = 60.0
 TABLE = 10

@@ -18,8 +18,6 @@ from serving.caching.predictions import PredictionCache
 from serving.inference.context import RequestContext
 from serving.inference.errors import OverloadedError
 from serving.inference.predictor import BLOCK_ROWS, Predictor
-from tests.serving.caching.test_memory import Clock
-from tests.serving.conftest import sample
 from tests.serving.inference.test_batcher import (
     BROKEN,
     SUM,
@@ -32,6 +30,8 @@ from tests.serving.inference.test_batcher import (
     soon,
     until,
 )
+from tests.support.clocks import Clock
+from tests.support.metrics import sample
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import START_SECONDS, Server, started_server
-from tests.serving.conftest import wait_until
+from tests.support.clocks import wait_until
+from tests.support.servers import START_SECONDS, Server, started_server
 
 ENVIRONMENT = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "2", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
 

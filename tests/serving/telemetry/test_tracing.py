@@ -15,8 +15,9 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.conftest import started_server
-from tests.serving.conftest import RedisServer, wait_until
+from tests.support.clocks import wait_until
+from tests.support.redis_servers import RedisServer
+from tests.support.servers import started_server
 
 ARRIVAL_SECONDS = 60
 PATH = "/sentiment/predict"

@@ -1,0 +1,320 @@
+"""How fast the server is: each figure a ratio to something else, measured in the same run.
+
+python -m benchmarks.bench [--rounds 5] [--seconds 4] [scenario ...]
+
+--quick only tries whether every scenario works: once, a second each, and with a small network in place of one of
+DistilBERT's size. What is sent is made for as long as is measured, so that a slow machine needs no longer than another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnxruntime
+import psutil
+
+from benchmarks.compare.artefacts import FOLDER, Artefacts, entry
+from benchmarks.wrk import write_bodies, wrk
+from loadtest import inputs
+from loadtest.inputs import JSON, Request
+from loadtest.open_loop import Arrivals, arrivals, due_times, run
+from loadtest.processes import ROOT, MissingToolError, free_port, redis, running, store_home, tiffin
+from models.sentiment import Sentiment
+from serving.cores import available_cores
+from serving.inference.padding import stack
+
+# So few that they are all asked for while the server warms up, so many that few are asked for at the same time.
+KNOWN_ROWS = 2_000
+# More than a server answers in a second, so that nothing comes twice.
+ROWS_PER_SECOND = 10_000
+WARM_UP_ROWS = 50_000
+TEXTS_PER_SECOND = 5_000
+# Of overload: texts in a request, and requests that are made to find the capacity.
+BATCH_TEXTS = 8
+CAPACITY_BATCHES = 10_000
+
+
+@dataclass
+class Bench:
+    """What every scenario needs: the models' home, a folder for bodies, other models, how often and long to measure."""
+
+    home: Path
+    folder: Path
+    artefacts: Artefacts
+    rounds: int
+    seconds: float
+
+    def ratio(self, measure: Callable[[int], tuple[float, float]]) -> tuple[float, float, float]:
+        """Median of the ratios of `measure(round)`, and the medians of the two figures that it compares."""
+        pairs = [measure(number) for number in range(self.rounds)]
+        ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        return statistics.median(a / b for a, b in pairs), ours, theirs
+
+    def bodies(self, name: str, contents: Iterable[Any]) -> Path:
+        """A file of JSON bodies."""
+        return write_bodies(self.folder / name, (json.dumps(content).encode() for content in contents))
+
+
+def say(scenario: str, figure: float, meaning: str, detail: str) -> None:
+    """One line of the result."""
+    print(f"{scenario:<44} {figure:6.2f}  {meaning:<38} {detail}", flush=True)
+
+
+def texts(count: int) -> list[str]:
+    """Different texts."""
+    return [inputs.text(number) for number in range(count)]
+
+
+def rows(count: int) -> Iterator[dict[str, float]]:
+    """Different measurements."""
+    return map(inputs.tumour, range(count))
+
+
+@contextlib.contextmanager
+def plain_fastapi() -> Iterator[str]:
+    """Serve `benchmarks.plain_fastapi` by uvicorn: one worker, with httptools and, where there is one, uvloop."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.plain_fastapi:app", "--port", str(port), "--no-access-log"]
+    with running([*command, "--loop", "auto", "--http", "httptools"], address, "/openapi.json", {}, ROOT):
+        yield address
+
+
+def against_fastapi(bench: Bench, scenario: str, bodies: Path, **settings: Any) -> None:
+    """Requests per second to breast_cancer, with 10 and with 64 connections."""
+    path = "/breast_cancer/predict"
+    with tiffin(bench.home, models="breast_cancer", **settings) as ours, plain_fastapi() as theirs:
+        wrk(ours, path, bodies, 10, 1)
+        wrk(theirs, path, bodies, 10, 1)
+        start = WARM_UP_ROWS
+        for connections in (10, 64):
+
+            def measure(number: int, connections: int = connections) -> tuple[float, float]:
+                nonlocal start
+                found = wrk(ours, path, bodies, connections, bench.seconds, start)
+                start += found.requests
+                other = wrk(theirs, path, bodies, connections, bench.seconds, start)
+                return found.per_second, other.per_second
+
+            ratio, a, b = bench.ratio(measure)
+            say(f"{scenario}, {connections} connections", ratio, "x plain FastAPI", f"{a:,.0f} : {b:,.0f} requests/s")
+
+
+def response_cache(bench: Bench) -> None:
+    """The same request again and again."""
+    against_fastapi(bench, "response cache", bench.bodies("one", [inputs.TUMOUR]))
+
+
+def memory_cache(bench: Bench) -> None:
+    """Items of which all are in the prediction cache in memory."""
+    known = bench.bodies("known", rows(KNOWN_ROWS))
+    against_fastapi(bench, "prediction cache, memory", known, response_cache_max_bytes=0)
+
+
+def redis_cache(bench: Bench) -> None:
+    """Items of which all are in Redis."""
+    with redis() as url:
+        against_fastapi(
+            bench,
+            "prediction cache, Redis",
+            bench.bodies("known", rows(KNOWN_ROWS)),
+            response_cache_max_bytes=0,
+            cache_max_bytes=0,
+            redis_url=url,
+        )
+
+
+def new_rows(bench: Bench) -> None:
+    """Rows that were never seen."""
+    # Two numbers of connections, each for us and for the other.
+    count = WARM_UP_ROWS + round(4 * bench.rounds * bench.seconds * ROWS_PER_SECOND)
+    against_fastapi(bench, "breast_cancer, every row new", bench.bodies("rows", rows(count)))
+
+
+class BareSession:
+    """The sentiment model's ONNX session without a server: batches of 8, sorted by length, on all cores."""
+
+    def __init__(self, home: Path) -> None:
+        folder = entry(home, "sentiment")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = available_cores()
+        self.session = onnxruntime.InferenceSession(folder / "model.onnx", options)
+        self.model = Sentiment(folder)
+
+    def seconds(self, texts: list[str], batch: int) -> float:
+        """Seconds for all texts, tokenized before."""
+        encoded = sorted((self.model.preprocess(text) for text in texts), key=lambda x: len(x["input_ids"]))
+        stacked = [stack(encoded[i : i + batch]) for i in range(0, len(encoded), batch)]
+        started = time.perf_counter()
+        for feed in stacked:
+            self.session.run(None, feed)
+        return time.perf_counter() - started
+
+
+def against_session(bench: Bench, home: Path, scenario: str) -> None:
+    """Texts per second with 64 connections, and the latency of one."""
+    bare = BareSession(home)
+    sample = texts(round((0.5 + 2.5 * bench.rounds) * bench.seconds * TEXTS_PER_SECOND))
+    bodies = bench.bodies("texts", ({"text": [text]} for text in sample))
+    bare.seconds(sample[:200], 8)
+    used = 0
+    with tiffin(home, models="sentiment") as address:
+        used += wrk(address, "/sentiment/predict", bodies, 64, bench.seconds / 2).requests
+
+        def throughput(number: int) -> tuple[float, float]:
+            nonlocal used
+            found = wrk(address, "/sentiment/predict", bodies, 64, 1.5 * bench.seconds, used)
+            part = sample[used : used + min(found.requests, 4_000)]
+            used += found.requests
+            return found.per_second, len(part) / bare.seconds(part, 8)
+
+        ratio, a, b = bench.ratio(throughput)
+        say(
+            f"{scenario}, every text new, 64 connections",
+            ratio,
+            "x bare session, batches of 8",
+            f"{a:,.0f} : {b:,.0f} texts/s",
+        )
+
+        def latency(number: int) -> tuple[float, float]:
+            nonlocal used
+            found = wrk(address, "/sentiment/predict", bodies, 1, bench.seconds, used)
+            part = sample[used : used + min(found.requests, 500)]
+            used += found.requests
+            times = [bare.seconds([text], 1) for text in part]
+            return found.p50 * 1000, statistics.median(times) * 1000
+
+        ratio, a, b = bench.ratio(latency)
+        say(
+            f"{scenario}, every text new, 1 connection",
+            (a - 1) / b,
+            "x bare session's p50, less 1 ms",
+            f"{a:.2f} : {b:.2f} ms",
+        )
+
+
+def sentiment(bench: Bench) -> None:
+    """The text classifier that Tiffin ships."""
+    against_session(bench, bench.home, "sentiment")
+
+
+def distilbert(bench: Bench) -> None:
+    """A text classifier of DistilBERT's size, with random weights."""
+    against_session(bench, bench.artefacts.of("distilbert") / "home", "DistilBERT's size")
+
+
+def many_rows(bench: Bench) -> None:
+    """10 000 rows of segmentation in one request, against reading them with json and pandas."""
+    import pandas
+
+    data = [inputs.customer(number) for number in range(10_000)]
+    with tiffin(bench.home, models="segmentation") as address, httpx.Client(base_url=address, timeout=30) as client:
+
+        def measure(number: int) -> tuple[float, float]:
+            data[0]["x0"] = number + 0.5
+            body = json.dumps({"data": data}).encode()
+            headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+            started = time.perf_counter()
+            client.post("/segmentation/predict", content=body, headers=headers).raise_for_status()
+            ours = time.perf_counter() - started
+            started = time.perf_counter()
+            pandas.DataFrame(json.loads(body)["data"])
+            return ours, time.perf_counter() - started
+
+        measure(-1)
+        ratio, a, b = bench.ratio(measure)
+    say("segmentation, 10 000 rows in one request", ratio, "x json.loads and a DataFrame", f"{a:.2f} : {b:.2f} s")
+
+
+def batch(number: int) -> dict[str, list[str]]:
+    """Texts that no other batch has."""
+    return {"text": [inputs.text(number * BATCH_TEXTS + place) for place in range(BATCH_TEXTS)]}
+
+
+def overload(bench: Bench) -> None:
+    """Three times the capacity, in an open loop, for a minute (15 times --seconds)."""
+    path = "/sentiment/predict"
+    bodies = bench.bodies("batches", map(batch, range(CAPACITY_BATCHES)))
+    with tiffin(bench.home, models="sentiment", cache_max_bytes=2**20, response_cache_max_bytes=2**20) as address:
+        wrk(address, path, bodies, 16, bench.seconds / 2)
+        before = wrk(address, path, bodies, 16, 2.5 * bench.seconds, 1_000).per_second
+        due = due_times(3 * before, 15 * bench.seconds, cv=0)
+        numbers = range(CAPACITY_BATCHES, CAPACITY_BATCHES + len(due))
+        requests = [Request(path, JSON, json.dumps(batch(number)).encode()) for number in numbers]
+        port = httpx.URL(address).port
+        server = next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port)
+        processes = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
+        memory = sum(process.memory_info().rss for process in processes)
+        # A client that takes less of the cores than asyncio.run would, and that collecting its garbage, which by now is
+        # all that the benchmarks imported and made, does not hold up: that took 90 ms and was seen as a slow refusal.
+        gc.collect()
+        gc.freeze()
+        seen: Arrivals = run(arrivals(address, requests, due))
+        growth = sum(process.memory_info().rss for process in processes) / memory
+        # Other tenants of a machine slow it down for minutes.
+        capacity = (before + wrk(address, path, bodies, 16, 2.5 * bench.seconds, 5_000).per_second) / 2
+    accepted = np.array(seen.accepted)
+    say(
+        "overload, goodput at 3 x capacity",
+        len(accepted) / seen.seconds / capacity,
+        "x capacity",
+        f"{capacity:,.0f} requests/s",
+    )
+    say("overload, p99 of the accepted", float(np.quantile(accepted, 0.99)), "s", "deadline 10 s")
+    refused = np.array(seen.refused or [0.0]) * 1000
+    say(
+        "overload, slowest refusal",
+        float(refused.max()),
+        "ms",
+        f"p99 {np.quantile(refused, 0.99):.1f} ms, {len(seen.refused):,} refused, "
+        f"sent late by at most {max(seen.late) * 1000:.1f} ms",
+    )
+    say("overload, memory after", growth, "x memory before", f"{memory * growth / 2**20:.0f} MiB")
+    if seen.failed:
+        raise RuntimeError(f"{len(seen.failed)} requests had another status: {seen.failed[:5]}")
+
+
+SCENARIOS: dict[str, Callable[[Bench], None]] = {
+    scenario.__name__: scenario
+    for scenario in (response_cache, memory_cache, redis_cache, new_rows, sentiment, distilbert, many_rows, overload)
+}
+
+
+def main() -> int:
+    """Run the scenarios that are asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
+    parser.add_argument("scenario", nargs="*", metavar="scenario", choices=[[], *SCENARIOS], help=", ".join(SCENARIOS))
+    parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the median counts")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
+    parser.add_argument("--quick", action="store_true", help="only try whether every scenario works, see above")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 1, 1.0
+    home = store_home()
+    with tempfile.TemporaryDirectory() as folder:
+        artefacts = Artefacts(FOLDER, small=arguments.quick)
+        bench = Bench(home, Path(folder), artefacts, arguments.rounds, arguments.seconds)
+        for name in arguments.scenario or SCENARIOS:
+            try:
+                SCENARIOS[name](bench)
+            except MissingToolError as error:
+                print(error, file=sys.stderr)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""What is compared, under which load, and what is asked of the ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.compare.artefacts import Artefacts, entry
+from benchmarks.compare.loads import (
+    CUSTOMER,
+    MANY_CUSTOMERS,
+    PICTURE,
+    SOME_CUSTOMERS,
+    TEXT,
+    TUMOUR,
+    Form,
+    every_new,
+    mostly_known,
+)
+
+QUICK_CONNECTIONS = (10,)
+
+# Tiffin's home, and the models of peers by engine.
+Models = tuple[Path, dict[str, Path]]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A limit of a ratio, Tiffin's figure to the peer's: at least for requests per second, else at most."""
+
+    peer: str
+    figure: str
+    limit: float
+
+    @property
+    def connections(self) -> int:
+        """Those of the load that the figure is of; 0 for a figure of no load."""
+        connections = self.figure.rpartition("_")[2]
+        return int(connections) if connections.isdigit() else 0
+
+    def reached(self, ratio: float) -> bool:
+        """Whether the ratio keeps to the limit."""
+        return ratio >= self.limit if self.figure.startswith("per_second") else ratio <= self.limit
+
+
+@dataclass(frozen=True)
+class Case:
+    """A load, the model that Tiffin serves under it (all when empty), the peers with their engine.
+
+    `most_per_second` is more than any server answers, so that no request comes twice. `tolerance` is how far a
+    peer's score may be from Tiffin's: int8 and float32 differ, the same graph hardly. `quick_form` is the form of
+    smaller requests, for where speed does not matter.
+    """
+
+    title: str
+    model: str
+    models: Callable[[Path, Artefacts], Models]
+    form: Form
+    peers: tuple[str, ...]
+    engine: str
+    asks: tuple[Ask, ...]
+    connections: tuple[int, ...] = (10, 64)
+    numbers: Callable[[int], int] = every_new
+    most_per_second: int = 3_000
+    tolerance: float = 1e-3
+    with_redis: bool = False
+    kind: str = "load"
+    optional: bool = False
+    quick_form: Form | None = None
+
+    def quick(self) -> Case:
+        """With a single load, and nothing asked of the ratios."""
+        return replace(self, connections=QUICK_CONNECTIONS, asks=(), form=self.quick_form or self.form)
+
+
+def distilbert(home: Path, artefacts: Artefacts) -> Models:
+    """DistilBERT's shape with seeded random weights."""
+    folder = artefacts.of("distilbert")
+    return folder / "home", {"torch": folder / "torch", "onnx": entry(folder / "home", "sentiment")}
+
+
+def default(home: Path, artefacts: Artefacts) -> Models:
+    """The text classifier that Tiffin ships."""
+    return home, {"torch": artefacts.of("sentiment") / "torch", "onnx": entry(home, "sentiment")}
+
+
+def tabular(home: Path, artefacts: Artefacts) -> Models:
+    """The estimators that Tiffin's graphs are made of."""
+    return home, {"": artefacts.of("tabular")}
+
+
+def resnet(home: Path, artefacts: Artefacts) -> Models:
+    """ResNet-50's shape with seeded random weights."""
+    own = artefacts.of("resnet") / "home"
+    return own, {"onnx": entry(own, "image")}
+
+
+def asks(peer: str, figures: dict[str, float]) -> tuple[Ask, ...]:
+    """What is asked against a peer, by figure."""
+    return tuple(Ask(peer, figure, limit) for figure, limit in figures.items())
+
+
+BATCHING = ("litserve_text", "bentoml_text", "mlserver_text")
+ALL_TEXT = ("fastapi_text", *BATCHING)
+
+
+def throughput(least: float) -> dict[str, float]:
+    """Requests per second with 10 and with 64 connections."""
+    return {"per_second_10": least, "per_second_64": least}
+
+
+CASES: dict[str, Case] = {
+    "text_new": Case(
+        title="sentiment, DistilBERT's shape, every text new, peers as documented",
+        model="sentiment",
+        models=distilbert,
+        form=TEXT,
+        peers=ALL_TEXT,
+        engine="torch",
+        asks=(
+            *asks("fastapi_text", {**throughput(5), "p99_10": 0.25, "p99_64": 0.25}),
+            *asks("litserve_text", throughput(3.8)),
+            *asks("bentoml_text", throughput(5.5)),
+            *asks("mlserver_text", throughput(5.5)),
+        ),
+        # The head's random weights are large, and with them what int8 changes.
+        tolerance=0.25,
+    ),
+    "text_onnx": Case(
+        title="sentiment, DistilBERT's shape, every text new, all on Tiffin's ONNX file",
+        model="sentiment",
+        models=distilbert,
+        form=TEXT,
+        peers=ALL_TEXT,
+        engine="onnx",
+        asks=tuple(ask for peer in BATCHING for ask in asks(peer, {**throughput(1.15), "p50_1": 0.9})),
+        connections=(1, 10, 64),
+    ),
+    "default_new": Case(
+        title="sentiment, Tiffin's own model, every text new, peers as documented",
+        model="sentiment",
+        models=default,
+        form=TEXT,
+        peers=ALL_TEXT,
+        engine="torch",
+        asks=(),
+        tolerance=0.1,
+        optional=True,
+    ),
+    "default_onnx": Case(
+        title="sentiment, Tiffin's own model, every text new, all on its ONNX file",
+        model="sentiment",
+        models=default,
+        form=TEXT,
+        peers=ALL_TEXT,
+        engine="onnx",
+        asks=(),
+        connections=(1, 10, 64),
+        optional=True,
+    ),
+    "text_known": Case(
+        title="sentiment, Tiffin's own model, 95 % of the texts known",
+        model="sentiment",
+        models=default,
+        form=TEXT,
+        peers=("fastapi_text",),
+        engine="torch",
+        asks=asks("fastapi_text", {"per_second_10": 10, "p99_10": 0.2}),
+        connections=(10,),
+        numbers=mostly_known,
+        most_per_second=20_000,
+        tolerance=0.1,
+        with_redis=True,
+    ),
+    "breast_cancer": Case(
+        title="breast_cancer, every row new",
+        model="breast_cancer",
+        models=tabular,
+        form=TUMOUR,
+        peers=("fastapi_tabular",),
+        engine="",
+        asks=asks("fastapi_tabular", throughput(6)),
+        most_per_second=20_000,
+    ),
+    "segmentation": Case(
+        title="segmentation, one new row",
+        model="segmentation",
+        models=tabular,
+        form=CUSTOMER,
+        peers=("fastapi_tabular",),
+        engine="",
+        asks=asks("fastapi_tabular", throughput(12)),
+        most_per_second=6_000,
+    ),
+    "segmentation_rows": Case(
+        title="segmentation, 10 000 new rows in one request",
+        model="segmentation",
+        models=tabular,
+        form=MANY_CUSTOMERS,
+        peers=("fastapi_tabular",),
+        engine="",
+        asks=asks("fastapi_tabular", {"seconds": 0.2}),
+        kind="single",
+        quick_form=SOME_CUSTOMERS,
+    ),
+    "image": Case(
+        title="image, ResNet-50's shape, every image new, the same ONNX file",
+        model="image",
+        models=resnet,
+        form=PICTURE,
+        peers=("fastapi_image",),
+        engine="onnx",
+        asks=asks("fastapi_image", {"per_second_10": 1.2, "p99_10": 1}),
+        connections=(10,),
+        most_per_second=300,
+        tolerance=0.01,
+    ),
+    "memory": Case(
+        title="memory of Tiffin with all four models, against the text peer with one",
+        model="",
+        models=default,
+        form=TEXT,
+        peers=("fastapi_text",),
+        engine="torch",
+        asks=asks("fastapi_text", {"memory_bytes": 1}),
+        tolerance=0.1,
+        kind="memory",
+    ),
+}

@@ -1,0 +1,162 @@
+"""The tables of docs/sizing.md: what a pod holds, what requests cost, what pods add, what the cache saves.
+
+python -m benchmarks.sizing [--seconds 4] [--price 0.04] [part ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.compare.servers import Server, tiffin
+from benchmarks.wrk import Load, write_bodies, wrk
+from loadtest import inputs
+from loadtest.processes import MissingToolError, own_cores, store_home
+
+# Inputs that are known once they were asked for while the server warmed up.
+KNOWN = 200
+HIT_RATES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
+PODS = (4, 8, 16)
+
+
+@dataclass
+class Bench:
+    """What every part needs; `price` is that of a core's hour."""
+
+    home: Path
+    folder: Path
+    seconds: int
+    price: float
+
+    def server(self, model: str, cores: Iterable[int]) -> contextlib.AbstractContextManager[Server]:
+        """Tiffin with one model, or all for "", bound to cores."""
+        return tiffin(self.home, inputs.REQUESTS[model or "sentiment"](0), model, cores=list(cores))
+
+    def bodies(self, model: str, numbers: Iterable[int], name: str) -> Path:
+        """A file of requests, written once."""
+        path = self.folder / f"{model}-{name}"
+        if not path.exists():
+            write_bodies(path, (inputs.REQUESTS[model](number).body for number in numbers))
+        return path
+
+    def cost(self, cpu_seconds: float, requests: int) -> str:
+        """CPU seconds of a million requests, and what these cost."""
+        seconds = 1e6 * cpu_seconds / requests
+        return f"{seconds:,.0f} | {seconds / 3600 * self.price:.3f}"
+
+
+def load(server: Server, model: str, bodies: Path, connections: int, seconds: int, first: int = 0) -> Load:
+    """Requests to a model."""
+    request = inputs.REQUESTS[model](0)
+    return wrk(server.address, request.path, bodies, connections, seconds, first, request.content_type)
+
+
+def pod(bench: Bench) -> None:
+    """Requests per second of one pod, by model, for inputs that are new and known."""
+    print("| model | inputs | cores | requests/s | p99, ms | CPU s per million | cost per million |")
+    print("|---|---|---|---|---|---|---|")
+    for model in inputs.REQUESTS:
+        new = bench.bodies(model, range(1, 20_000 if model == "image" else 200_000), "new")
+        known = bench.bodies(model, range(KNOWN), "known")
+        for count in sorted({1, len(own_cores())}):
+            with bench.server(model, own_cores()[:count]) as server:
+                used = load(server, model, new, 64, 2).requests
+                load(server, model, known, 8, 2)
+                for name, file in (("new", new), ("known", known)):
+                    before = server.cpu_seconds()
+                    found = load(server, model, file, 64, bench.seconds, used)
+                    cost = bench.cost(server.cpu_seconds() - before, found.requests)
+                    row = (model, name, count, f"{found.per_second:,.0f}", f"{1000 * found.p99:.0f}", cost)
+                    print("|", " | ".join(map(str, row)), "|", flush=True)
+
+
+def pods(bench: Bench) -> None:
+    """New texts per second of one and of two pods of a core each; for more, two pods' share times their number."""
+    print("| pods of one core | texts/s | |\n|---|---|---|")
+    file = bench.bodies("sentiment", range(1, 200_000), "new")
+    shares = 0.0
+    for count in (1, 2):
+        with contextlib.ExitStack() as stack:
+            servers = [stack.enter_context(bench.server("sentiment", [core])) for core in own_cores()[:count]]
+
+            def work(number: int, servers: list[Server] = servers) -> float:
+                load(servers[number], "sentiment", file, 64, 2, number * 100_000)
+                return load(servers[number], "sentiment", file, 64, bench.seconds, number * 100_000 + 10_000).per_second
+
+            with ThreadPoolExecutor(count) as pool:
+                shares = sum(pool.map(work, range(len(servers))))
+        print(f"| {len(servers)} | {shares:,.0f} | measured |", flush=True)
+    for count in PODS:
+        print(f"| {count} | {shares / len(servers) * count:,.0f} | computed |", flush=True)
+
+
+def mixed(rate: float) -> Iterator[int]:
+    """Numbers of which a share is known, the others new; endless."""
+    draw = random.Random(0)  # noqa: S311
+    number = KNOWN
+    while True:
+        number += 1
+        yield draw.randrange(KNOWN) if draw.random() < rate else number
+
+
+def hit_rates(bench: Bench) -> None:
+    """What requests cost by the share of texts that are known."""
+    print("| texts known | requests/s | p99, ms | CPU s per million | cost per million |\n|---|---|---|---|---|")
+    known = bench.bodies("sentiment", range(KNOWN), "known")
+    for rate in HIT_RATES:
+        numbers = mixed(rate)
+        file = bench.bodies("sentiment", (next(numbers) for _ in range(200_000)), f"mixed-{rate}")
+        with bench.server("sentiment", own_cores()) as server:
+            load(server, "sentiment", known, 8, 2)
+            before = server.cpu_seconds()
+            found = load(server, "sentiment", file, 10, bench.seconds)
+            cost = bench.cost(server.cpu_seconds() - before, found.requests)
+        print(f"| {rate:.0%} | {found.per_second:,.0f} | {1000 * found.p99:.0f} | {cost} |", flush=True)
+
+
+def neighbours(bench: Bench) -> None:
+    """What a busy model does to another in the same pod."""
+    print("| breast_cancer, new rows, one connection | p50, ms | p99, ms |\n|---|---|---|")
+    rows = bench.bodies("breast_cancer", range(1, 200_000), "new")
+    pictures = bench.bodies("image", range(1, 20_000), "new")
+    with bench.server("", own_cores()) as server, ThreadPoolExecutor(1) as pool:
+        load(server, "breast_cancer", rows, 1, 2)
+        alone = load(server, "breast_cancer", rows, 1, bench.seconds, 50_000)
+        print(f"| alone | {1000 * alone.p50:.1f} | {1000 * alone.p99:.1f} |", flush=True)
+        busy = pool.submit(load, server, "image", pictures, 64, bench.seconds + 2)
+        beside = load(server, "breast_cancer", rows, 1, bench.seconds, 120_000)
+        busy.result()
+        print(f"| beside 64 connections to image | {1000 * beside.p50:.1f} | {1000 * beside.p99:.1f} |", flush=True)
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {part.__name__: part for part in (pod, pods, hit_rates, neighbours)}
+
+
+def main() -> int:
+    """Print the parts that are asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
+    parser.add_argument("part", nargs="*", metavar="part", choices=[[], *PARTS], help=", ".join(PARTS))
+    parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
+    parser.add_argument("--price", type=float, default=0.04, help="what a core costs in an hour")
+    arguments = parser.parse_args()
+    home = store_home()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.part or PARTS:
+            print(f"\n{PARTS[name].__doc__}\n")
+            try:
+                PARTS[name](Bench(home, Path(folder), arguments.seconds, arguments.price))
+            except MissingToolError as error:
+                print(error, file=sys.stderr)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Keys and rate limits at the edge around a tiny app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from limits import parse
+from starlette.testclient import TestClient
+
+from serving.caching.memory import MemoryCache
+from serving.http.access import ApiKeys, RateLimit
+from serving.http.body import BytesInFlight
+from serving.http.edge import Edge
+from serving.http.endpoints import Guards
+from serving.http.response_cache import ResponseCache
+from tests.support.clocks import Clock
+from tests.support.edge import App, edge_around
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def edge(app: App, guards: Guards) -> Edge:
+    return edge_around(app, guards)
+
+
+@pytest.fixture
+def client(edge: Edge) -> Iterator[TestClient]:
+    with TestClient(edge, raise_server_exceptions=False) as client:
+        yield client
+
+
+class TestKeys:
+    @pytest.fixture
+    def guards(self, clock: Clock) -> Guards:
+        return Guards(
+            ApiKeys(["secret"], None),
+            None,
+            ResponseCache(MemoryCache("response", 2**20, 180, clock)),
+            BytesInFlight(2**24),
+        )
+
+    @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "other"}, {"Authorization": "Basic secret"}])
+    def test_a_request_without_a_valid_key_does_not_reach_the_app(
+        self, client: TestClient, app: App, headers: dict[str, str]
+    ) -> None:
+        response = client.post("/count", content=b"{}", headers=headers)
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert set(response.json()) == {"error", "detail"}
+        assert app.reached == 0
+
+    @pytest.mark.parametrize("headers", [{"X-API-Key": "secret"}, {"Authorization": "Bearer secret"}])
+    def test_a_valid_key_admits(self, client: TestClient, headers: dict[str, str]) -> None:
+        assert client.post("/count", content=b"{}", headers=headers).status_code == 200
+
+    def test_a_known_answer_needs_a_key_too(self, client: TestClient) -> None:
+        client.post("/count", content=b"{}", headers={"X-API-Key": "secret"})
+        assert client.post("/count", content=b"{}").status_code == 401
+
+    def test_what_is_known_of_a_model_needs_a_key(self, client: TestClient) -> None:
+        assert client.get("/sum/info").status_code == 401
+
+    def test_an_open_endpoint_needs_none(self, client: TestClient) -> None:
+        assert client.get("/health").status_code == 200
+
+
+class TestRateLimit:
+    @pytest.fixture
+    def guards(self, clock: Clock) -> Guards:
+        keys = ApiKeys(["one", "two"], None)
+        return Guards(
+            keys,
+            RateLimit(parse("2/hour"), None, "test:"),
+            ResponseCache(MemoryCache("response", 2**20, 180, clock)),
+            BytesInFlight(2**24),
+        )
+
+    @pytest.fixture
+    def ask(self, client: TestClient) -> Callable[[str], Any]:
+        return lambda key: client.post("/echo", content=b"{}", headers={"X-API-Key": key})
+
+    def test_an_answer_tells_how_much_is_left(self, ask: Callable[[str], Any]) -> None:
+        headers = ask("one").headers
+        assert (headers["ratelimit-limit"], headers["ratelimit-remaining"]) == ("2", "1")
+        assert 0 < int(headers["ratelimit-reset"]) <= 3600
+        assert "retry-after" not in headers
+
+    def test_over_the_limit_is_429_and_does_not_reach_the_app(self, ask: Callable[[str], Any], app: App) -> None:
+        responses = [ask("one") for _ in range(3)]
+        assert [response.status_code for response in responses] == [200, 200, 429]
+        assert responses[-1].headers["ratelimit-remaining"] == "0"
+        assert 0 < int(responses[-1].headers["retry-after"]) <= 3600
+        assert set(responses[-1].json()) == {"error", "detail"}
+        assert app.reached == 2
+
+    def test_each_key_has_its_own(self, ask: Callable[[str], Any]) -> None:
+        assert [ask(key).status_code for key in ("one", "one", "two")] == [200, 200, 200]
+
+    def test_an_open_endpoint_has_none(self, client: TestClient) -> None:
+        responses = [client.get("/health") for _ in range(3)]
+        assert [response.status_code for response in responses] == [200, 200, 200]
+        assert "ratelimit-limit" not in responses[0].headers
+
+
+class TestFailedKeys:
+    """Guesses are bounded by address, and shut out nobody who has a key."""
+
+    @pytest.fixture
+    def guards(self, clock: Clock) -> Guards:
+        answers = ResponseCache(MemoryCache("response", 0, 0, clock))
+        limit = RateLimit(parse("2/hour"), None, "test:")
+        return Guards(
+            ApiKeys(["one"], None),
+            None,
+            answers,
+            BytesInFlight(2**24),
+            failed_keys=limit,
+            trusted_proxies=[ip_network("10.0.0.0/8")],
+        )
+
+    @pytest.fixture
+    def ask(self, edge: Edge) -> Callable[..., Any]:
+        proxy = TestClient(edge, client=("10.0.0.1", 50_000))
+        return lambda key, address="192.0.2.1": proxy.post(
+            "/echo", content=b"{}", headers={"X-API-Key": key, "X-Forwarded-For": address}
+        )
+
+    def test_too_many_wrong_keys_are_429(self, ask: Callable[..., Any], app: App) -> None:
+        responses = [ask(f"guess-{i}") for i in range(3)]
+        assert [response.status_code for response in responses] == [401, 401, 429]
+        assert [response.headers.get("www-authenticate") for response in responses] == ["Bearer", "Bearer", None]
+        assert 0 < int(responses[-1].headers["retry-after"]) <= 3600
+        assert responses[-1].json()["error"] == "at most 2 per 1 hour requests without a valid key are allowed"
+        assert app.reached == 0
+
+    def test_a_valid_key_is_admitted_all_the_same(self, ask: Callable[..., Any]) -> None:
+        keys = ["guess"] * 3 + ["one"] * 5 + ["guess"]
+        assert [ask(key).status_code for key in keys] == [401, 401, 429, 200, 200, 200, 200, 200, 429]
+
+    def test_each_address_has_its_own(self, ask: Callable[..., Any]) -> None:
+        addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2", "192.0.2.1, 192.0.2.2"]
+        assert [ask("guess", address).status_code for address in addresses] == [401, 401, 401, 401, 429]
+
+
+class TestAddress:
+    """Whom the rate limit counts where there are no keys."""
+
+    @pytest.fixture
+    def guards(self, clock: Clock) -> Guards:
+        answers = ResponseCache(MemoryCache("response", 0, 0, clock))
+        limit = RateLimit(parse("1/hour"), None, "test:")
+        return Guards(
+            ApiKeys([], None), limit, answers, BytesInFlight(2**24), trusted_proxies=[ip_network("10.0.0.0/8")]
+        )
+
+    @staticmethod
+    def ask(edge: Edge, peer: str, *forwarded: str) -> int:
+        client = TestClient(edge, client=(peer, 50_000))
+        headers = [("X-Forwarded-For", line) for line in forwarded]
+        return client.post("/echo", content=b"{}", headers=headers).status_code
+
+    def test_behind_a_trusted_proxy_it_is_the_client(self, edge: Edge) -> None:
+        asked = [self.ask(edge, "10.0.0.1", f"203.0.113.{i}", "192.0.2.1") for i in range(2)]
+        assert [*asked, self.ask(edge, "10.0.0.2", "192.0.2.2")] == [200, 429, 200]
+
+    def test_else_it_is_the_peer(self, edge: Edge) -> None:
+        assert [self.ask(edge, "127.0.0.1", f"192.0.2.{i}") for i in range(2)] == [200, 429]

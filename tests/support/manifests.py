@@ -1,0 +1,99 @@
+"""The manifests as kustomize renders them: every overlay, every component on the base, and components together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support import ROOT
+
+K8S = ROOT / "k8s"
+
+Manifest = dict[str, Any]
+
+OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+# What is rendered, by name: a folder, and the components that are added to it.
+RENDERS: dict[str, tuple[str, list[str]]] = {name: (f"overlays/{name}", []) for name in OVERLAYS}
+RENDERS["loadtest"] = ("loadtest", [])
+RENDERS |= {f"base+{name}": ("base", [name]) for name in COMPONENTS}
+TOGETHER = [name for name in COMPONENTS if name != "openshift"]
+RENDERS["base+all"] = ("base", [name for name in TOGETHER if name not in ("autoscaling-keda", "istio")])
+RENDERS["base+all, their alternatives"] = (
+    "base",
+    [name for name in TOGETHER if name not in ("autoscaling", "gateway-api")],
+)
+# Those for which no user is fixed.
+OPENSHIFT = ["base+openshift", "production+openshift", "loadtest+openshift"]
+RENDERS["production+openshift"] = ("overlays/production", ["openshift"])
+RENDERS["loadtest+openshift"] = ("loadtest", ["openshift"])
+
+
+def kustomize(folder: Path) -> str:
+    """What kustomize makes of a folder; CalledProcessError with its complaint when it cannot."""
+    return subprocess.run(
+        ["kubectl", "kustomize", folder], capture_output=True, text=True, check=True, timeout=300
+    ).stdout
+
+
+@cache
+def rendered(name: str) -> str:
+    """The text of one of RENDERS."""
+    source, components = RENDERS[name]
+    if not components:
+        return kustomize(K8S / source)
+    with tempfile.TemporaryDirectory() as folder:
+        k8s = os.path.relpath(K8S, os.path.realpath(folder))
+        kustomization = {
+            "resources": [f"{k8s}/{source}"],
+            "components": [f"{k8s}/components/{component}" for component in components],
+        }
+        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return kustomize(Path(folder))
+
+
+@cache
+def parsed(name: str) -> list[Manifest]:
+    """All manifests of one of RENDERS."""
+    return list(yaml.safe_load_all(rendered(name)))
+
+
+def manifests(name: str, *kinds: str) -> list[Manifest]:
+    """The manifests of one of RENDERS, all or those of certain kinds."""
+    return [found for found in parsed(name) if not kinds or found["kind"] in kinds]
+
+
+def pod(deployment: Manifest) -> Any:
+    return deployment["spec"]["template"]["spec"]
+
+
+def containers(deployment: Manifest) -> list[Any]:
+    return [*pod(deployment).get("initContainers", []), *pod(deployment)["containers"]]
+
+
+def labels(deployment: Manifest) -> dict[str, str]:
+    return deployment["spec"]["template"]["metadata"]["labels"]  # type: ignore[no-any-return]
+
+
+def selects(selector: dict[str, str], found: dict[str, str]) -> bool:
+    return bool(selector) and selector.items() <= found.items()
+
+
+def named(name: str, kind: str) -> dict[str, Manifest]:
+    return {found["metadata"]["name"]: found for found in manifests(name, kind)}
+
+
+def servers(name: str) -> list[Manifest]:
+    return [found for found in manifests(name, "Deployment") if pod(found)["containers"][0]["name"] == "tiffin"]
+
+
+def settings(name: str, deployment: Manifest) -> dict[str, str]:
+    """The environment of a server."""
+    (source,) = pod(deployment)["containers"][0]["envFrom"]
+    return named(name, "ConfigMap")[source["configMapRef"]["name"]]["data"]  # type: ignore[no-any-return]

@@ -1,0 +1,36 @@
+"""Rows that the models for tables answer, and their files."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+TUMOUR = {
+    "concavity_mean": 0.3001,
+    "concave_points_mean": 0.1471,
+    "perimeter_se": 8.589,
+    "area_se": 153.4,
+    "texture_worst": 17.33,
+    "area_worst": 2019.0,
+}
+ROW: dict[str, Any] = {
+    **{f"x{i}": round(0.37 * i - 11, 3) for i in range(100)},
+    "x5": "monday",
+    "x12": "$5,547.78",
+    "x31": "germany",
+    "x63": "36.29%",
+    "x81": "October",
+    "x82": "Female",
+    "x99": -60.3,
+}
+OTHER_ROW = ROW | {"x5": "sunday", "x12": "($66.55)", "x31": None, "x91": None, "x53": 0.8}
+
+
+def written(table: Any) -> bytes:
+    """The Parquet file of a table."""
+    file = io.BytesIO()
+    pa.parquet.write_table(table, file)
+    return file.getvalue()

@@ -1,0 +1,178 @@
+"""Image classifiers that come as a ready ONNX file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from models.image import Upload
+from models.model import Array, softmax
+from training import hub, own
+from training.image import calibration_batches, evaluate, preprocess_file, real_pictures
+from training.image.processor import check_preprocessing, load_processor, processor_settings
+from training.network import Network
+from training.quantize import quantize
+from training.served import serve
+from training.trained import Report, Trained, TrainingError, open_graph, require
+from training.unsigned import make_weights_unsigned
+
+# What the networks of ImageNet are nearly all evaluated with: torchvision's reference transforms.
+IMAGENET = {
+    "width": 224,
+    "height": 224,
+    "shortest_edge": 256,
+    "resample": "BILINEAR",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+# How far sums of probabilities may lie from 1, which some networks compute in float16.
+ROUNDING = 0.01
+
+
+def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path | None, report: Report) -> Trained:
+    """Take a ready ONNX file: pixels float32 (n, 3, height, width) -> logits or probabilities float32 (n, labels).
+
+    Pictures are prepared as the preprocessor_config.json beside the file says, else as is usual for ImageNet.
+    """
+    report("loading", 0.0)
+    labels = read_labels(require(labels_path, "file of labels"))
+    try:
+        model = onnx.load(require(path, "ONNX file"))
+        onnx.checker.check_model(model)
+        make_weights_unsigned(model)
+        original = open_graph(model.SerializeToString())
+    except TrainingError:
+        raise
+    except Exception as error:  # onnx and onnxruntime raise errors of many classes for damaged files
+        raise TrainingError(f"{path} is no usable ONNX file: {hub.first_line(error)}") from error
+    name, height, width = image_input(model, path)
+    settings = {"labels": labels, "input": name, **onnx_settings(path, height, width)}
+    example = original({name: np.zeros((1, 3, settings["height"], settings["width"]), np.float32)})
+    if example.shape != (1, len(labels)):
+        raise TrainingError(f"{path} gives an output of shape {example.shape}, its labels need (1, {len(labels)})")
+    free_first_axis(model)
+    files = preprocess_file(settings)
+    items = real_pictures.pictures()
+
+    def answers(uploads: Sequence[Upload]) -> Array:
+        with serve("image", model.SerializeToString(), files) as served:
+            # One at a time: the file may take no more.
+            return np.concatenate([original({name: served.model.preprocess(u)[name][None]}) for u in uploads])
+
+    makes_probabilities = are_probabilities(answers(items[:64]), path)
+    if makes_probabilities:
+        append_logarithm(model)
+    graph = model.SerializeToString()
+    try:
+        open_graph(graph)({name: np.zeros((2, 3, settings["height"], settings["width"]), np.float32)})
+    except Exception as error:  # of onnxruntime's many classes
+        raise TrainingError(f"{path} takes no batches: {hub.first_line(error)}") from error
+    theirs = Network(
+        name="image",
+        forward=original,
+        reference=lambda uploads: answers(uploads) if makes_probabilities else softmax(answers(uploads)),
+        export=lambda: graph,
+        quantize=lambda graph: quantize(graph, lambda: calibration_batches(settings, data, graph)),
+        files=files,
+        items=items,
+    )
+    origin = {"from": str(path.resolve())}
+    return own.train_own(theirs, labels, "onnx", origin, evaluate, quantized, data, report)
+
+
+def onnx_settings(path: Path, height: int, width: int) -> dict[str, Any]:
+    """How pictures are prepared for an ONNX file whose input has this size; 0 leaves it free."""
+    settings: dict[str, Any] = dict(IMAGENET)
+    if (path.parent / "preprocessor_config.json").is_file():
+        processor = load_processor(hub.Pretrained(path.parent, str(path.parent), None))
+        settings = processor_settings(processor)
+        check_preprocessing({"labels": [], **settings}, processor)
+    size = {"height": height or settings["height"], "width": width or settings["width"]}
+    if "shortest_edge" in settings:
+        grown = min(size.values()) / min(settings["height"], settings["width"])
+        settings["shortest_edge"] = round(settings["shortest_edge"] * grown)
+    return settings | size
+
+
+def read_labels(path: Path) -> list[str]:
+    """Labels in the order of the outputs, told apart: a line each, or JSON, a list or an object by number.
+
+    A label may be a list of names, as Keras has it with those of WordNet before: the last one counts.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise TrainingError(f"{path} is no text in UTF-8") from error
+    if path.suffix == ".json":
+        try:
+            found = json.loads(text)
+            found = [found[str(i)] for i in range(len(found))] if isinstance(found, dict) else list(found)
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path} is no JSON list of labels, nor an object with the keys 0, 1, 2 ...") from error
+    else:
+        found = [line.strip() for line in text.splitlines() if line.strip()]
+    labels = [str(label[-1] if isinstance(label, list) and label else label).strip() for label in found]
+    if len(labels) < 2 or "" in labels:
+        raise TrainingError(f"{path} should hold two or more labels, none empty; it holds {labels[:5]}")
+    return own.tell_apart(labels)
+
+
+def image_input(model: onnx.ModelProto, path: Path) -> tuple[str, int, int]:
+    """Name, height and width of the graph's only input; a size that is free is 0."""
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    outputs = model.graph.output
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise TrainingError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, it should have one of each")
+    tensor = inputs[0].type.tensor_type
+    sizes = [dimension.dim_value for dimension in tensor.shape.dim]
+    if tensor.elem_type != TensorProto.FLOAT or len(sizes) != 4 or sizes[1] not in (0, 3):
+        raise TrainingError(f"{path}: input {inputs[0].name} is not float32 (n, 3, height, width)")
+    return inputs[0].name, sizes[2], sizes[3]
+
+
+def free_first_axis(model: onnx.ModelProto) -> None:
+    """Let a graph take batches of any size."""
+    weights = {weight.name for weight in model.graph.initializer}
+    for value in (*(value for value in model.graph.input if value.name not in weights), *model.graph.output):
+        value.type.tensor_type.shape.dim[0].Clear()
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    del model.graph.value_info[:]
+
+
+def are_probabilities(answers: Array, path: Path) -> bool:
+    """Return whether answers (n, labels) are probabilities of labels that exclude each other, not logits.
+
+    TrainingError when they are probabilities of labels that do not.
+    """
+    if answers.min() < 0 or answers.max() > 1 + ROUNDING:
+        return False
+    sums = answers.sum(axis=1, dtype=np.float64)
+    if abs(sums - 1).max() > ROUNDING:
+        raise TrainingError(
+            f"{path} gives each label a probability of its own, which together are {sums.min():.2f} to "
+            f"{sums.max():.2f}; served is one label of several"
+        )
+    return True
+
+
+def append_logarithm(model: onnx.ModelProto) -> None:
+    """Have a graph give the logarithms of its probabilities: the softmax that the server takes gives them back."""
+    output = model.graph.output[0].name
+    probabilities = f"{output}_probabilities"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [probabilities if name == output else name for name in names]
+    model.graph.initializer.append(helper.make_tensor("smallest_probability", TensorProto.FLOAT, [], [1e-12]))
+    model.graph.node.extend(
+        [
+            helper.make_node("Max", [probabilities, "smallest_probability"], [f"{probabilities}_positive"]),
+            helper.make_node("Log", [f"{probabilities}_positive"], [output]),
+        ]
+    )

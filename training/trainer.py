@@ -1,0 +1,96 @@
+"""What makes a model: the functions that `training/<model>` offers to `python -m training`, found when they are needed.
+
+A model's trainer is a module, `training/<model>.py`, or a package, `training/<model>/`. Only a package can have more
+parts: `fit.py`, which fits the weights anew, and `own.py`, which takes the user's own model.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from training.sources import trainer_file
+from training.trained import Evaluation, Report, Trained, TrainingError
+
+if TYPE_CHECKING:
+    from training.hub import Pretrained
+    from training.network import Network
+    from training.served import Served
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How one model is made: `train` and `evaluate`, which every trainer has, and what it may have beside.
+
+    `train` takes a folder of data, on which it evaluates what it makes, and `evaluate` a model as it is served and
+    such a folder. `samples` gives items, 500 or more, on which two graphs of the model are compared; `bench` a
+    network, items to measure its speed on and the form in which it is shipped. `weights`, in a trainer WEIGHTS, is the
+    folder of weights that were fitted once.
+    """
+
+    train: Callable[[Path | None, Report], Trained]
+    evaluate: Callable[[Served, Path | None], Evaluation]
+    samples: Callable[[], Collection[Any]] | None = None
+    bench: Callable[[], tuple[Network, Sequence[Any], str]] | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class OwnTrainer:
+    """How a model of the user's own is made: of one of transformers and, where there is a way, of an ONNX file.
+
+    Both also take whether to quantize it, and a folder of data to evaluate it on; the latter the file of its labels.
+    """
+
+    train_from_hub: Callable[[Pretrained, bool, Path | None, Report], Trained]
+    train_from_onnx: Callable[[Path, Path, bool, Path | None, Report], Trained] | None = None
+
+
+def find(name: str) -> Trainer:
+    """Return a model's trainer; TrainingError where there is none, or where it lacks what every trainer has.
+
+    Imports it, which takes seconds where that needs torch.
+    """
+    module = load(name)
+    optional = vars(module)
+    return Trainer(
+        train=required(module, "train"),
+        evaluate=required(module, "evaluate"),
+        samples=optional.get("samples"),
+        bench=optional.get("bench"),
+        weights=optional.get("WEIGHTS"),
+    )
+
+
+def find_fit(name: str) -> Callable[[Path, Report], None]:
+    """Return what fits a model's weights on a folder of data; TrainingError where there is nothing."""
+    fit: Callable[[Path, Report], None] = required(load(name, "fit"), "fit")
+    return fit
+
+
+def find_own(name: str) -> OwnTrainer:
+    """Return what takes a user's own model in the place of this one; TrainingError where there is nothing."""
+    module = load(name, "own")
+    return OwnTrainer(required(module, "train_from_hub"), vars(module).get("train_from_onnx"))
+
+
+def load(name: str, part: str | None = None) -> ModuleType:
+    """Import a model's trainer or a part of it; TrainingError where there is none."""
+    file = trainer_file(name)
+    if part is None:
+        return importlib.import_module(f"training.{name}")
+    if file.name != "__init__.py" or not file.with_name(f"{part}.py").is_file():
+        raise TrainingError(f"training/{name}/{part}.py is missing: {name} cannot do that")
+    return importlib.import_module(f"training.{name}.{part}")
+
+
+def required(module: ModuleType, function: str) -> Any:
+    """Return a function of a module; TrainingError that names both where it is missing."""
+    found = vars(module).get(function)
+    if found is None:
+        raise TrainingError(f"{module.__name__.replace('.', '/')} has no {function}()")
+    return found
