@@ -12,7 +12,8 @@ from typing_extensions import override
 from models.model import Array, Infer, Model, route
 from models.segmentation.columns import THRESHOLD, VARIABLES, parse_money, parse_percent
 from models.segmentation.files import read_file
-from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Row, Rows, read_rows, row_features, without_unread
+from models.segmentation.infer_rows import without_unread
+from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Row, Rows, read_rows, row_features
 
 __all__ = ["Segmentation", "parse_money", "parse_percent"]
 

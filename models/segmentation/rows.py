@@ -18,22 +18,17 @@ from models.segmentation.columns import (
     CATEGORICAL,
     COLUMNS,
     PARSERS,
-    PLACES,
     USED,
     column_type,
     features,
     has_odd_names,
     used_columns,
 )
-from models.segmentation.json_rows import NAMES
 
 MAX_ROWS = 10_000
 # Rows and about as many bytes are read at a time: neither library releases the interpreter lock within a call.
 SLICE_ROWS = 500
 SLICE_BYTES = 2**20
-# What is read of the columns of so many rows is seldom half as long.
-LONG_SLICE_BYTES = 2**18
-LONGEST_CATEGORY = max(len(category) for categories in PLACES.values() for category in categories)
 # Pydantic refuses whole numbers of more digits, wherever they stand, and what is nested more than 200 levels deep.
 MAX_DIGITS = 4_300
 MAX_NESTED = 150
@@ -167,60 +162,10 @@ def brackets(text: bytes | msgspec.Raw) -> int:
     return text.count(b"{") + text.count(b"[")
 
 
-def without_unread(body: bytes) -> bytes:
-    """Return a JSON body of `infer` with nothing but the columns that the model reads, by their own names.
-
-    It ends with the first slice of rows that the schema refuses, where that shows here.
-    """
-    rows = split(body, ITEMS)
-    if rows is None:
-        return body if len(body) <= LARGE_BYTES else stand_in(body, "items")
-    if len(rows) > MAX_ROWS:
-        return b'{"items":[' + b",".join([b"{}"] * len(rows)) + b"]}"  # refused
-    if len(body) <= LARGE_BYTES and brackets(body) - len(rows) > MAX_NESTED:
-        return body  # the schema decides whether it is nested too deeply
-    parts: list[bytes] = []
-    for text in cut(rows):
-        part = slice_without_unread(text)
-        parts.append((part or text)[1:-1])
-        if part is None:
-            break
-    return b'{"items":[' + b",".join(parts) + b"]}"
-
-
-def slice_without_unread(text: bytes) -> bytes | None:
-    """Return a JSON list of rows with nothing but the columns that the model reads, by their own names.
-
-    Return None where the schema refuses one: it is no row, a column stands twice, or what is long does not fit.
-    """
-    try:
-        if has_odd_names(text):
-            read = msgspec.json.encode([by_known_names(row) for row in NAMES.decode(text)])
-        else:
-            read = msgspec.json.encode(RAW_ROWS.decode(text))
-        if len(read) > LONG_SLICE_BYTES:
-            rows = Slice.model_validate_json(b'{"data":' + read + b"}").data
-            read = msgspec.json.encode([{name: cut_category(value) for name, value in row.items()} for row in rows])
-    except (msgspec.DecodeError, PydanticCustomError, ValidationError):
-        return None
-    return read
-
-
-def cut_category(value: float | str | None) -> float | str | None:
-    """Return a value of a column, of a long text so much that it still is none of the categories."""
-    return value.strip()[: LONGEST_CATEGORY + 1] if isinstance(value, str) else value
-
-
 class Body(msgspec.Struct, gc=False):
     """A body of `predict` whose rows are left as they stand."""
 
     data: list[msgspec.Raw]
-
-
-class Items(msgspec.Struct, gc=False):
-    """A body of `infer` whose rows are left as they stand."""
-
-    items: list[msgspec.Raw]
 
 
 def value_type(name: str) -> Any:
@@ -233,11 +178,6 @@ def value_type(name: str) -> Any:
 BODY = msgspec.json.Decoder(Body)
 FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 LONG_ROW = msgspec.Raw(b'"a row of more than 1 MiB"')
-ITEMS = msgspec.json.Decoder(Items)
-RAW_ROW: Any = msgspec.defstruct(
-    "RawRow", [(name, msgspec.Raw, msgspec.Raw()) for name in USED], gc=False, omit_defaults=True
-)
-RAW_ROWS = msgspec.json.Decoder(list[RAW_ROW])
 FAST_ROW: Any = msgspec.defstruct("Row", [(name, value_type(name), None) for name in USED], gc=False)
 FAST_ROWS = msgspec.json.Decoder(list[FAST_ROW])
 

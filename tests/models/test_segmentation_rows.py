@@ -16,6 +16,7 @@ from pydantic import BaseModel, FailFast, ValidationError
 from models.model import Array
 from models.segmentation import rows
 from models.segmentation.columns import USED
+from models.segmentation.infer_rows import without_unread
 from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Row, Rows, read_rows
 
 # What JSON text may hold in place of a value, and what it may not.
@@ -193,12 +194,12 @@ class Infer(BaseModel):
 @example(b'{"items": [{"X91": 1, "x5": "monday"}, {"x91": 2, "y": [1]}]}')
 def test_what_is_not_read_changes_nothing(body: bytes) -> None:
     body = body.replace(b'"data"', b'"items"')
-    assert items(rows.without_unread(body)) == items(body)
+    assert items(without_unread(body)) == items(body)
 
 
 def test_what_is_not_read_is_left_out() -> None:
     body = json.dumps({"items": [{"x0": 1, "x91": 2, "y": 3}, {"X12": "$5", "x63": "a"}, {}], "z": 1}).encode()
-    assert json.loads(rows.without_unread(body)) == {"items": [{"x91": 2}, {"x12": "$5"}, {}]}
+    assert json.loads(without_unread(body)) == {"items": [{"x91": 2}, {"x12": "$5"}, {}]}
 
 
 BIG = "a" * 2**20
@@ -233,12 +234,12 @@ def test_a_row_of_a_mebibyte_is_refused_by_its_number() -> None:
     body = json.dumps({"data": [{"x91": 1}, {"x91": 2, "note": BIG}]}).encode()
     ((place, _, kind),) = outcome(read_rows, body)
     assert (place, kind) == (("data", 1), "dict_type")
-    assert items(rows.without_unread(body.replace(b'"data"', b'"items"')))[0][0] == ("items", 1)
+    assert items(without_unread(body.replace(b'"data"', b'"items"')))[0][0] == ("items", 1)
 
 
 def test_a_long_category_of_infer_is_cut_and_still_none() -> None:
     row = {"x5": " monday" + "y" * 300_000, "x31": " japan ", "x12": "$5", "y": 1}
-    assert json.loads(rows.without_unread(json.dumps({"items": [row]}).encode()))["items"] == [
+    assert json.loads(without_unread(json.dumps({"items": [row]}).encode()))["items"] == [
         {"x5": "mondayyyyy", "x31": "japan", "x12": 5.0}
     ]
 
@@ -267,5 +268,5 @@ def test_of_rows_that_are_long_fewer_are_read_at_a_time(monkeypatch: pytest.Monk
 
 def test_too_many_rows_of_infer_are_refused_without_being_parsed() -> None:
     body = b'{"items": [' + b'{"a": 1},' * MAX_ROWS + b"{}]}"
-    assert len(rows.without_unread(body)) < len(body) // 2
-    assert len(items(rows.without_unread(body))) == MAX_ROWS + 1
+    assert len(without_unread(body)) < len(body) // 2
+    assert len(items(without_unread(body))) == MAX_ROWS + 1
