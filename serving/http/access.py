@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tiffin.keys")
 
-# Most requests without a valid key, by address, where no other limit is set. A valid key is never refused for them.
+# The limit on requests without a valid key, per address, where no other limit is set. It never refuses a valid key.
 FAILED_KEYS = parse("60/minute")
-# What a request may try; more would be guesses that count as one.
+# How many keys one request may try; with more, many guesses would count as one.
 MAX_GIVEN_KEYS = 4
-# The file of keys is looked at again after this time.
+# How long after a look at the file of keys it is looked at again.
 RELOAD_SECONDS = 1.0
-# What is counted in Redis at a time; more requests than that wait for their turn.
+# How many requests are counted in Redis at a time; further ones wait for their turn.
 REDIS_REQUESTS = 16
-# Keys and addresses that are counted in memory; beyond so many, those that began first are forgotten.
+# The most keys and addresses that are counted in memory; beyond that, those that began first are forgotten.
 MAX_OWNERS = 100_000
 
 
@@ -56,7 +56,7 @@ class ApiKeys:
         return bool(self.fixed) or self.file is not None
 
     def reload(self) -> None:
-        """Read the file again if it has changed; while it is gone or holds no keys, they stay as they were."""
+        """Read the file again if it has changed; keep the keys as they are while it cannot be read or holds none."""
         if self.file is None or time.monotonic() - self.checked < RELOAD_SECONDS:
             return
         self.checked = time.monotonic()
@@ -75,11 +75,11 @@ class ApiKeys:
     def owner(self, headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> str | None:
         """Return a name for the first valid key in `Authorization: Bearer` and `X-API-Key`; None without one.
 
-        Either admits, in whichever line: a proxy may have put a token of its own beside the client's key.
+        Either header will do, in whichever line: a proxy may have put a token of its own beside the client's key.
         """
         self.reload()
         for key in islice(given_keys(headers), MAX_GIVEN_KEYS):
-            # Looked up by its digest: how long that takes tells nothing of the keys, however many there are.
+            # Looked up by its digest, so that the time it takes says nothing about the keys, however many there are.
             given = digest(key)
             if given in self.digests:
                 return given.hex()[:16]
@@ -87,7 +87,7 @@ class ApiKeys:
 
 
 def given_keys(headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Yield what stands in `Authorization: Bearer` and `X-API-Key`, in all lines of them."""
+    """Yield the keys in all lines of `Authorization: Bearer` and `X-API-Key`."""
     for name, value in headers.items() if isinstance(headers, Mapping) else headers:
         if name == b"x-api-key":
             yield value.strip()
@@ -98,12 +98,12 @@ def given_keys(headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -
 
 
 def digest(key: bytes) -> bytes:
-    """What is kept of a key."""
+    """Return the SHA-256 digest of a key, which is kept instead of it."""
     return hashlib.sha256(key).digest()
 
 
 def parse_rate(text: str) -> RateLimitItem:
-    """Return the limit that '100/minute' means; raise ValueError that says how one is written."""
+    """Parse a rate limit such as '100/minute'; raise ValueError that says how to write one."""
     wrong = "must be a number of requests and a time, such as 100/minute"
     try:
         limit = parse(text)
@@ -115,9 +115,9 @@ def parse_rate(text: str) -> RateLimitItem:
 
 
 def read_keys(file: Path) -> list[bytes]:
-    """Return the keys in a file, one per line, in UTF-8 or with a byte order mark in UTF-16.
+    """Read the keys in a file, one per line, in UTF-8 or with a byte order mark in UTF-16.
 
-    Raises OSError when it cannot be read, ValueError when it holds no text or no keys.
+    Raises OSError when the file cannot be read, ValueError when it holds no text or no keys.
     """
     content = file.read_bytes()
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -125,7 +125,7 @@ def read_keys(file: Path) -> list[bytes]:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         text = "\0"
-    if "\0" in text:  # as UTF-16 without its mark has
+    if "\0" in text:  # as in UTF-16 without its mark
         raise ValueError(f"{file} is not text in UTF-8") from None
     keys = [line.strip() for line in text.encode().splitlines() if line.strip()]
     if not keys:
@@ -134,7 +134,7 @@ def read_keys(file: Path) -> list[bytes]:
 
 
 class Allowance(NamedTuple):
-    """What the rate limit says to a request."""
+    """The rate limit's decision on a request."""
 
     allowed: bool
     limit: int
@@ -142,7 +142,10 @@ class Allowance(NamedTuple):
     reset_seconds: int
 
     def headers(self) -> dict[str, str]:
-        """The RateLimit headers (IETF draft-ietf-httpapi-ratelimit-headers-06), and Retry-After for a refusal."""
+        """Return the RateLimit headers, and Retry-After for a refusal.
+
+        Source: IETF draft-ietf-httpapi-ratelimit-headers-06.
+        """
         fields = {
             "RateLimit-Limit": str(self.limit),
             "RateLimit-Remaining": str(self.remaining),
@@ -152,7 +155,7 @@ class Allowance(NamedTuple):
 
 
 class RateLimit:
-    """At most so many requests per key or address in a window of time, counted in Redis where there is one.
+    """A limit on the requests per key or address in a window of time, counted in Redis where there is one.
 
     While Redis does not answer, each worker counts for itself.
     """
@@ -160,20 +163,20 @@ class RateLimit:
     def __init__(self, limit: RateLimitItem, redis: RedisClient | None, prefix: str) -> None:
         self.limit = limit
         self.redis = redis
-        # Each takes a connection for itself, of which there are not any number.
+        # Each takes a connection of its own, and there is only a limited number of them.
         self.slots = asyncio.Semaphore(REDIS_REQUESTS)
         self.own = MemoryCounts(limit)
         self.shared = FixedWindowRateLimiter(RedisCounts(redis.client, f"{prefix}limit:")) if redis else None
 
     async def take(self, owner: str) -> Allowance:
-        """Count one request of `owner`."""
+        """Count one request of `owner`; return whether it is allowed and what is left of its window."""
         allowed, window = await self.count_shared(owner) or self.own.hit(owner)
         return Allowance(
             allowed, self.limit.amount, window.remaining, max(1, math.ceil(window.reset_time - time.time()))
         )
 
     async def count_shared(self, owner: str) -> tuple[bool, WindowStats] | None:
-        """Count one request in Redis; None when it does not answer or is full."""
+        """Count one request in Redis; return None when Redis does not answer or is full."""
         if self.shared is None or self.redis is None:
             return None
         async with self.slots:
@@ -182,24 +185,24 @@ class RateLimit:
             return await self.redis.execute(self.count(self.shared, owner), may_refuse=True)
 
     async def count(self, limiter: FixedWindowRateLimiter, owner: str) -> tuple[bool, WindowStats]:
-        """Count one request; whether it is allowed, and the state of the window."""
+        """Count one request; return whether it is allowed, and the state of the window."""
         return await limiter.hit(self.limit, owner), await limiter.get_window_stats(self.limit, owner)
 
 
 class MemoryCounts:
     """Counts in fixed windows, which begin with an owner's first request.
 
-    The storage of `limits` for this goes over all owners at every request.
+    The storage that `limits` has for this goes over all owners at every request.
     """
 
     def __init__(self, limit: RateLimitItem, max_owners: int = MAX_OWNERS) -> None:
         self.limit = limit
         self.max_owners = max_owners
-        # By owner the end of its window and the requests in it; all windows are equally long, so the first ends first.
+        # By owner, the end of its window and the requests in it; all windows are equally long, so the first ends first.
         self.windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def hit(self, owner: str) -> tuple[bool, WindowStats]:
-        """Count one request; whether it is allowed, and the state of the window."""
+        """Count one request; return whether it is allowed, and the state of the window."""
         now = time.time()
         while self.windows and next(iter(self.windows.values()))[0] <= now:
             self.windows.popitem(last=False)
@@ -210,7 +213,7 @@ class MemoryCounts:
         return count < self.limit.amount, WindowStats(end, max(0, self.limit.amount - count - 1))
 
 
-# Add to a count; the first one begins its time to live.
+# Add to a count; the first addition starts its time to live.
 COUNT = """
 local count = redis.call('incrby', KEYS[1], ARGV[2])
 if count == tonumber(ARGV[2]) then redis.call('expire', KEYS[1], ARGV[1]) end
@@ -219,7 +222,7 @@ return count
 
 
 class RedisCounts(Storage):
-    """Counts in Redis, over the client that the cache has too."""
+    """Counts in Redis, through the client that the cache uses too."""
 
     STORAGE_SCHEME = None
 
@@ -231,11 +234,11 @@ class RedisCounts(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What the client raises."""
+        """The class of what the client raises."""
         return Exception
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Add to a count, which ends `expiry` seconds after its first."""
+        """Add to a count, which expires `expiry` seconds after its first addition, and return it."""
         return int(await self.count([self.prefix + key], [expiry, amount]))
 
     async def get(self, key: str) -> int:
@@ -243,11 +246,11 @@ class RedisCounts(Storage):
         return int(await self.client.get(self.prefix + key) or 0)
 
     async def get_expiry(self, key: str) -> float:
-        """Return when a count ends, in seconds since the epoch."""
+        """Return when a count expires, in seconds since the epoch."""
         return time.time() + max(0, int(await self.client.ttl(self.prefix + key)))
 
     async def clear(self, key: str) -> None:
-        """Forget a count."""
+        """Delete a count."""
         await self.client.delete(self.prefix + key)
 
     async def check(self) -> bool:
@@ -255,5 +258,5 @@ class RedisCounts(Storage):
         return bool(await self.client.ping())
 
     async def reset(self) -> int | None:
-        """Do nothing: all counts end by themselves."""
+        """Do nothing: all counts expire by themselves."""
         return None

@@ -1,4 +1,4 @@
-"""Addresses that settings name: what a browser sends as an origin, and URLs that can be asked."""
+"""Checks of addresses in settings: origins as a browser sends them, and URLs of HTTP."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def is_origin(text: str) -> bool:
 
 
 def is_http_url(text: str) -> bool:
-    """Return whether a text is a URL of HTTP with a host, as urllib3 reads it."""
-    from urllib3.exceptions import LocationParseError  # needed by few
+    """Return whether a text is an HTTP or HTTPS URL with a host, as urllib3 reads it."""
+    from urllib3.exceptions import LocationParseError  # few servers need it
     from urllib3.util import parse_url
 
     try:

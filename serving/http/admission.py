@@ -1,4 +1,4 @@
-"""Who is let in: API keys and the rate limit, before anything else of a request is looked at."""
+"""Admission: API keys and the rate limit, checked before anything else in a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving.http.sender import ResponseSender
 
 
 async def refusal(scope: Scope, guards: Guards, sender: ResponseSender) -> Response | None:
-    """Return the refusal of a request without a valid key or over the rate limit."""
+    """Return the refusal of a request without a valid key or over the rate limit; None for any other request."""
     owner = guards.keys.owner(scope["headers"]) if guards.keys.required else None
     lacks_key = guards.keys.required and owner is None
     limit = guards.failed_keys if lacks_key else guards.limit

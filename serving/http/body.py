@@ -16,26 +16,26 @@ from starlette.types import Message, Receive
 
 from serving.http.errors import error_response, overloaded
 
-# An ASGI extension: a message of this type tells that the request is being taken care of, and goes no further. By it
-# BentoML's time-out, which counts from the head on, takes a request for answered whose body comes for minutes.
+# An ASGI extension: a message of this type says that the request is being taken care of, and goes no further. It makes
+# BentoML's time-out, which counts from the head on, take a request for answered while its body arrives for minutes.
 RECEIVING = "tiffin.receiving"
-# What must arrive in every time-out: 51 kbit/s of 10 s. A slow client is received, a stalled one is not.
+# What must arrive within each time-out: 51 kbit/s with one of 10 s. A slow client is served, a stalled one is not.
 PROGRESS_BYTES = 2**16
-# So much of a body is read before anything is done with it; a body that ends by then may be known to a cache.
+# How much of a body is read before anything is done with it; a body that ends by then may be known to a cache.
 START_BYTES = 2**20
-# To parse a smaller one takes less time than to hand it to a thread.
+# Parsing a smaller body takes less time than handing it to a thread.
 SMALL_BODY_BYTES = 2**14
-# Of a compressed body, decoded at a time: more would hold up other requests.
+# How much of a compressed body is decoded at a time: more would hold up other requests.
 DECODED_BYTES = 2**18
 GZIP = (b"gzip", b"x-gzip")
 GZIP_BITS = 16 + zlib.MAX_WBITS
-# Of a Content-Length that is looked at; more make it larger than any bound.
+# How many digits of a Content-Length are read; more make it larger than any bound.
 MAX_DIGITS = 20
-# Of the bytes in flight a quarter is for bodies of at most START_BYTES, so that large ones shut out nobody.
+# A quarter of the bytes in flight is reserved for bodies of at most START_BYTES, so that large ones shut nobody out.
 RESERVED = 4
 # Charsets that clients declare for JSON, which is UTF-8 (RFC 8259).
 CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be")
-# By the names of Python's codecs, which know other names of them.
+# Under the names of Python's codecs, which know further names for them.
 CODECS = {codecs.lookup(charset).name for charset in CHARSETS}
 
 Parsed = TypeVar("Parsed")
@@ -54,21 +54,21 @@ class RefusedError(Exception):
 
 
 class BytesInFlight:
-    """The bytes of all bodies that a worker holds at a time, of which there may be `max_bytes`."""
+    """The bytes of all bodies that a worker holds at a time, at most `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
 
     def check(self, more: int, size: int) -> None:
-        """Raise RefusedError when there is no room for `more` bytes of a body, which then has `size`."""
+        """Raise RefusedError when there is no room for `more` bytes of a body that then has `size` bytes."""
         room = self.max_bytes if size <= START_BYTES else self.max_bytes - self.max_bytes // RESERVED
         if self.bytes + more > room:
             raise RefusedError(overloaded(1, f"all bodies together have more than {self.max_bytes:,} bytes"))
 
 
 class RequestBody:
-    """Reads the body of one request, of at most `max_bytes`, before and after it is decoded.
+    """The body of one request, of at most `max_bytes` both before and after it is decoded.
 
     `first` is the message that has been received already, if one has. The body's bytes count as in flight until
     `release`. `on_progress` is called whenever PROGRESS_BYTES more have arrived. Raises RefusedError for a body that
@@ -101,11 +101,11 @@ class RequestBody:
 
     @functools.cached_property
     def pieces(self) -> AsyncIterator[bytes]:
-        """What has not been read, in pieces; goes on where it was left."""
+        """The rest of the body in pieces, from where reading left off."""
         return self.decoded() if self.zipped else self.received()
 
     async def start(self) -> bytes:
-        """Return the first START_BYTES or a little more; `complete` tells whether that is all."""
+        """Read the first START_BYTES or a little more; `complete` then says whether that is the whole body."""
         chunks: list[bytes] = []
         if not self.zipped:
             chunks.append(await self.next())
@@ -123,7 +123,7 @@ class RequestBody:
         return b"".join(chunks)
 
     async def all(self) -> bytes:
-        """Return the whole body."""
+        """Read the whole body."""
         start = await self.start()
         if self.complete:
             return start
@@ -134,7 +134,7 @@ class RequestBody:
         return bytes(body)
 
     async def received(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
+        """Yield the body as it arrives."""
         while self.more:
             yield await self.next()
 
@@ -158,7 +158,7 @@ class RequestBody:
             raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, "the body is not valid gzip: it ends early"))
 
     async def next(self) -> bytes:
-        """Return what the server hands over next."""
+        """Receive the next chunk; raise ClientGoneError when the client has left."""
         message, self.first = self.first or await self.receive(), None
         if message["type"] == "http.disconnect":
             raise ClientGoneError
@@ -180,20 +180,20 @@ class RequestBody:
             raise RefusedError(too_large(f"{self.max_bytes:,} bytes"))
 
     def hold(self, more: int) -> None:
-        """Count bytes as in flight."""
+        """Count bytes as in flight; raise RefusedError when the body is too large or there is no room for them."""
         self.check_size(self.held + more)
         self.in_flight.check(more, self.held + more)
         self.held += more
         self.in_flight.bytes += more
 
     def release(self) -> None:
-        """Count them no longer."""
+        """Stop counting the body's bytes as in flight."""
         self.in_flight.bytes -= self.held
         self.held = 0
 
 
 def is_zipped(codings: bytes) -> bool:
-    """Return whether a Content-Encoding is gzip; raises RefusedError for others."""
+    """Return whether a Content-Encoding is gzip; raise RefusedError for any other encoding."""
     names = [name for name in codings.replace(b" ", b"").lower().split(b",") if name not in (b"", b"identity")]
     if len(names) > 1 or not set(names) <= set(GZIP):
         raise RefusedError(
@@ -212,14 +212,14 @@ def too_large(bound: str) -> Response:
 
 
 async def parse_beside(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
-    """Return what `parse` makes of a body, in a thread when it is large."""
+    """Parse a body with `parse`, in a thread when it is large."""
     return parse(body) if len(body) <= SMALL_BODY_BYTES else await asyncio.to_thread(parse, body)
 
 
 def utf8(body: bytes, content_type: bytes) -> bytes:
-    """Return a JSON body as UTF-8 without a byte order mark, from the charset that `content_type` declares.
+    """Convert a JSON body to UTF-8 without a byte order mark, from the charset that `content_type` declares.
 
-    Raises RefusedError for a charset that is not among CHARSETS, and for a body that is not of its charset.
+    Raises RefusedError for a charset that is not among CHARSETS, and for a body that is not in its charset.
     """
     if b"charset" not in content_type.lower():
         return body.removeprefix(codecs.BOM_UTF8)
@@ -234,7 +234,7 @@ def utf8(body: bytes, content_type: bytes) -> bytes:
             error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the charset of the body must be one of {allowed}")
         )
     if codec not in ("utf-8", "ascii"):
-        if len(body) > START_BYTES:  # to decode it holds up the others
+        if len(body) > START_BYTES:  # decoding it would hold up other requests
             raise RefusedError(too_large(f"{START_BYTES:,} bytes that are not UTF-8"))
         try:
             body = body.decode(codec).encode()

@@ -1,4 +1,4 @@
-"""How large a JSON body may be: what its schema admits, as widely written as JSON can be."""
+"""How large a JSON body may be: what its schema admits, written as widely as JSON allows."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-# Smaller bounds would gain nothing, and too long a list is to be told by its name.
+# Smaller bounds would gain nothing, and a list that is too long should be refused as such.
 MIN_BYTES = 2**14
 MIN_VALUES = 10_000
 # A character outside the basic plane, escaped: a surrogate pair.
 CHARACTER_BYTES = 12
-# The longest that a float is written; and a string, in characters, where the schema has no bound.
+# The most bytes of a float; and the most characters of a string for which the schema has no bound.
 SCALAR_BYTES = 32
 SCALAR_CHARACTERS = 24
 # Around a value: line break, indentation, quotes, colon, comma.
 LAYOUT_BYTES = 24
-# Fields that the schema does not know are passed over: in every object a quarter as many, and some.
+# Fields that the schema does not know are ignored: every object may have a quarter as many as it knows, and these.
 EXTRA_FIELDS = 8
 SEPARATORS = (b",", b"[", b"{")
-# Counted at a time, then others have their turn.
+# How much is counted at a time, before other requests have their turn.
 PIECE_BYTES = 2**18
 # Possessive, so that they take linear time; the group is empty where a string goes on after the piece.
 STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)', re.DOTALL)
@@ -36,7 +36,7 @@ class JsonBound(NamedTuple):
 
 
 def json_bound(schema: type[BaseModel]) -> JsonBound:
-    """Return the bound of the documents that fit a schema, whatever extra fields and white space they have.
+    """Return the bound on documents that fit a schema, with room for extra fields and white space.
 
     A schema that refers to itself counts once.
     """
@@ -46,7 +46,7 @@ def json_bound(schema: type[BaseModel]) -> JsonBound:
 
 
 def widest(schema: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -> JsonBound:
-    """Return the bound of a value that fits a schema."""
+    """Return the bound on a value that fits a schema."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         if name in inside:
@@ -63,7 +63,7 @@ def widest(schema: Any, definitions: dict[str, Any], inside: tuple[str, ...]) ->
     if kind == "array":
         item = widest(schema.get("items", {}), definitions, inside)
         count = schema.get("maxItems", 1)
-        # One more, so that a list that is too long is told to be that.
+        # One more, so that a list that is too long is refused as such.
         return JsonBound((count + 1) * (item.max_bytes + LAYOUT_BYTES), (count + 1) * item.max_values + 1)
     if kind == "object":
         names = schema.get("properties", {})
@@ -76,14 +76,14 @@ def widest(schema: Any, definitions: dict[str, Any], inside: tuple[str, ...]) ->
 
 
 async def has_more_values(body: bytes, max_values: int) -> bool:
-    """Return whether a JSON document has more values than that, without parsing it."""
-    # Every value but the first comes after a comma or an opening bracket; those in strings count only here.
+    """Return whether a JSON document has more than `max_values` values, without parsing it."""
+    # Every value but the first comes after a comma or an opening bracket; only here do those in strings count.
     if len(body) <= max_values or sum(map(body.count, SEPARATORS)) <= max_values:
         return False
     start, separators, in_string = 0, 0, False
     while start < len(body) and separators <= max_values:
         piece = body[start : start + PIECE_BYTES]
-        # Not between a backslash and its character.
+        # Do not cut between a backslash and its character.
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and len(piece) == PIECE_BYTES:
             piece = piece[:-1]
         start += len(piece)
@@ -94,16 +94,16 @@ async def has_more_values(body: bytes, max_values: int) -> bool:
 
 
 def count_separators(piece: bytes, in_string: bool) -> tuple[int, bool]:
-    """Count commas and opening brackets outside strings; also tell whether the piece ends in a string.
+    """Count commas and opening brackets outside strings; also return whether the piece ends in a string.
 
-    `in_string` tells whether it begins in one.
+    `in_string` says whether it begins in one.
     """
     if in_string:
         end = STRING_END.match(piece)
         if end is None or not end[1]:
             return 0, True
         piece = piece[end.end() :]
-    # Alternately what is outside, and how a string ends.
+    # Alternately what is outside strings, and how a string ends.
     parts = STRING.split(piece)
     outside = b"".join(parts[::2])
     return sum(map(outside.count, SEPARATORS)), len(parts) > 1 and not parts[-2]

@@ -1,4 +1,4 @@
-"""Cross-origin requests: what a browser asks for a page of another origin (the Fetch standard's CORS protocol)."""
+"""Cross-origin requests: what a browser sends for a page of another origin (the Fetch standard's CORS protocol)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from serving.http.errors import error_response
 
-# Headers of answers that pages may read beside those that all may.
+# Headers of answers that these pages may read, besides those that any page may.
 EXPOSED = (
     "Age",
     "RateLimit-Limit",
@@ -27,7 +27,7 @@ MAX_AGE_SECONDS = 600
 
 
 class Cors(CORSMiddleware):
-    """ASGI middleware: lets pages of `origins` ask, also where the answer is an error."""
+    """ASGI middleware that lets pages of `origins` send requests and read the answers, errors included."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         super().__init__(
@@ -40,7 +40,7 @@ class Cors(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer what a browser asks before it sends the request; a refusal in the form of all errors."""
+        """Answer the request that a browser sends ahead of the real one; refuse it in the form of all errors."""
         response = super().preflight_response(request_headers)
         if response.status_code == HTTPStatus.OK:
             return response

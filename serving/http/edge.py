@@ -35,21 +35,21 @@ from serving.telemetry import metrics, tracing
 log = logging.getLogger("tiffin.edge")
 access = logging.getLogger("tiffin.access")
 
-# Of the Content-Length of a body that may come at once.
+# A Content-Length of fewer digits is that of a body which may arrive at once.
 FEW_DIGITS = 7
 # What nginx logs for a client that closed the connection before it was answered.
 CLIENT_GONE = 499
 
 
 class Edge:
-    """ASGI middleware: refuses what cannot succeed, answers what is known, gives every error the same form.
+    """ASGI middleware that refuses what cannot succeed, answers what is known and gives every error the same form.
 
     Requests to unknown paths, with the wrong method, without a valid key, over the rate limit, too large,
     of a wrong media type or with an unreadable form never reach BentoML, nor do those whose body was answered
-    before. What BentoML answers with an error is brought into the form of `ErrorBody`. What takes longer than
-    `timeout_seconds` to answer, or `body_timeout_seconds` to arrive without progress, is given up, and so is what
-    nobody waits for any more. `system` answers GET requests to `endpoints`, BentoML those to paths that start
-    with one of `passed_on`.
+    before. An error of BentoML is brought into the form of `ErrorBody`. A request that takes longer than
+    `timeout_seconds` to answer, or whose body makes no progress for `body_timeout_seconds`, is given up, and so is
+    one that nobody waits for any more. `system` answers GET requests to `endpoints`, BentoML those to paths that
+    start with one of `passed_on`.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class Edge:
         self.guards = guards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, by the app or without it."""
+        """Answer a request, through the app or without it; trace, count and log it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several, the first: so reads BentoML
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several lines the first, as BentoML does
         request = new_context(scope["headers"], headers, self.timeout_seconds)
         sender = ResponseSender(send, request, RECEIVING in scope.get("extensions", ()))
         if self.guards.draining:
             sender.extra.append((b"connection", b"close"))
-        # Each request has a task of its own, so this need not be taken back.
+        # Each request has a task of its own, so this need not be reset.
         context.current.set(request)
         with tracing.request_span(scope, headers, request.id) as span:
             await self.respond(scope, headers, receive, sender)
@@ -90,7 +90,7 @@ class Edge:
             seconds = time.perf_counter() - started
             route = scope["path"] if scope["path"] in self.endpoints else "other"
             metrics.count_request(route, status, sender.outcome, seconds)
-            if not access.disabled:  # within the span, so that the line tells the trace
+            if not access.disabled:  # within the span, so that the line names the trace
                 access.info(
                     "%s %s %s, %.1f ms, cache %s",
                     scope["method"],
@@ -103,7 +103,7 @@ class Edge:
     async def respond(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, sender: ResponseSender
     ) -> None:
-        """Answer, with an error if need be."""
+        """Answer a request, with an error if need be."""
         limit = asyncio.timeout(self.timeout_seconds)
         try:
             async with limit:
@@ -115,10 +115,10 @@ class Edge:
         except UnknownModelError as error:
             refusal = error_response(HTTPStatus.NOT_FOUND, str(error))
         except ClientGoneError:
-            # BentoML's time-out waits for an answer to begin, and so does the end of the server; this reaches nobody.
+            # BentoML's time-out waits for an answer to begin, and so does the server's end; this one reaches nobody.
             refusal = Response(status_code=CLIENT_GONE)
         except Exception:
-            # It must not leave: nothing outside answers the client, which would wait for the time-out.
+            # It must not escape: nothing outside answers the client, which would wait for the time-out.
             log.exception("%s %s failed", scope["method"], scope["path"])
             refusal = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
         if refusal is not None and sender.status is None:
@@ -132,7 +132,7 @@ class Edge:
         sender: ResponseSender,
         limit: asyncio.Timeout,
     ) -> Response | None:
-        """Have the app answer; or return the refusal of a request that it need not see."""
+        """Have the app answer a request, or return the refusal of one that it need not see."""
         path: str = scope["path"]
         endpoint = self.endpoints.get(path)
         app = self.system
@@ -164,12 +164,12 @@ class Edge:
         first = None
         declared = headers.get(b"content-length", b"")
         if len(declared) < FEW_DIGITS and declared.isdigit() and int(declared) <= endpoint.max_body_bytes:
-            # Nearly always the whole body comes at once; then what is known is answered before anything else is done.
+            # Nearly always the whole body arrives at once; then a known answer is sent before anything else is done.
             first = await receive()
             whole = not first.get("more_body", True) and b"content-encoding" not in headers
             if whole and await self.guards.answers.serve(path, content_type, first.get("body", b""), sender):
                 return None
-        if b"content-encoding" in headers:  # several lines of it are one
+        if b"content-encoding" in headers:  # several lines count as one
             codings = [value for name, value in scope["headers"] if name == b"content-encoding"]
             headers = {**headers, b"content-encoding": b",".join(codings)}
         wait = Wait(sender, limit, self.body_timeout_seconds, self.timeout_seconds)
@@ -183,7 +183,7 @@ class Edge:
     async def answer_json(
         self, endpoint: Endpoint, scope: Scope, content_type: bytes, body: RequestBody, wait: Wait
     ) -> Response | None:
-        """Answer a JSON body, or return its refusal."""
+        """Answer a request with a JSON body, or return its refusal."""
         whole = await body.all()
         await wait.for_answer()
         if await self.guards.answers.serve(scope["path"], content_type, whole, wait.sender):
@@ -202,8 +202,8 @@ class Edge:
     async def answer_form(
         self, endpoint: Endpoint, scope: Scope, content_type: bytes, body: RequestBody, wait: Wait
     ) -> Response | None:
-        """Answer a form, or return its refusal."""
-        # BentoML reads it again, so that all of it must stay.
+        """Answer a request with a form, or return its refusal."""
+        # Where BentoML answers, it reads the body again, so all of it is kept.
         start = await (body.start() if endpoint.answer else body.all())
         if body.complete:
             await wait.for_answer()
@@ -217,7 +217,7 @@ class Edge:
         return None
 
     def too_late(self, received: bool) -> Response:
-        """Return the answer to a request whose time is over: our fault only when it had come as a whole."""
+        """Return the answer to a request whose time is over: the server's fault only if all of it had arrived."""
         if received:
             return error_response(HTTPStatus.GATEWAY_TIMEOUT, f"not answered within {self.timeout_seconds:g} seconds")
         error = f"the body did not come, or got on, within {self.body_timeout_seconds:g} seconds"
@@ -226,8 +226,8 @@ class Edge:
     async def call(
         self, endpoint: Endpoint, scope: Scope, content: Any, body: bytes, receive: Receive, sender: ResponseSender
     ) -> None:
-        """Have the endpoint answer the `content` of a body, or BentoML the body, until the client is gone."""
-        # Cancelling what works for a client that is gone lets the batcher drop its items.
+        """Have the endpoint answer `content`, or BentoML `body`; raise ClientGoneError if the client has gone."""
+        # Cancelling the work for a client that is gone lets the batcher drop its items.
         task = asyncio.current_task()
         gone = False
 
@@ -257,12 +257,12 @@ class Edge:
 
 
 def media_type(content_type: bytes) -> bytes:
-    """The media type of a Content-Type header, without its parameters."""
+    """Return the media type of a Content-Type header, without its parameters."""
     return content_type.partition(b";")[0].strip().lower()
 
 
 def replay(body: bytes) -> Receive:
-    """A receive that gives `body` first, and then waits: the edge itself watches for the client's leaving."""
+    """Return a `receive` that gives `body` once and then waits: the edge itself watches for the client to leave."""
     given = False
 
     async def receive_again() -> Message:

@@ -1,4 +1,4 @@
-"""What a path takes, and what stands before all of them."""
+"""What each path accepts, and the guards in front of all of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from serving.http.response_cache import ResponseCache
 class Endpoint:
     """What the edge admits at a path; without `files` a body is JSON, with them multipart.
 
-    `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `public`: for everybody, without a
+    `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `public`: open to everybody, without a
     key and however often. `cacheable`: equal bodies get equal answers. `answer`: makes the answer to a JSON body or to
     the fields of a form; without it BentoML does, to a JSON body as `rewrite` leaves it.
-    `version` tells that of the model that answers, or nothing.
+    `version`: returns the version of the model that answers, empty where none does.
     """
 
     method: str
@@ -45,8 +45,8 @@ class Guards:
     limit: RateLimit | None
     answers: ResponseCache
     in_flight: BytesInFlight
-    # For requests without a valid key, by address; and who may tell the address of a client.
+    # The limit for requests without a valid key, by address; and the proxies that may name a client's address.
     failed_keys: RateLimit | None = None
     trusted_proxies: Sequence[Network] = ()
-    # On its way to the end; connections are not kept, so that clients go elsewhere.
+    # The server is about to end; connections are not kept, so that clients go elsewhere.
     draining: bool = False

@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse
 
 
 def is_server_fault(record: logging.LogRecord) -> bool:
-    """Return whether a log record tells of more than a request which BentoML refused or whose client has gone.
+    """Return whether a log record is about more than a request that BentoML refused or whose client has gone.
 
-    What a model raises reaches BentoML as ModelFaultError, so a ValidationError that it logs is one of the request.
+    What a model raises reaches BentoML as ModelFaultError, so a ValidationError that BentoML logs is the request's.
     """
     if record.name.partition(".")[0] != "bentoml" or not record.exc_info:
         return True
@@ -47,13 +47,13 @@ def error_response(
     problems: Sequence[ErrorDetail] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The response of an error."""
+    """Return an error as a response, with an `ErrorBody`."""
     body = ErrorBody(error=error, detail=list(problems))
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
 def overloaded(retry_after_seconds: float, cause: str = "") -> JSONResponse:
-    """503 for what could not be computed in time, or received at all by the `cause`."""
+    """Return a 503 for what could not be computed in time or, by the `cause`, not be received at all."""
     return error_response(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "overloaded, try again later" + (f": {cause}" if cause else ""),
@@ -62,13 +62,13 @@ def overloaded(retry_after_seconds: float, cause: str = "") -> JSONResponse:
 
 
 def unprocessable(problems: Sequence[ErrorDetail]) -> JSONResponse:
-    """422 for a request that can be read but does not fit the schema."""
+    """Return a 422 for a request that can be read but does not fit the schema."""
     count = f"{len(problems)} problem" + "s" * (len(problems) != 1)
     return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, f"invalid request: {count}", problems)
 
 
 def validation_response(detail: Sequence[Mapping[str, Any]]) -> JSONResponse:
-    """400 for unreadable JSON, else 422, from the errors that pydantic reports."""
+    """Return a 400 for unreadable JSON, else a 422, from the errors that pydantic reports."""
     problems = [ErrorDetail(loc=list(entry["loc"]), msg=entry["msg"], type=entry["type"]) for entry in detail]
     if any(problem.type == "json_invalid" for problem in problems):
         return error_response(HTTPStatus.BAD_REQUEST, "the body is not valid JSON", problems)

@@ -1,4 +1,4 @@
-"""Multipart forms, read once while they come: files go to the disk, the rest stays small."""
+"""Multipart forms, read once as they arrive: files go to the disk, the rest stays small."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serving.http.errors import ErrorDetail, error_response, overloaded, unproce
 # A file's name becomes the end of a temporary file's name in BentoML, which file systems limit to 255 bytes.
 MAX_FILENAME_BYTES = 200
 MAX_TEXT_BYTES = 2**16
-# Parsed at a time; and written at a time, beside the event loop.
+# How much is parsed at a time; and how much is written at a time, beside the event loop.
 PARSE_BYTES = 2**16
 WRITE_BYTES = 2**20
 
@@ -42,10 +42,10 @@ class Part:
 
 
 class Form:
-    """A form of at most `max_parts` parts, of which the fields `files` are to be files and no others.
+    """A form of at most `max_parts` parts, in which the fields `files`, and no others, must be files.
 
     After `read`, `fields` has a path for each file and a value for each other field, JSON or text. With `keep`, a file
-    is written to a temporary file, removed when the context ends; without it none is written, and a field may have
+    is written to a temporary file, removed when the context ends; without it no file is written, and a field may have
     several.
     """
 
@@ -85,14 +85,14 @@ class Form:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the files."""
+        """Close and remove the temporary files."""
         for file in self.written:
             file.close()
             with contextlib.suppress(OSError):  # Windows keeps what is still being read
                 Path(file.name).unlink(missing_ok=True)
 
     async def read(self, start: bytes, rest: AsyncIterator[bytes]) -> None:
-        """Read the whole form: its `start` and the `rest`. Raises RefusedError when it cannot be read or used."""
+        """Read the whole form, its `start` and the `rest`; raise RefusedError when it cannot be read or used."""
         try:
             for at in range(0, len(start), PARSE_BYTES):
                 await self.feed(start[at : at + PARSE_BYTES])
@@ -112,13 +112,13 @@ class Form:
             raise RefusedError(unprocessable(self.problems))
 
     async def feed(self, chunk: bytes) -> None:
-        """Read a piece of it."""
+        """Parse a piece of the form; write to the files once enough is waiting."""
         self.parser.write(chunk)
         if self.unwritten_bytes >= WRITE_BYTES:
             await asyncio.to_thread(self.write)
 
     def write(self) -> None:
-        """Write to the files what has been read of them."""
+        """Write what has been read of the files; close those that are complete."""
         for file, data in self.unwritten:
             if data:
                 file.write(data)
@@ -127,27 +127,27 @@ class Form:
         self.unwritten, self.unwritten_bytes = [], 0
 
     def begin_part(self) -> None:
-        """Begin a part."""
+        """Begin a part; raise RefusedError when the form has too many."""
         self.parts += 1
         if self.parts > self.max_parts:
             raise unreadable(f"it has more than {self.max_parts} parts")
         self.part = Part()
 
     def add_header_name(self, data: bytes, start: int, end: int) -> None:
-        """Read a piece of a header's name."""
+        """Append to the current header's name."""
         self.part.header += data[start:end]
 
     def add_header_value(self, data: bytes, start: int, end: int) -> None:
-        """Read a piece of a header's value."""
+        """Append to the current header's value."""
         self.part.value += data[start:end]
 
     def end_header(self) -> None:
-        """Keep a header."""
+        """Store the current header and begin the next one."""
         self.part.headers[self.part.header.lower()] = self.part.value
         self.part.header = self.part.value = b""
 
     def end_headers(self) -> None:
-        """Find out what the part is."""
+        """Find out from its headers what the part is; open a temporary file for one that is to be kept."""
         part = self.part
         _, options = parse_options_header(part.headers.get(b"content-disposition"))
         if b"name" not in options:
@@ -163,7 +163,7 @@ class Form:
             self.fields[part.name] = Path(part.file.name)
 
     def problem(self, part: Part, filename: bytes) -> ErrorDetail | None:
-        """Return what is wrong with a part, as far as its headers tell."""
+        """Return what its headers show to be wrong with a part; None when nothing is."""
         if not part.is_file:
             if part.name in self.files:
                 # BentoML would take it for an address and download that.
@@ -178,7 +178,7 @@ class Form:
         return None
 
     def add_data(self, data: bytes, start: int, end: int) -> None:
-        """Read a piece of a file or text."""
+        """Append to the part's file or text."""
         part = self.part
         if part.file is not None:
             self.unwritten.append((part.file, data[start:end]))
@@ -187,7 +187,7 @@ class Form:
             part.text += data[start:end]
 
     def end_part(self) -> None:
-        """Keep a file or text."""
+        """Finish the part's file, or store its text."""
         part = self.part
         if part.file is not None:
             self.unwritten.append((part.file, b""))
@@ -196,7 +196,7 @@ class Form:
             self.keep_text(part.name, part.text)
 
     def keep_text(self, name: str, text: bytearray) -> None:
-        """Keep a field that is no file: what its JSON says, or text."""
+        """Store a field that is not a file, parsed as JSON or else as text; note a problem if it cannot be used."""
         if len(text) > MAX_TEXT_BYTES:
             message = f"Input should have at most {MAX_TEXT_BYTES:,} bytes"
             self.problems.append(ErrorDetail(loc=[name], msg=message, type="string_too_long"))
@@ -215,7 +215,7 @@ class Form:
 
 
 def text_of(data: bytes | bytearray) -> str:
-    """Return text that is UTF-8, as nearly all is, or was Latin-1."""
+    """Decode text as UTF-8, which nearly all is, or else as Latin-1."""
     try:
         return data.decode()
     except UnicodeError:

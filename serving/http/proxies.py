@@ -1,4 +1,4 @@
-"""The address by which a client is counted, also behind proxies that are trusted to tell it."""
+"""The address under which a client is counted, also behind proxies that are trusted to name it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# What a provider gives to each of its customers, at least.
+# The smallest network that a provider gives to each of its customers.
 IPV6_PREFIX_BITS = 64
-# Proxies that stand one behind the other at most; what a header names before them is not looked at.
+# The most proxies in a row; what a header names before them is ignored.
 MAX_PROXIES = 32
 # An address as proxies write it: [IPv6], [IPv6]:port, IPv4:port, or bare.
 WRITTEN = re.compile(r"\[([^][]+)\](?::\d+)?|([^][:]+):\d+|([^][]+)")
 
 
 def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
-    """Return the address of a request's client, of which one of IPv6 stands for its /64 network.
+    """Return the address of a request's client; for IPv6, its /64 network.
 
-    That is `peer`, the other end of the connection. A proxy that is trusted names in X-Forwarded-For whom it answers:
-    each appends one address, so the client is the last one that is not itself trusted. What stands before it, or before
-    an entry that is no address, anybody may have written.
+    That is `peer`, the other end of the connection, unless it is a trusted proxy. These name in X-Forwarded-For whom
+    they answer: each appends one address, so the client is the last one that is not itself trusted. Anybody may have
+    written what stands before it, or before an entry that is no address.
     """
     address = parse(peer)
     if address is None:  # as of a Unix socket
@@ -40,7 +40,7 @@ def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: S
 
 
 def parse(text: str) -> Address | None:
-    """Return the address in an entry of X-Forwarded-For, IPv4 also where IPv6 maps it; None when there is none."""
+    """Parse an entry of X-Forwarded-For, IPv4 mapped to IPv6 as IPv4; return None when it has no address."""
     written = WRITTEN.fullmatch(text.strip())
     if written is None:
         return None
@@ -57,7 +57,7 @@ def is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
 
 
 def network(value: object) -> Network:
-    """Return an address or a network; raise ValueError that names what is neither."""
+    """Parse an address or a network; raise ValueError that names what is neither."""
     try:
         return ip_network(value)  # type: ignore[arg-type]
     except ValueError as error:

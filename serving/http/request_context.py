@@ -14,12 +14,12 @@ REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
 
 
 def new_context(raw: RawHeaders, headers: Mapping[bytes, bytes], timeout_seconds: float) -> RequestContext:
-    """Return the context of a request that comes now."""
+    """Return the context of a request that has just arrived."""
     given = headers.get(b"x-request-id", b"")
     name = given.decode() if given and REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
     request = RequestContext(name, time.monotonic() + timeout_seconds)
     if b"cache-control" in headers:
-        # Several lines of it are one.
+        # Several lines count as one.
         values = b",".join(value for header, value in raw if header == b"cache-control")
         directives = {part.strip().lower() for part in values.split(b",")}
         request.no_store = b"no-store" in directives

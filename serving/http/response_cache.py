@@ -19,12 +19,15 @@ class ResponseCache:
         self.misses = metrics.cache_lookups.labels("response", "memory", "miss")
 
     async def serve(self, path: str, content_type: bytes, body: bytes, sender: ResponseSender) -> bool:
-        """Send the answer that the same body had before, if there is one; else have the answer kept."""
+        """Send the answer stored for the same body and return True; else return False, and have the answer stored.
+
+        Nothing is stored for bodies over START_BYTES, or where the endpoint or the request does not allow it.
+        """
         # Hashing a larger one would hold up the requests behind it.
         if not sender.cacheable or sender.looked_up or len(body) > START_BYTES:
             return False
         sender.looked_up = True
-        # A form's boundary, and a text's charset, by which it is read, stand in the content type.
+        # The content type has a form's boundary and a text's charset, by which the body is read.
         digest = blake2b(b"\0".join((path.encode(), sender.version.encode(), content_type, b"")), digest_size=16)
         digest.update(body)
         key = digest.digest()

@@ -1,4 +1,4 @@
-"""Answers to the requests for the routes that the models declare."""
+"""Handlers of the routes that the models declare."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from serving.inference.errors import ModelFaultError, OverloadedError
 from serving.inference.predictor import Predictor
 from serving.inference.registry import Registry
 
-# Files of many rows that are read side by side; each takes a thread, and memory beyond its bytes.
+# How many files of many rows are read side by side; each takes a thread, and memory beyond its bytes.
 UPLOADS_AT_A_TIME = 2
 
 
 async def respond(predictor: Predictor, route: Route, request: Any, timeout_seconds: float) -> Response:
-    """Answer a validated request; raise ModelFaultError when the model fails, or its answer does not fit its schema."""
+    """Answer a validated request; raise ModelFaultError when the model fails or its answer does not fit its schema."""
     infer = partial(predictor.infer, request=context.current.get() or own_context(timeout_seconds))
     try:
         answer: BaseModel = await getattr(predictor.model, route.name)(request, infer)
@@ -38,7 +38,7 @@ async def respond(predictor: Predictor, route: Route, request: Any, timeout_seco
         return overloaded(error.retry_after_seconds)
     except TimeoutError:
         raise
-    except Exception as error:  # a ValidationError among them would be taken for one of the request
+    except Exception as error:  # a ValidationError among them would be taken for the request's
         raise ModelFaultError(f"{predictor.name} failed to answer {route.name}") from error
     return Response(content, media_type="application/json")
 
@@ -46,9 +46,9 @@ async def respond(predictor: Predictor, route: Route, request: Any, timeout_seco
 def json_routes(
     names: Iterable[str], registry: Registry, timeout_seconds: float
 ) -> dict[str, Callable[[bytes], Awaitable[Response]]]:
-    """Answers to the JSON bodies of the models' routes, by path.
+    """Return the handlers of the models' routes that take JSON, by path.
 
-    They give what the API methods give, without the three quarters of the time that BentoML takes for it.
+    They answer as the API methods do, without the three quarters of the time that BentoML takes for it.
     """
 
     def answer_to(name: str, route: Route) -> Callable[[bytes], Awaitable[Response]]:
@@ -77,7 +77,7 @@ def json_routes(
 def form_routes(
     names: Iterable[str], registry: Registry, timeout_seconds: float
 ) -> dict[str, Callable[[dict[str, Any]], Awaitable[Response]]]:
-    """Answers to the fields of forms that the models' routes with files take, by path."""
+    """Return the handlers of the models' routes that take forms with files, by path."""
     slots = asyncio.Semaphore(UPLOADS_AT_A_TIME)
 
     def answer_to(name: str, route: Route) -> Callable[[dict[str, Any]], Awaitable[Response]]:
@@ -100,9 +100,9 @@ def form_routes(
 
 
 async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Response]) -> Response:
-    """Return what `work` returns, once there is a slot for it, which it has until it ends.
+    """Wait for a free slot, then run `work` in it and return its result.
 
-    A thread that reads a file goes on when nobody waits for it any more.
+    The work keeps its slot until it ends: a thread that reads a file goes on when nobody waits for it any more.
     """
 
     async def hold_slot() -> Response:
@@ -120,19 +120,19 @@ async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Response]) 
 
 
 async def decoded(route: Route, body: bytes) -> Any:
-    """Return what a route's method takes for a JSON body; raise ValidationError."""
+    """Parse a JSON body into what a route's method takes; raise ValidationError when it does not fit."""
     if route.decode is None:
         return route.request.model_validate_json(body)
     return await parse_beside(route.decode, body)
 
 
 def file_fields(schema: type[BaseModel]) -> frozenset[str]:
-    """Names of a request's fields that are files or lists of files."""
+    """Return the names of a request's fields that are files or lists of files."""
     return frozenset(name for name, field in schema.model_fields.items() if is_file(field.annotation))
 
 
 def is_file(annotation: Any) -> bool:
-    """Whether a type is that of a file or of a list of files."""
+    """Return whether a type is that of a file or of a list of files."""
     if get_origin(annotation) in (list, Annotated):
         return is_file(get_args(annotation)[0])
     return annotation is Path

@@ -1,4 +1,4 @@
-"""The answer to a request on its way out, and how long it is waited for."""
+"""The answer to a request on its way out, and the time that it may take."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from serving.http.body import RECEIVING
 from serving.http.errors import error_response, validation_response
 from serving.inference.context import RequestContext
 
-# A body that has come by then is not waited for.
+# A body that has arrived by then came at once: its time counts towards that of the answer.
 AT_ONCE_SECONDS = 0.1
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 
 class StoredAnswer(NamedTuple):
-    """What the response cache keeps."""
+    """An answer as the response cache stores it."""
 
     media_type: bytes
     body: bytes
 
 
 class ResponseSender:
-    """The way of an answer to the client; errors are held back until they are complete, then rewritten."""
+    """The sender of an answer to the client; errors are held back until they are complete, then rewritten."""
 
     def __init__(self, send: Send, request: RequestContext, may_tell_receiving: bool) -> None:
         self.client = send
@@ -40,12 +40,12 @@ class ResponseSender:
         self.status: int | None = None
         self.held: Message | None = None
         self.body = b""
-        # Whether the request has come as a whole, and the answer has gone as a whole.
+        # Whether the whole request has arrived, and the whole answer has been sent.
         self.received = False
         self.complete = False
-        # Headers that the answer gets whatever it is.
+        # Headers that the answer gets, whatever it is.
         self.extra: RawHeaders = [(b"x-request-id", request.id.encode())]
-        # Whether caches may know the answer, whether it was looked up, and where it is to be kept.
+        # Whether caches may know the answer, whether it was looked up, and where it is to be stored.
         self.cacheable = self.looked_up = False
         self.keep: tuple[MemoryCache[StoredAnswer], bytes] | None = None
         self.media_type = b""
@@ -53,13 +53,13 @@ class ResponseSender:
         self.outcome = "none"
 
     def answers_for(self, version: str) -> None:
-        """Tell the client which version of a model answers, where one does."""
+        """Set the version of the model that answers, and tell it to the client where there is one."""
         self.version = version
         if version:
             self.extra.append((b"x-model-version", version.encode()))
 
     async def send_through(self, message: Message) -> None:
-        """Send as it is, with the headers that every answer gets."""
+        """Send a message as it is, with the headers that every answer gets."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message["headers"], *self.extra]
@@ -68,7 +68,7 @@ class ResponseSender:
         await self.client(message)
 
     async def send_stored(self, stored: StoredAnswer, age_seconds: float) -> None:
-        """Send an answer of the response cache."""
+        """Send an answer from the response cache, where it has been for `age_seconds`."""
         self.outcome = "hit"
         headers = [
             (b"content-type", stored.media_type),
@@ -83,7 +83,7 @@ class ResponseSender:
         await self.client({"type": "http.response.body", "body": stored.body})
 
     async def send(self, message: Message) -> None:
-        """Send a success, and keep it where it is to be kept; an error in the form of `ErrorBody`."""
+        """Send a success, and store it where it is to be stored; send an error in the form of `ErrorBody`."""
         start = message["type"] == "http.response.start"
         if start and message["status"] >= HTTPStatus.BAD_REQUEST:
             self.held = message
@@ -97,7 +97,7 @@ class ResponseSender:
             await self.send_through(message)
 
     async def send_error(self, start: Message) -> None:
-        """Send the error that has been held back."""
+        """Send the error that was held back, in the form of `ErrorBody`."""
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             # BentoML's dispatcher of batches takes a cancellation for an overload and answers 503.
@@ -114,7 +114,7 @@ class ResponseSender:
         await self.send_through({"type": "http.response.body", "body": response.body})
 
     def note(self, message: Message) -> None:
-        """Tell the client what the caches did, and keep the answer once it is complete."""
+        """Tell the client what the caches did, and store the answer once it is complete."""
         if message["type"] == "http.response.start":
             if message["status"] != HTTPStatus.OK:
                 self.keep = None
@@ -133,7 +133,7 @@ class ResponseSender:
 
 
 def uniform(status: int, body: bytes) -> Response:
-    """An error's answer in the form of `ErrorBody`, whatever form it has."""
+    """Return an error's answer in the form of `ErrorBody`, whatever form its `body` has."""
     try:
         content = json.loads(body)
     except ValueError:
@@ -151,9 +151,9 @@ def uniform(status: int, body: bytes) -> Response:
 
 
 class Wait:
-    """How long a request is waited for: `body_seconds` for its body to get on, then `answer_seconds` for its answer.
+    """The time limit of a request: `body_seconds` for its body to get on, then `answer_seconds` for its answer.
 
-    `limit` is set to the latter from the request's head on, which does for what comes at once.
+    `limit` begins with the latter, from the request's head on, which will do for a body that arrives at once.
     """
 
     def __init__(
@@ -167,18 +167,18 @@ class Wait:
         self.told = False
 
     async def for_body(self) -> None:
-        """Wait for more of the body from now on."""
+        """Start the time limit for more of the body."""
         await self.anew(self.body_seconds)
 
     async def for_answer(self) -> None:
-        """Wait for the answer from now on."""
+        """Note that the request has arrived; start the time limit for its answer, unless it arrived at once."""
         self.sender.received = True
         if time.monotonic() > self.until:
             await self.anew(self.answer_seconds)
             self.sender.request.deadline = time.monotonic() + self.answer_seconds
 
     async def anew(self, seconds: float) -> None:
-        """Wait for so long from now on."""
+        """Set the time limit to `seconds` from now; first tell BentoML, once, that the request is being received."""
         if not self.told and self.sender.may_tell_receiving:
             await self.sender.client({"type": RECEIVING})
         self.told = True

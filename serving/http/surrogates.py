@@ -1,6 +1,6 @@
-r"""Halves of surrogate pairs in JSON, as a client leaves them that cuts a text in the middle of an emoji.
+r"""Halves of surrogate pairs in JSON, left by clients that cut a text in the middle of an emoji.
 
-JSON's grammar admits "\ud83d" (RFC 8259, section 8.2), parsers refuse the whole document for it. U+FFFD takes its
+JSON's grammar admits "\ud83d" (RFC 8259, section 8.2), but parsers refuse the whole document for it. U+FFFD takes its
 place, as in browsers' `TextEncoder`; one bad text among many then costs none of the others its answer.
 """
 
@@ -17,14 +17,14 @@ HALF = re.compile(
     rb"|(?P<bytes>(?:\xed[\xa0-\xbf][\x80-\xbf]){1,1024}+)",
     re.DOTALL,
 )
-# Without one of these there is none. Looked for in pieces, since nothing else runs meanwhile.
+# A document without these has no halves. They are looked for in pieces, since nothing else runs meanwhile.
 SIGNS = (b"\\ud", b"\\uD", b"\xed")
 PIECE_BYTES = 2**18
 REPLACEMENT = {"escape": rb"\ufffd", "bytes": "\ufffd".encode()}
 
 
 def replace_halves(body: bytes) -> bytes:
-    """Return a JSON document with U+FFFD in the place of each half of a surrogate pair; its length stays the same."""
+    """Replace each half of a surrogate pair in a JSON document with U+FFFD; its length stays the same."""
     if not may_have_halves(body):
         return body
 
@@ -38,7 +38,7 @@ def replace_halves(body: bytes) -> bytes:
 
 
 def may_have_halves(body: bytes) -> bool:
-    """Return whether a JSON document may have halves of surrogate pairs; one with whole pairs may."""
+    """Return whether a JSON document may have halves of surrogate pairs; also True for one with whole pairs."""
     longest = max(map(len, SIGNS))
     pieces = (body[start : start + PIECE_BYTES + longest - 1] for start in range(0, len(body), PIECE_BYTES))
     return any(sign in piece for piece in pieces for sign in SIGNS)

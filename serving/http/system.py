@@ -1,4 +1,4 @@
-"""The routes that are no predictions: page, OpenAPI document, health, metrics, what is known of the models."""
+"""The routes other than predictions: page, OpenAPI document, health, metrics, what is known of the models."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ HEADERS: dict[str, Document] = {
     },
     "503": RETRY_AFTER,
 }
-# How a key is sent, where the server asks for one; either way admits.
+# How a key is sent, where the server asks for one; either way will do.
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -83,9 +83,10 @@ def system_app(
     schema: Callable[[], Document],
     secured: bool = False,
 ) -> Starlette:
-    """ASGI app with the GET routes.
+    """Return the ASGI app with the GET routes.
 
-    `document` makes BentoML's OpenAPI document, `schema` what its clients ask for; `secured`: keys are needed.
+    `ready` returns whether the server is ready, `document` BentoML's OpenAPI document and `schema` what BentoML's
+    clients ask for; `secured`: keys are needed.
     """
 
     def info(name: str) -> Route:
@@ -124,7 +125,7 @@ def system_app(
     exposing: asyncio.Task[bytes] | None = None
 
     async def metrics_endpoint(_: Request) -> Response:
-        # One at a time: those who ask meanwhile get the same.
+        # One at a time: requests that come meanwhile get the same.
         nonlocal exposing
         if exposing is None or exposing.done():
             exposing = asyncio.create_task(run_in_threadpool(metrics.exposition))
@@ -145,12 +146,12 @@ def system_app(
 
 
 def predict_of(name: str) -> models.model.Route:
-    """Return a model's route that every model has."""
+    """Return a model's predict route, which every model has."""
     return next(route for route in models.find(name).routes() if route.name == "predict")
 
 
 def schemas(name: str) -> Document:
-    """Return the JSON schemas of what a model's predict takes and answers, as this code has them."""
+    """Return the JSON schemas of what a model's predict takes and answers, as this code declares them."""
     predict = predict_of(name)
     return {
         "input_schema": predict.request.model_json_schema(),
@@ -159,12 +160,12 @@ def schemas(name: str) -> Document:
 
 
 def json_response(content: Any) -> Response:
-    """JSON; values that JSON does not know, such as times, as text."""
+    """Return a JSON response; values that JSON does not know, such as times, become text."""
     return Response(json.dumps(content, default=str), media_type="application/json")
 
 
 def complete(document: Document, names: list[str], secured: bool) -> Document:
-    """BentoML's OpenAPI document with the errors of the edge and the routes of `system_app`, grouped by model."""
+    """Add the errors of the edge and the routes of `system_app` to BentoML's OpenAPI document; group it by model."""
     # BentoML derives a class of this name from each of our schemas; through JSON, statuses become text.
     document = json.loads(json.dumps(document).replace("IODescriptor", ""))
     schemas = document["components"]["schemas"]
@@ -202,7 +203,7 @@ def complete(document: Document, names: list[str], secured: bool) -> Document:
 
 
 def add_example(post: Document, name: str) -> None:
-    """Give a model's predict the example of its input where that is what it takes and its schema has none."""
+    """Add a model's input example to its predict, where that is what it takes and its schema has none."""
     model = models.find(name)
     content = post["requestBody"]["content"].get("application/json")
     if content is not None and predict_of(name).request is model.input and model.input_example is not None:
@@ -210,6 +211,6 @@ def add_example(post: Document, name: str) -> None:
 
 
 def get_path(tag: str, summary: str) -> Document:
-    """The entry of a GET route that answers a JSON object."""
+    """Return the OpenAPI entry of a GET route that answers with a JSON object."""
     answer = {"description": "JSON object", "content": {"application/json": {"schema": {"type": "object"}}}}
     return {"get": {"tags": [tag], "summary": summary, "responses": {"200": answer}}}
