@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Beyond so many cores one event loop cannot keep the models of a worker busy.
+# With more cores, one event loop cannot keep the models of a worker busy.
 CORES_PER_WORKER = 4
 
 
 def bound_cores() -> int:
-    """Return how many cores this process is bound to; all of the machine where a process cannot be bound."""
+    """Return how many cores this process is bound to; where a process cannot be bound, all of the machine's."""
     if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
@@ -21,7 +21,7 @@ def bound_cores() -> int:
 
 
 def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """Return how many cores this process may use: those it is bound to, or fewer by the CPU limit of a container.
+    """Return how many cores this process may use: those it is bound to, or fewer where a container limits the CPU.
 
     `cgroups` is where control groups are mounted, of version 2 or 1; `own` names the groups of this process.
     """
@@ -40,14 +40,14 @@ def cgroup_folders(cgroups: Path, own: Path) -> Iterator[Path]:
     for line in lines:
         _, controllers, group = line.split(":", 2)
         for root in (roots[name] for name in controllers.split(",") if name in roots):
-            # In a container these may be names of the host, which are not mounted, or lead out of what is.
+            # In a container these may be names of the host, which are not mounted, or lead out of what is mounted.
             parts = [part for part in group.split("/") if part]
             if ".." not in parts:
                 yield from (root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
 
 
 def cpu_quota(folder: Path) -> float | None:
-    """Return the cores to which a control group is limited; None when it is not."""
+    """Return the number of cores to which a control group is limited; None when it is not."""
     try:
         quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -61,5 +61,5 @@ def cpu_quota(folder: Path) -> float | None:
 
 
 def default_workers() -> int:
-    """Return a worker for every four cores."""
+    """Return the number of workers by default: one for every four cores, and at least one."""
     return max(1, available_cores() // CORES_PER_WORKER)

@@ -1,6 +1,6 @@
-"""Whether the server of this container is healthy, for images without curl: `python -m serving.healthcheck [path]`.
+"""Check the health of this container's server, for images without curl: `python -m serving.healthcheck [path]`.
 
-Ends with 0 when the path (`/livez`) is answered with 200, else with 1 and the reason.
+Exits with 0 when the path (`/livez`) is answered with 200, else with 1 and the reason.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import http.client
 import os
 import sys
 
-# Less than what runs it grants, so that the reason is told.
+# Less than the caller allows, so that the reason is still told.
 TIMEOUT_SECONDS = 3
 
 
 def fault(port: int, path: str) -> str | None:
-    """What is wrong with the server at this port of the loopback interface; None when nothing is."""
+    """Return what is wrong with the server at a port of the loopback interface; None when nothing is."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, in a line for each."""
+"""Messages about settings that are not valid, a line for each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def faults(error: ValidationError) -> list[str]:
     """Return a line for each setting that is not valid: variable, value unless it is secret, what is allowed."""
     lines: dict[str, str] = {}
     for problem in error.errors(include_url=False):
-        if problem["type"] == "default_factory_not_called":  # its default depends on another one that is not valid
+        if problem["type"] == "default_factory_not_called":  # its default depends on another setting that is not valid
             continue
         path = [str(part) for part in problem["loc"]]
         told = problem["msg"].removeprefix("Value error, ")
@@ -35,7 +35,7 @@ def faults(error: ValidationError) -> list[str]:
 
 
 def override_fault(path: list[str], kind: str, told: str) -> str:
-    """Return what is wrong with a variable that sets something of one model."""
+    """Return what is wrong with a variable that sets something for one model."""
     if len(path) == 1:
         example = new_name(DELIMITER.join((OVERRIDES, "<name>", "max_batch")))
         return f"must name a model and its setting, as {example} does; {new_name('models')} says which models to serve"
@@ -46,14 +46,14 @@ def override_fault(path: list[str], kind: str, told: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it fits a line."""
+    """Return a value as text that fits on a line."""
     text = str(value)
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def allowed(name: str) -> str | None:
-    """Return what values a number or a switch may have; None for other settings, whose validators tell."""
+    """Return what values a number or a switch may have; None for other settings, whose validators say it."""
     field = Settings.model_fields.get(name)
     if field is None:
         return None

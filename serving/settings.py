@@ -37,15 +37,15 @@ Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
 def known_model(name: str) -> str:
-    """Return the model that a variable names, in which capitals do not matter; raise ValueError when there is none."""
+    """Return the model that a variable names, whatever its capitals; raise ValueError when there is none."""
     known = {model.lower(): model for model in models.names()}
     return models.check(known.get(name.lower(), name))
 
 
 class ModelSettings(BaseModel):
-    """What a model's queue and inference are set to.
+    """Settings of a model's queue and inference.
 
-    Of these `Settings.model` has what is set for one model only, and `Settings.of` returns what holds for it.
+    `Settings.model` has those that are set for one model only; `Settings.of` returns those that hold for a model.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -58,13 +58,13 @@ class ModelSettings(BaseModel):
 
 
 class OldNames(EnvSettingsSource):
-    """The names that settings had before they got a prefix."""
+    """The source that reads settings under the names that they had before they got a prefix."""
 
     def __init__(self, settings_class: type[BaseSettings]) -> None:
         super().__init__(settings_class, env_prefix="", env_nested_delimiter="")
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return a setting's value by its old name, None where it has none."""
+        """Return a setting's value under its old name; None where it has none."""
         if field_name in NEW:
             return None, field_name, False
         return super().get_field_value(field, field_name)
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter=DELIMITER,
-        env_nested_max_split=2,  # what follows a model's name is one setting, or none that there is
+        env_nested_max_split=2,  # what follows a model's name is one setting, known or not
         env_ignore_empty=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,
@@ -197,11 +197,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where settings come from, the first before the others."""
+        """Return the sources of settings; the first one that has a setting decides."""
         return init_settings, env_settings, OldNames(settings_cls)
 
     def of(self, model: str) -> ModelSettings:
-        """Return what holds for one model: what is set for it, and what is set for all."""
+        """Return the settings that hold for one model: those set for it, and the others as set for all."""
         own = self.model.get(model, ModelSettings())
         return ModelSettings(
             **{
@@ -213,7 +213,7 @@ class Settings(BaseSettings):
     @field_validator("models", mode="before")
     @classmethod
     def split_names(cls, value: object) -> object:
-        """Return the names in 'a, b' as a list; each must be a model of this project."""
+        """Split the names in 'a, b' into a list; refuse an empty one, and names of no model of this project."""
         names = split(value)
         if not names:
             raise ValueError(f"names no model; models/ has {', '.join(models.names())}")
@@ -222,7 +222,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def split_keys(cls, value: object) -> object:
-        """Return the keys in 'a, b' as a list; commas alone would admit everybody."""
+        """Split the keys in 'a, b' into a list; refuse commas alone, which would admit everybody."""
         keys = split(value)
         if value and not keys:
             raise ValueError("holds no key; unset it to admit everybody")
@@ -231,7 +231,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def split_origins(cls, value: object) -> object:
-        """Return the origins in 'a, b' as a list; a browser sends none with a path or a slash at its end."""
+        """Split the origins in 'a, b' into a list; refuse a path or a slash at the end, which no browser sends."""
         origins = split(value)
         if isinstance(origins, list) and not all(origin == "*" or is_origin(origin) for origin in origins):
             raise ValueError(
@@ -253,20 +253,20 @@ class Settings(BaseSettings):
     @field_validator("rate_limit", mode="before")
     @classmethod
     def parse_limit(cls, value: object) -> object:
-        """Return the limit that '100/minute' means."""
+        """Parse a rate limit such as '100/minute'."""
         return parse_rate(value) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def parse_networks(cls, value: object) -> object:
-        """Return the networks in '10.0.0.0/8, ::1' as a list."""
+        """Parse the networks in '10.0.0.0/8, ::1' into a list."""
         parts = split(value)
         return [network(part) for part in parts] if isinstance(parts, list) else value
 
     @field_validator("execution_provider")
     @classmethod
     def provided(cls, value: str) -> str:
-        """Return onnxruntime's name of an execution provider that it has here."""
+        """Return onnxruntime's name of an execution provider; refuse one that it does not have here."""
         from serving.inference.session import execution_provider
 
         return execution_provider(value)
@@ -276,7 +276,7 @@ class Settings(BaseSettings):
     def connectable(cls, value: SecretStr | None) -> SecretStr | None:
         """Refuse a URL that redis-py does not understand, which would end the server with a traceback."""
         if value is not None:
-            # It takes 0.3 s of a start, which those without Redis are spared.
+            # The import takes 0.3 s, which a start without Redis is spared.
             from serving.caching.redis_client import connect
 
             connect(value.get_secret_value(), timeout_seconds=1)
@@ -285,12 +285,12 @@ class Settings(BaseSettings):
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod
     def parsable(cls, value: SecretStr | None) -> SecretStr | None:
-        """Refuse a URL that the exporter cannot parse, which it would log with its password for each lot of traces."""
+        """Refuse a URL that the exporter cannot parse, and would log with its password for each batch of traces."""
         if value is not None and not is_http_url(value.get_secret_value()):
             raise ValueError("must be an address such as http://localhost:4318")
         return value
 
 
 def split(value: object) -> object:
-    """Return 'a, b' as a list."""
+    """Split a text such as 'a, b' into a list; return anything else as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The names of the environment variables that set the server, old and new; it imports next to nothing."""
+"""The names of the environment variables that set the server, old and new; this module imports next to nothing."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 from collections.abc import Iterable
 
 PREFIX, DELIMITER = "TIFFIN_", "__"
-# The setting that holds what models have of their own; and those that never had another name.
+# The setting that holds what is set for single models; and the settings that never had another name.
 OVERRIDES = "model"
 NEW = {"execution_provider", OVERRIDES}
-# Names of OpenTelemetry, by which other programs are set as well: they are not old.
+# Names of OpenTelemetry, which set other programs as well: they do not count as old.
 STANDARD = {"otel_exporter_otlp_endpoint"}
 
 
 def new_name(setting: str) -> str:
-    """Return the variable by which a setting is to be set."""
+    """Return the new name of the variable that sets a setting."""
     return f"{PREFIX}{setting}".upper()
 
 
 def variable(setting: str) -> str | None:
-    """Return the variable that sets a setting, by its new name or else by its old one; None when neither does.
+    """Return the variable that sets a setting, under its new name or else its old one; None when neither is set.
 
     A variable that is empty counts as unset. As with pydantic-settings, capitals do not matter.
     """
@@ -29,9 +29,10 @@ def variable(setting: str) -> str | None:
 
 
 def variable_below(*path: str) -> str:
-    """Return the variable that sets something of a model, by its place, such as `model`, `sentiment`, `max_batch`.
+    """Return the variable that sets something for a model, from its path, such as `model`, `sentiment`, `max_batch`.
 
-    Where no variable has this name, that is one whose name goes on, or one of what it is part of, or else this name.
+    When no variable has this name, return one whose name goes on from it, or one that it goes on from, or else this
+    name itself.
     """
     known = {name.upper(): name for name, value in os.environ.items() if value}
     whole, *parents = (new_name(DELIMITER.join(path[:depth])) for depth in range(len(path), 0, -1))

@@ -1,6 +1,6 @@
 """Wait until Redis answers: `python -m serving.wait_for_redis [seconds]`, before the server starts.
 
-Says what happened, and ends with 0 even when Redis does not answer: without this cache the server is slower, no worse.
+Prints what happened, and exits with 0 even when Redis does not answer: without it the server is slower, no worse.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAUSE_SECONDS = 0.25
 
 
 async def wait_for_redis(url: str, seconds: float) -> str:
-    """Return once a Redis at `url` has answered or so many seconds are over; what happened, without the password."""
+    """Wait until a Redis at `url` answers, or for so many seconds; return what happened, without the password."""
     if not url:
         return f"{new_name('redis_url')} is not set: there is no Redis to wait for"
     try:
@@ -37,7 +37,7 @@ async def wait_for_redis(url: str, seconds: float) -> str:
                 try:
                     if await answers(client):
                         return f"Redis answers after {time.monotonic() - started:.1f} s"
-                except Exception as error:  # what is no Redis makes redis-py fail in many ways
+                except Exception as error:  # a server other than Redis makes redis-py fail in many ways
                     fault = f"{type(error).__name__}: {error}"[:200]
                 await asyncio.sleep(PAUSE_SECONDS)
     except TimeoutError:
@@ -45,7 +45,7 @@ async def wait_for_redis(url: str, seconds: float) -> str:
 
 
 async def answers(client: Any) -> bool:
-    """Return whether Redis answers PING, if only that this user may not send it."""
+    """Return whether Redis answers PING, even if only that this user may not send it."""
     try:
         return bool(await client.ping())
     except NoPermissionError:
@@ -53,11 +53,11 @@ async def answers(client: Any) -> bool:
 
 
 async def main() -> None:
-    """Wait, say what happened and end."""
+    """Wait for Redis, print what happened and exit."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else WAIT_SECONDS
-    # Not by Settings: a fault in another setting is the server's to report.
+    # Not through Settings: a fault in another setting is the server's to report.
     print(await wait_for_redis(os.environ.get(variable("redis_url") or "", ""), seconds), flush=True)
-    # Python would wait for a thread in which the look-up of the host's name hangs.
+    # A normal exit would wait for a thread in which the look-up of the host's name hangs.
     os._exit(0)
 
 
