@@ -58,7 +58,7 @@ start.prepare(settings.models)
 protocol.install(settings.keep_alive_seconds, settings.body_timeout_seconds)
 redis = None
 if settings.redis_url is not None:
-    from serving.caching.redis_client import RedisClient  # takes 0.3 s of a start, which those without Redis are spared
+    from serving.caching.redis_client import RedisClient  # takes 0.3 s, which a start without Redis is spared
 
     redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
 registry = Registry()
@@ -72,7 +72,7 @@ guards = Guards(
     trusted_proxies=settings.trusted_proxies,
 )
 
-# Of a form, beside the files of `infer`.
+# The most fields of a form, besides the files of `infer`.
 MAX_FIELDS = 100
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
@@ -86,7 +86,7 @@ image = (
     .python_packages(*packages)
     .build_include("requirements/serving.lock")
 )
-# By these uv, which installs the packages into the image, wants the hashes that stand in the file.
+# They make uv, which installs the packages into the image, insist on the hashes in the file.
 HASHES = [{"name": "UV_CONSTRAINT", "value": "requirements/serving.lock"}, {"name": "UV_REQUIRE_HASHES", "value": "1"}]
 
 # The routes of the models to be served, and these models, to be packed into the Bento.
@@ -105,8 +105,8 @@ Routes = type(
     image=image,
     envs=HASHES,
     workers=settings.workers,
-    # The edge answers 504; BentoML's own time-out is the last resort. Each request leaves a
-    # timer until it is over, so it is short.
+    # The edge answers 504; BentoML's own time-out is the last resort. Each request leaves a timer
+    # behind until it is over, so it is short.
     traffic={"timeout": settings.timeout_seconds + 5},
     # Costs 370 microseconds a request.
     tracing={"excluded_urls": ".*"},
@@ -150,7 +150,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
             registry.add(predictor)
         logs.log_start([str(predictor.id) for predictor in registry], settings.workers, settings.session_threads)
         drain_on_sigterm(asyncio.get_running_loop())
-        # What lives by now lives for good: collecting it again and again makes the slowest requests slow.
+        # What is alive by now stays alive: collecting it again and again would make the slowest requests slow.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
@@ -166,7 +166,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
 
 
 def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
-    """At SIGTERM be unready at once, but end only after a time in which load balancers notice."""
+    """Make the server unready at once on SIGTERM, but end it only after a time in which load balancers notice."""
     end = signal.getsignal(signal.SIGTERM)
 
     def drain(number: int, frame: FrameType | None) -> None:
@@ -179,7 +179,7 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def endpoints() -> dict[str, Endpoint]:
-    """What the edge admits, by path."""
+    """Return what the edge admits, by path."""
     found = {
         route.path: Endpoint("GET", public=not route.path.endswith("/info"))
         for route in system.routes
@@ -211,7 +211,7 @@ def endpoints() -> dict[str, Endpoint]:
 
 
 def document() -> dict[str, Any]:
-    """BentoML's OpenAPI document, with the largest body of each route."""
+    """Return BentoML's OpenAPI document, with the largest body of each route."""
     described: dict[str, Any] = Tiffin.openapi_spec.asdict()
     for path, methods in described["paths"].items():
         if "post" in methods:
@@ -228,10 +228,10 @@ system = system_app(
     schema=lambda: Tiffin.schema(),
 )
 admitted = endpoints()
-# The first sees a request first.
+# What is added first sees a request first.
 if settings.cors_origins:
     Tiffin.add_asgi_middleware(Cors, origins=settings.cors_origins)
-# BentoML itself gives the files of the page.
+# BentoML itself serves the files of the page.
 Tiffin.add_asgi_middleware(
     Edge,
     system=system,
