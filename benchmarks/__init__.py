@@ -1,1 +1,1 @@
-"""Speed: measured against something else in the same run, and printed as ratios."""
+"""Benchmarks: speed measured against something else in the same run, printed as ratios."""

@@ -1,9 +1,10 @@
-"""How fast the server is: each figure a ratio to something else, measured in the same run.
+"""Measure how fast the server is: each figure is a ratio to something else, measured in the same run.
 
 python -m benchmarks.bench [--rounds 5] [--seconds 4] [scenario ...]
 
---quick only tries whether every scenario works: once, a second each, and with a small network in place of one of
-DistilBERT's size. What is sent is made for as long as is measured, so that a slow machine needs no longer than another.
+--quick only checks that every scenario works: once, a second each, and with a small network in place of one of
+DistilBERT's size. Measurements have a fixed length, for which the requests are made, so that a slow machine takes no
+longer than another.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ from models.sentiment import Sentiment
 from serving.cores import available_cores
 from serving.inference.padding import stack
 
-# So few that they are all asked for while the server warms up, so many that few are asked for at the same time.
+# Few enough to be requested, all of them, during the warm-up; so many that few are requested at the same time.
 KNOWN_ROWS = 2_000
-# More than a server answers in a second, so that nothing comes twice.
+# More than a server answers in a second, so that none is sent twice.
 ROWS_PER_SECOND = 10_000
 WARM_UP_ROWS = 50_000
 TEXTS_PER_SECOND = 5_000
-# Of overload: texts in a request, and requests that are made to find the capacity.
+# For overload: texts per request, and requests made to find the capacity.
 BATCH_TEXTS = 8
 CAPACITY_BATCHES = 10_000
 
 
 @dataclass
 class Bench:
-    """What every scenario needs: the models' home, a folder for bodies, other models, how often and long to measure."""
+    """What every scenario needs: the models' home, a folder for bodies, other models, rounds and their seconds."""
 
     home: Path
     folder: Path
@@ -58,34 +59,34 @@ class Bench:
     seconds: float
 
     def ratio(self, measure: Callable[[int], tuple[float, float]]) -> tuple[float, float, float]:
-        """Median of the ratios of `measure(round)`, and the medians of the two figures that it compares."""
+        """Return the median of the ratios of `measure(round)`, and the medians of the two figures it compares."""
         pairs = [measure(number) for number in range(self.rounds)]
         ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
         return statistics.median(a / b for a, b in pairs), ours, theirs
 
     def bodies(self, name: str, contents: Iterable[Any]) -> Path:
-        """A file of JSON bodies."""
+        """Write a file of JSON bodies and return its path."""
         return write_bodies(self.folder / name, (json.dumps(content).encode() for content in contents))
 
 
 def say(scenario: str, figure: float, meaning: str, detail: str) -> None:
-    """One line of the result."""
+    """Print one line of the result."""
     print(f"{scenario:<44} {figure:6.2f}  {meaning:<38} {detail}", flush=True)
 
 
 def texts(count: int) -> list[str]:
-    """Different texts."""
+    """Return `count` different texts."""
     return [inputs.text(number) for number in range(count)]
 
 
 def rows(count: int) -> Iterator[dict[str, float]]:
-    """Different measurements."""
+    """Yield `count` different measurements of tumours."""
     return map(inputs.tumour, range(count))
 
 
 @contextlib.contextmanager
 def plain_fastapi() -> Iterator[str]:
-    """Serve `benchmarks.plain_fastapi` by uvicorn: one worker, with httptools and, where there is one, uvloop."""
+    """Serve `benchmarks.plain_fastapi` with uvicorn: one worker, httptools and, where there is one, uvloop."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "uvicorn", "benchmarks.plain_fastapi:app", "--port", str(port), "--no-access-log"]
@@ -94,7 +95,7 @@ def plain_fastapi() -> Iterator[str]:
 
 
 def against_fastapi(bench: Bench, scenario: str, bodies: Path, **settings: Any) -> None:
-    """Requests per second to breast_cancer, with 10 and with 64 connections."""
+    """Compare requests per second to breast_cancer with plain FastAPI, over 10 and over 64 connections."""
     path = "/breast_cancer/predict"
     with tiffin(bench.home, models="breast_cancer", **settings) as ours, plain_fastapi() as theirs:
         wrk(ours, path, bodies, 10, 1)
@@ -114,18 +115,18 @@ def against_fastapi(bench: Bench, scenario: str, bodies: Path, **settings: Any) 
 
 
 def response_cache(bench: Bench) -> None:
-    """The same request again and again."""
+    """Send the same request again and again."""
     against_fastapi(bench, "response cache", bench.bodies("one", [inputs.TUMOUR]))
 
 
 def memory_cache(bench: Bench) -> None:
-    """Items of which all are in the prediction cache in memory."""
+    """Send items that are all in the in-memory prediction cache."""
     known = bench.bodies("known", rows(KNOWN_ROWS))
     against_fastapi(bench, "prediction cache, memory", known, response_cache_max_bytes=0)
 
 
 def redis_cache(bench: Bench) -> None:
-    """Items of which all are in Redis."""
+    """Send items that are all in Redis."""
     with redis() as url:
         against_fastapi(
             bench,
@@ -138,8 +139,8 @@ def redis_cache(bench: Bench) -> None:
 
 
 def new_rows(bench: Bench) -> None:
-    """Rows that were never seen."""
-    # Two numbers of connections, each for us and for the other.
+    """Send rows that the server has never seen."""
+    # Two numbers of connections, each for both servers.
     count = WARM_UP_ROWS + round(4 * bench.rounds * bench.seconds * ROWS_PER_SECOND)
     against_fastapi(bench, "breast_cancer, every row new", bench.bodies("rows", rows(count)))
 
@@ -155,7 +156,7 @@ class BareSession:
         self.model = Sentiment(folder)
 
     def seconds(self, texts: list[str], batch: int) -> float:
-        """Seconds for all texts, tokenized before."""
+        """Return the seconds that all texts take, not counting their tokenization."""
         encoded = sorted((self.model.preprocess(text) for text in texts), key=lambda x: len(x["input_ids"]))
         stacked = [stack(encoded[i : i + batch]) for i in range(0, len(encoded), batch)]
         started = time.perf_counter()
@@ -165,7 +166,7 @@ class BareSession:
 
 
 def against_session(bench: Bench, home: Path, scenario: str) -> None:
-    """Texts per second with 64 connections, and the latency of one."""
+    """Compare texts per second over 64 connections, and the latency over one, with the bare session."""
     bare = BareSession(home)
     sample = texts(round((0.5 + 2.5 * bench.rounds) * bench.seconds * TEXTS_PER_SECOND))
     bodies = bench.bodies("texts", ({"text": [text]} for text in sample))
@@ -207,17 +208,17 @@ def against_session(bench: Bench, home: Path, scenario: str) -> None:
 
 
 def sentiment(bench: Bench) -> None:
-    """The text classifier that Tiffin ships."""
+    """Measure the text classifier that Tiffin ships."""
     against_session(bench, bench.home, "sentiment")
 
 
 def distilbert(bench: Bench) -> None:
-    """A text classifier of DistilBERT's size, with random weights."""
+    """Measure a text classifier of DistilBERT's size, with random weights."""
     against_session(bench, bench.artefacts.of("distilbert") / "home", "DistilBERT's size")
 
 
 def many_rows(bench: Bench) -> None:
-    """10 000 rows of segmentation in one request, against reading them with json and pandas."""
+    """Compare 10 000 rows of segmentation in one request with reading them with json and pandas."""
     import pandas
 
     data = [inputs.customer(number) for number in range(10_000)]
@@ -240,12 +241,12 @@ def many_rows(bench: Bench) -> None:
 
 
 def batch(number: int) -> dict[str, list[str]]:
-    """Texts that no other batch has."""
+    """Return the body of a request whose texts no other batch has."""
     return {"text": [inputs.text(number * BATCH_TEXTS + place) for place in range(BATCH_TEXTS)]}
 
 
 def overload(bench: Bench) -> None:
-    """Three times the capacity, in an open loop, for a minute (15 times --seconds)."""
+    """Offer three times the capacity, in an open loop, for a minute (15 times --seconds)."""
     path = "/sentiment/predict"
     bodies = bench.bodies("batches", map(batch, range(CAPACITY_BATCHES)))
     with tiffin(bench.home, models="sentiment", cache_max_bytes=2**20, response_cache_max_bytes=2**20) as address:
@@ -258,13 +259,13 @@ def overload(bench: Bench) -> None:
         server = next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port)
         processes = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
         memory = sum(process.memory_info().rss for process in processes)
-        # A client that takes less of the cores than asyncio.run would, and that collecting its garbage, which by now is
-        # all that the benchmarks imported and made, does not hold up: that took 90 ms and was seen as a slow refusal.
+        # The client takes less of the cores than with asyncio.run. Its garbage, by now all that the benchmarks imported
+        # and made, is collected beforehand: collecting it took 90 ms and was seen as a slow refusal.
         gc.collect()
         gc.freeze()
         seen: Arrivals = run(arrivals(address, requests, due))
         growth = sum(process.memory_info().rss for process in processes) / memory
-        # Other tenants of a machine slow it down for minutes.
+        # Other tenants of the machine slow it down for minutes at a time.
         capacity = (before + wrk(address, path, bodies, 16, 2.5 * bench.seconds, 5_000).per_second) / 2
     accepted = np.array(seen.accepted)
     say(
@@ -294,7 +295,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
 
 
 def main() -> int:
-    """Run the scenarios that are asked for, all by default."""
+    """Run the requested scenarios, by default all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     parser.add_argument("scenario", nargs="*", metavar="scenario", choices=[[], *SCENARIOS], help=", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the median counts")

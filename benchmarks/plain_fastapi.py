@@ -14,11 +14,11 @@ LABELS = [{"label": "POSITIVE", "score": 0.98}, {"label": "NEGATIVE", "score": 0
 
 @app.post("/breast_cancer/predict")
 async def diagnose(request: Measurements) -> Diagnosis:
-    """The same answer to every tumour."""
+    """Return the same answer for every tumour."""
     return DIAGNOSIS
 
 
 @app.post("/sentiment/predict")
 async def classify(request: Texts) -> Sentiments:
-    """The same answer to every text."""
+    """Return the same answer for every text."""
     return Sentiments.model_validate({"predictions": [LABELS] * len(request.text)})

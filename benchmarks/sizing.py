@@ -1,4 +1,4 @@
-"""The tables of docs/sizing.md: what a pod holds, what requests cost, what pods add, what the cache saves.
+"""Print the tables of docs/sizing.md: what a pod holds, what requests cost, what pods add, what the cache saves.
 
 python -m benchmarks.sizing [--seconds 4] [--price 0.04] [part ...]
 """
@@ -20,7 +20,7 @@ from benchmarks.wrk import Load, write_bodies, wrk
 from loadtest import inputs
 from loadtest.processes import MissingToolError, own_cores, store_home
 
-# Inputs that are known once they were asked for while the server warmed up.
+# Inputs that the server knows once they were requested during the warm-up.
 KNOWN = 200
 HIT_RATES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 PODS = (4, 8, 16)
@@ -28,7 +28,7 @@ PODS = (4, 8, 16)
 
 @dataclass
 class Bench:
-    """What every part needs; `price` is that of a core's hour."""
+    """What every part needs; `price` is that of a core for an hour."""
 
     home: Path
     folder: Path
@@ -36,30 +36,30 @@ class Bench:
     price: float
 
     def server(self, model: str, cores: Iterable[int]) -> contextlib.AbstractContextManager[Server]:
-        """Tiffin with one model, or all for "", bound to cores."""
+        """Start Tiffin with one model, or all for "", bound to these cores."""
         return tiffin(self.home, inputs.REQUESTS[model or "sentiment"](0), model, cores=list(cores))
 
     def bodies(self, model: str, numbers: Iterable[int], name: str) -> Path:
-        """A file of requests, written once."""
+        """Return the file of the bodies of requests, which is written once."""
         path = self.folder / f"{model}-{name}"
         if not path.exists():
             write_bodies(path, (inputs.REQUESTS[model](number).body for number in numbers))
         return path
 
     def cost(self, cpu_seconds: float, requests: int) -> str:
-        """CPU seconds of a million requests, and what these cost."""
+        """Return two cells of a table: the CPU seconds of a million requests, and what these cost."""
         seconds = 1e6 * cpu_seconds / requests
         return f"{seconds:,.0f} | {seconds / 3600 * self.price:.3f}"
 
 
 def load(server: Server, model: str, bodies: Path, connections: int, seconds: int, first: int = 0) -> Load:
-    """Requests to a model."""
+    """Load a model in a closed loop and return what was measured."""
     request = inputs.REQUESTS[model](0)
     return wrk(server.address, request.path, bodies, connections, seconds, first, request.content_type)
 
 
 def pod(bench: Bench) -> None:
-    """Requests per second of one pod, by model, for inputs that are new and known."""
+    """Show the requests per second of one pod, by model, for new and for known inputs."""
     print("| model | inputs | cores | requests/s | p99, ms | CPU s per million | cost per million |")
     print("|---|---|---|---|---|---|---|")
     for model in inputs.REQUESTS:
@@ -78,7 +78,7 @@ def pod(bench: Bench) -> None:
 
 
 def pods(bench: Bench) -> None:
-    """New texts per second of one and of two pods of a core each; for more, two pods' share times their number."""
+    """Show the new texts per second of one and two pods of a core each; for more, the mean of two is multiplied."""
     print("| pods of one core | texts/s | |\n|---|---|---|")
     file = bench.bodies("sentiment", range(1, 200_000), "new")
     shares = 0.0
@@ -98,7 +98,7 @@ def pods(bench: Bench) -> None:
 
 
 def mixed(rate: float) -> Iterator[int]:
-    """Numbers of which a share is known, the others new; endless."""
+    """Yield numbers without end, of which a share `rate` is known and the others are new."""
     draw = random.Random(0)  # noqa: S311
     number = KNOWN
     while True:
@@ -107,7 +107,7 @@ def mixed(rate: float) -> Iterator[int]:
 
 
 def hit_rates(bench: Bench) -> None:
-    """What requests cost by the share of texts that are known."""
+    """Show what requests cost by the share of texts that are known."""
     print("| texts known | requests/s | p99, ms | CPU s per million | cost per million |\n|---|---|---|---|---|")
     known = bench.bodies("sentiment", range(KNOWN), "known")
     for rate in HIT_RATES:
@@ -122,7 +122,7 @@ def hit_rates(bench: Bench) -> None:
 
 
 def neighbours(bench: Bench) -> None:
-    """What a busy model does to another in the same pod."""
+    """Show what a busy model does to another in the same pod."""
     print("| breast_cancer, new rows, one connection | p50, ms | p99, ms |\n|---|---|---|")
     rows = bench.bodies("breast_cancer", range(1, 200_000), "new")
     pictures = bench.bodies("image", range(1, 20_000), "new")
@@ -140,7 +140,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {part.__name__: part for part in (po
 
 
 def main() -> int:
-    """Print the parts that are asked for, all by default."""
+    """Print the requested parts, by default all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
     parser.add_argument("part", nargs="*", metavar="part", choices=[[], *PARTS], help=", ".join(PARTS))
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")

@@ -1,4 +1,4 @@
-"""Which settings serve a model best: each a ratio to the defaults, measured right before and after.
+"""Find the settings that serve a model best: each as a ratio to the defaults, measured right before and after.
 
 python -m benchmarks.sweep [--model sentiment] [--seconds 4] [--workers 1,2] [--session-threads 1,2] ...
 """
@@ -22,13 +22,13 @@ from loadtest import inputs
 from loadtest.processes import ROOT, MissingToolError, own_cores, store_home, tiffin
 
 CONNECTIONS = 64
-# More threads than cores, or fewer, are both measured; twice as many only take turns.
+# Both more and fewer threads than cores are measured; beyond twice as many they only take turns.
 MOST_THREADS_PER_CORE = 2
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A way to run the server: cores that it is bound to, and its settings."""
+    """A way to run the server: the cores it is bound to, and its settings."""
 
     cores: int
     workers: int
@@ -39,7 +39,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Result:
-    """What a choice did: requests/s and 99th percentile of latency, as ratios to the defaults on as many cores."""
+    """What a choice achieved: requests/s and p99 latency, also as ratios to the defaults on as many cores."""
 
     choice: Choice
     per_second: float
@@ -49,7 +49,7 @@ class Result:
 
 
 def choices(arguments: argparse.Namespace) -> Iterator[Choice]:
-    """Every combination that the cores can run."""
+    """Yield every combination that the cores can run."""
     lists = (arguments.cores, arguments.workers, arguments.session_threads, arguments.max_batch, arguments.linger)
     for values in itertools.product(*lists):
         choice = Choice(*values)
@@ -58,7 +58,7 @@ def choices(arguments: argparse.Namespace) -> Iterator[Choice]:
 
 
 class Sweep:
-    """Measures choices by the same load, whose requests are never repeated."""
+    """A comparison of choices under the same load, whose requests are never repeated."""
 
     def __init__(self, home: Path, model: str, bodies: Path, seconds: int) -> None:
         self.home = home
@@ -69,13 +69,13 @@ class Sweep:
         self.cores = own_cores()
 
     def load(self, address: str, seconds: int) -> Load:
-        """The next requests, from as many connections as wait for a busy pod."""
+        """Send the next requests, over as many connections as wait for a busy pod."""
         found = wrk(address, f"/{self.model}/predict", self.bodies, CONNECTIONS, seconds, self.used)
         self.used += found.requests
         return found
 
     def measure(self, reference: str, choice: Choice) -> Result:
-        """A choice between two measurements of the defaults."""
+        """Measure a choice between two measurements of the defaults."""
         settings = {
             "workers": choice.workers,
             "session_threads": choice.session_threads,
@@ -92,7 +92,7 @@ class Sweep:
         return Result(choice, found.per_second, found.p99, found.per_second / per_second, found.p99 / p99)
 
     def results(self, cores: int, wanted: list[Choice]) -> Iterator[Result]:
-        """The choices for so many cores."""
+        """Yield the results of the choices for this number of cores."""
         with tiffin(self.home, self.cores[:cores], models=self.model) as reference:
             self.load(reference, 2)
             for choice in wanted:
@@ -100,7 +100,7 @@ class Sweep:
 
 
 def write(results: list[Result], model: str, folder: Path) -> None:
-    """`sweep-<model>.csv` and `.png`."""
+    """Write `sweep-<model>.csv` and `.png` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [field.name for field in fields(Choice)]
     with (folder / f"sweep-{model}.csv").open("w", encoding="utf-8", newline="") as file:
@@ -135,12 +135,12 @@ def write(results: list[Result], model: str, folder: Path) -> None:
 
 
 def numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """A parser of '1,2'."""
+    """Return a parser of lists such as '1,2', whose items `kind` makes."""
     return lambda text: [kind(part) for part in text.split(",")]
 
 
 def main() -> int:
-    """Measure every combination and print them, the fastest first."""
+    """Measure and print every combination, then the fastest again."""
     available = len(own_cores())
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
     parser.add_argument("--model", choices=["sentiment", "breast_cancer", "segmentation"], default="sentiment")
@@ -179,7 +179,7 @@ def main() -> int:
 
 
 def say(result: Result) -> None:
-    """One line of the table."""
+    """Print one line of the table."""
     choice = result.choice
     print(
         f"{choice.cores:5} {choice.workers:7} {choice.session_threads:7} {choice.max_batch:5}"

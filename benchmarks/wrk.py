@@ -1,4 +1,4 @@
-"""The load generator wrk: a closed loop over some connections."""
+"""The load generator wrk: a closed loop over a number of connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from loadtest.processes import MissingToolError
 
-# wrk's own numbers lack the errors by status; each of these makes a measurement void.
+# wrk's own figures leave out errors by status, each of which makes a measurement void.
 WRK_SCRIPT = """
 local bodies = {}
 local file = io.open("%(bodies)s", "rb")
@@ -40,9 +40,9 @@ class NoAnswerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Load:
-    """What a load generator saw: requests answered per second, median and 99th percentile of seconds.
+    """What a load generator measured: requests answered per second, median and 99th percentile of latency in seconds.
 
-    `cpu_seconds` is what it took of the machine itself.
+    `cpu_seconds` is the CPU time that the generator itself took.
     """
 
     requests: int
@@ -53,7 +53,7 @@ class Load:
 
 
 def write_bodies(path: Path, bodies: Iterable[bytes]) -> Path:
-    """Write a file of bodies for `wrk`: before each its length, on a line; whatever bytes they have."""
+    """Write a file of bodies for `wrk` and return its path: each body, of any bytes, follows a line with its length."""
     with path.open("wb") as file:
         for body in bodies:
             file.write(b"%d\n%b" % (len(body), body))
@@ -69,7 +69,7 @@ def wrk(
     first: int = 0,
     content_type: str = "application/json",
 ) -> Load:
-    """Load in a closed loop with the bodies of a file, see `write_bodies`, from number `first` on, for whole seconds.
+    """Load a server in a closed loop for whole seconds, with the bodies of a file (see `write_bodies`) from `first` on.
 
     Raises RuntimeError when a request was not answered with success, NoAnswerError when none was answered.
     """

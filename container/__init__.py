@@ -1,1 +1,1 @@
-"""The container image: how it is made, what is in it."""
+"""The container image: how it is made, and what is in it."""

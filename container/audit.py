@@ -1,8 +1,8 @@
 """Look for known vulnerabilities: `python -m container.audit REQUIREMENTS BILL_OF_MATERIALS`.
 
-Asks OSV about the pinned Python packages and about the Debian packages of the image, of which the bill of materials
-(`container.sbom`) tells. Ends with 1 when something is found, unless `accepted.toml` accepts it or Debian itself has no
-fix for it yet, and with 2 when OSV could not be asked about everything.
+Asks OSV about the pinned Python packages and about the Debian packages of the image, which the bill of materials
+(`container.sbom`) lists. Exits with 1 if something is found, unless `accepted.toml` accepts it or Debian itself has no
+fix for it yet, and with 2 if OSV could not be asked about everything.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ACCEPTED = Path(__file__).with_name("accepted.toml")
 
 
 class AuditError(RuntimeError):
-    """What is to be asked about is not known."""
+    """The packages to audit are not known."""
 
 
 class Acceptance(BaseModel):
@@ -34,7 +34,7 @@ class Acceptance(BaseModel):
 
 
 def python_packages(requirements: Path) -> list[Package]:
-    """Return what a file of requirements pins; AuditError when it does not pin all."""
+    """Return the packages that a requirements file pins; raise AuditError if one is not pinned."""
     packages = []
     for line in requirements.read_text(encoding="utf-8").splitlines():
         if not line.strip() or line.startswith("#"):
@@ -47,7 +47,7 @@ def python_packages(requirements: Path) -> list[Package]:
 
 
 def debian_packages(bill: Path) -> list[Package]:
-    """Return the source packages of the Debian packages in a bill of materials; AuditError when it has none."""
+    """Return the source packages of the Debian packages in a bill of materials; raise AuditError if it has none."""
     if not bill.exists():
         raise AuditError(f"{bill} is not there: make image writes it, or make sbom for an image that is built")
     packages = set()
@@ -65,12 +65,12 @@ def debian_packages(bill: Path) -> list[Package]:
 
 
 def acceptances() -> dict[str, Acceptance]:
-    """Return what is accepted, by id."""
+    """Return the accepted vulnerabilities by id."""
     return TypeAdapter(dict[str, Acceptance]).validate_python(tomllib.loads(ACCEPTED.read_text(encoding="utf-8")))
 
 
 def verdict(package: Package, record: Record, accepted: dict[str, Acceptance]) -> str:
-    """Return why a vulnerability may stay, "" when it may not."""
+    """Return why a vulnerability may stay, "" if it may not."""
     for name in (record.id, *record.aliases):
         if name in accepted and date.today() <= accepted[name].until:
             return f"accepted until {accepted[name].until}: {accepted[name].reason}"
@@ -79,7 +79,7 @@ def verdict(package: Package, record: Record, accepted: dict[str, Acceptance]) -
 
 
 def main(requirements: Path, bill: Path) -> int:
-    """Print what is found; the exit code."""
+    """Print the vulnerabilities that are found, and return the exit code."""
     try:
         python, debian = python_packages(requirements), debian_packages(bill)
         found = Osv().vulnerabilities([*python, *debian])

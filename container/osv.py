@@ -1,4 +1,4 @@
-"""Ask OSV, the database of vulnerabilities of open source, by its interface https://google.github.io/osv.dev/api/."""
+"""A client of OSV, the database of open source vulnerabilities, whose API is https://google.github.io/osv.dev/api/."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 ADDRESS = "https://api.osv.dev"
 TIMEOUT_SECONDS = 30
-# Queries in a request, at most, by OSV's own limit.
+# The most queries in a request, by OSV's own limit.
 BATCH = 1000
-# Requests for one audit: an endless chain of pages ends.
+# The most requests for one audit, so that an endless chain of pages ends.
 MAX_REQUESTS = 100
 
 
@@ -24,12 +24,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class OsvError(RuntimeError):
-    """OSV is out of reach, or answers what is no answer."""
+    """OSV is out of reach, or its answer is invalid."""
 
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """A package as OSV knows it; of Debian, a source package and its version."""
+    """A package as OSV knows it; for Debian, a source package and its version."""
 
     ecosystem: str
     name: str
@@ -37,7 +37,7 @@ class Package:
 
 
 class Event(BaseModel):
-    """A version from which on a vulnerability is, or is no longer, there."""
+    """A version that introduces a vulnerability or fixes it."""
 
     fixed: str = ""
 
@@ -56,7 +56,7 @@ class PackageName(BaseModel):
 
 
 class Affected(BaseModel):
-    """What a record says of one package."""
+    """The part of a record about one package."""
 
     package: PackageName = PackageName(ecosystem="", name="")
     ranges: list[Range] = []
@@ -70,12 +70,12 @@ class Record(BaseModel):
     affected: list[Affected] = []
 
     def of(self, package: Package) -> list[Affected]:
-        """Return what it says of a package, whatever the version."""
+        """Return what it says about a package, whatever the version."""
         asked = (package.ecosystem, plain(package.name))
         return [found for found in self.affected if (found.package.ecosystem, plain(found.package.name)) == asked]
 
     def fixed_in(self, package: Package) -> list[str]:
-        """Return the versions of a package that are free of it."""
+        """Return the versions of a package that fix it."""
         events = [event for found in self.of(package) for part in found.ranges for event in part.events]
         return [event.fixed for event in events if event.fixed]
 
@@ -100,25 +100,25 @@ class Answer(BaseModel):
 
 
 def plain(name: str) -> str:
-    """Return a package's name as all its spellings have it."""
+    """Return the normal form of a package's name, the same for all its spellings."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 class Osv:
-    """A client of OSV, or of what the environment's `OSV_URL` names in its place; every call raises OsvError."""
+    """A client of OSV, or of the server that `OSV_URL` names in its place; every call may raise OsvError."""
 
     def __init__(self) -> None:
         self.address = os.environ.get("OSV_URL") or ADDRESS
         self.client = httpx.Client(base_url=self.address, timeout=TIMEOUT_SECONDS)
 
     def vulnerabilities(self, packages: Iterable[Package]) -> dict[Package, list[Record]]:
-        """Return what is known of each package."""
+        """Return the records of each package's vulnerabilities."""
         ids = self.ids(packages)
         records = {name: self.record(name) for name in sorted({name for found in ids.values() for name in found})}
         return {package: [records[name] for name in sorted(found)] for package, found in ids.items()}
 
     def ids(self, packages: Iterable[Package]) -> dict[Package, set[str]]:
-        """Return the ids of each package's vulnerabilities, from as many pages as there are."""
+        """Return the ids of each package's vulnerabilities, from all pages."""
         found: dict[Package, set[str]] = {package: set() for package in packages}
         asked = [(package, "") for package in found]
         for _ in range(MAX_REQUESTS):
@@ -132,7 +132,7 @@ class Osv:
         raise OsvError(f"{self.address} has not come to an end after {MAX_REQUESTS} pages")
 
     def results(self, batch: list[tuple[Package, str]]) -> list[Result]:
-        """Return the answers to queries for a page each."""
+        """Return the results of queries for one page each, in their order."""
         queries = [
             {"package": {"ecosystem": package.ecosystem, "name": package.name}, "version": package.version}
             | ({"page_token": token} if token else {})
@@ -144,11 +144,11 @@ class Osv:
         return answer.results
 
     def record(self, name: str) -> Record:
-        """Return the record of an id."""
+        """Return the record with an id."""
         return self.ask("GET", f"/v1/vulns/{quote(name, safe='')}", Record)
 
     def ask(self, method: str, path: str, kind: type[Model], body: object = None) -> Model:
-        """Return the answer to a request."""
+        """Send a request and return the answer."""
         try:
             response = self.client.request(method, path, json=body)
             response.raise_for_status()

@@ -1,4 +1,4 @@
-"""Write what is in an image as CycloneDX JSON: Python distributions, Debian packages and models.
+"""Write the contents of an image as CycloneDX JSON: Python distributions, Debian packages and models.
 
 Run as `python -m container.sbom ENGINE IMAGE FILE`; the engine is docker or podman.
 """
@@ -24,21 +24,21 @@ ENGINE_SECONDS = 600
 
 
 def output_of(*command: str) -> bytes:
-    """What a command writes; subprocess.CalledProcessError when it fails."""
+    """Return what a command writes to standard output; raise subprocess.CalledProcessError if it fails."""
     return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=ENGINE_SECONDS).stdout
 
 
 def in_image(engine: str, image: str, script: str) -> bytes:
-    """What a shell script writes that runs in a container of the image."""
+    """Run a shell script in a container of the image and return what it writes."""
     options = ["--rm", "--network", "none", "--no-healthcheck", "--user", "0", "--entrypoint", "sh"]
     return output_of(engine, "run", *options, image, "-c", script)
 
 
 def python_distributions(engine: str, image: str) -> dict[str, Any]:
-    """The document that cyclonedx-bom makes of all Python distributions of the image."""
+    """Return the document that cyclonedx-bom makes of all Python distributions in the image."""
     archive = in_image(engine, image, "find / -xdev -type d -name '*.dist-info' | tar -cPT -")
     with tempfile.TemporaryDirectory() as folder:
-        # cyclonedx-bom reads a virtual environment; in this one, nothing but descriptions of packages is installed.
+        # cyclonedx-bom reads a virtual environment; this one holds nothing but the metadata of packages.
         venv.create(folder, with_pip=False)
         (packages,) = Path(folder).glob("lib/python3*/site-packages")
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
@@ -61,7 +61,7 @@ def python_distributions(engine: str, image: str) -> dict[str, Any]:
 
 
 def debian_packages(engine: str, image: str) -> list[dict[str, Any]]:
-    """A component for every Debian package of the image; `upstream` names the source package that it is made of."""
+    """Return a component for every Debian package in the image; `upstream` names the source package of each."""
     fields = "${Package} ${Version} ${source:Package} ${source:Version} ${Architecture}"
     script = f". /etc/os-release; dpkg-query -W -f '{fields} '$ID-$VERSION_ID'\\n'"
     components = []
@@ -74,7 +74,7 @@ def debian_packages(engine: str, image: str) -> list[dict[str, Any]]:
 
 
 def models(engine: str, image: str) -> list[dict[str, Any]]:
-    """A component for every model of the image, with the version of its store entry."""
+    """Return a component for every model in the image, with the version of its store entry."""
     bento = yaml.safe_load(in_image(engine, image, "cat $BENTO_PATH/bento.yaml"))
     tags = [model["tag"] for service in bento["services"] for model in service["models"]]
     return [
@@ -84,7 +84,7 @@ def models(engine: str, image: str) -> list[dict[str, Any]]:
 
 
 def main(engine: str, image: str, file: Path) -> None:
-    """Write the document to the file; exits with a message when it is not valid."""
+    """Write the document to the file; exit with a message if it is not valid."""
     document = python_distributions(engine, image)
     document["components"] += debian_packages(engine, image) + models(engine, image)
     labels = json.loads(output_of(engine, "image", "inspect", "--format", "{{json .Config.Labels}}", image))

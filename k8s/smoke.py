@@ -1,6 +1,6 @@
-"""Ask every route of a server its own example: `python3 k8s/smoke.py ADDRESS`; exit code 1 when an answer is not 200.
+"""Send every route of a server its own example: `python3 k8s/smoke.py ADDRESS`; exit with 1 if an answer is not 200.
 
-Needs nothing but Python, since it runs where something is deployed. `API_KEY` is sent when it is set; the file CA_FILE
+Needs nothing but Python, since it runs wherever something is deployed. `API_KEY` is sent if it is set; the file CA_FILE
 names authorities beside the system's.
 """
 
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 30
 
 @functools.cache
 def tls_context() -> ssl.SSLContext:
-    """Return what verifies servers; exits with a message when CA_FILE holds no certificates."""
+    """Return the context that verifies servers; exit with a message if CA_FILE holds no certificates."""
     context = ssl.create_default_context()
     if file := os.environ.get("CA_FILE"):
         try:
@@ -35,7 +35,7 @@ def tls_context() -> ssl.SSLContext:
 
 
 def ask(url: str, body: bytes | None = None, media_type: str = "application/json") -> tuple[int, bytes]:
-    """Status and body of the answer: to a GET, or to a POST when there is a body."""
+    """Send a GET, or a POST if there is a body, and return the status and body of the answer."""
     headers = {"Content-Type": media_type, "Cache-Control": "no-cache"}
     if key := os.environ.get("API_KEY"):
         headers["X-API-Key"] = key
@@ -49,7 +49,7 @@ def ask(url: str, body: bytes | None = None, media_type: str = "application/json
 
 
 def form(field: str, file: bytes) -> tuple[bytes, str]:
-    """Body and media type of a form with one file."""
+    """Return the body and media type of a form with one file."""
     boundary = uuid.uuid4().hex
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{field}"\r\n\r\n'
     return b"".join(
@@ -58,7 +58,10 @@ def form(field: str, file: bytes) -> tuple[bytes, str]:
 
 
 def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]]:
-    """Path, body and media type for each route of an OpenAPI document; forms get a picture, or rows as JSON."""
+    """Yield path, body and media type for each route of an OpenAPI document; forms get a picture, or rows as JSON.
+
+    Raises OSError if a route that takes JSON has no example.
+    """
     bodies = {
         path: entry["post"]["requestBody"]["content"] for path, entry in document["paths"].items() if "post" in entry
     }
@@ -76,7 +79,7 @@ def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]
 
 
 def main(address: str) -> int:
-    """Ask every route, say what it answers."""
+    """Send a request to every route, print what it answers, and return the exit code."""
     failed = 0
     try:
         _, document = ask(f"{address}/docs.json")

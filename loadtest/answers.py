@@ -1,4 +1,4 @@
-"""What is wrong with an answer, in few words that are the same for the same fault."""
+"""Check answers, and name what is wrong with one in a few words, always the same for the same fault."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Longest part of a server's own words in the name of a fault.
+# The most of a server's own message that goes into the name of a fault.
 MESSAGE_CHARACTERS = 100
 
 
 class WrongAnswerError(Exception):
-    """An answer that is not what the contract says."""
+    """An answer does not keep to the contract."""
 
 
 def require(condition: bool, fault: str) -> None:
@@ -22,7 +22,7 @@ def require(condition: bool, fault: str) -> None:
 
 
 def refusal(status: int, body: bytes) -> str:
-    """What a status other than 200 is called, with the server's own error."""
+    """Name a status other than 200, with the server's own error."""
     try:
         message = str(json.loads(body)["error"])
     except (ValueError, TypeError, KeyError):
@@ -31,7 +31,7 @@ def refusal(status: int, body: bytes) -> str:
 
 
 def fault(model: str, body: bytes, labels: Sequence[str], rows: int = 1) -> str | None:
-    """What is wrong with the body of a 200 that answers so many rows or texts; None when nothing is."""
+    """Return what is wrong with the body of a 200 that answers `rows` rows or texts, None if nothing is."""
     try:
         answer = json.loads(body)
     except ValueError:
@@ -47,7 +47,7 @@ def fault(model: str, body: bytes, labels: Sequence[str], rows: int = 1) -> str 
 
 
 def sentiment(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
-    """Per text all labels, the highest score first."""
+    """Require all labels for each text, the highest score first."""
     predictions = answer["predictions"]
     require(len(predictions) == rows, f"{len(predictions)} predictions for {rows} texts")
     for ranked in predictions:
@@ -59,13 +59,13 @@ def sentiment(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
 
 
 def breast_cancer(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
-    """M and 1, or B and 0."""
+    """Require M and 1, or B and 0."""
     pair = answer["label"], answer["prediction"]
     require(pair in (("M", 1), ("B", 0)), f"label {pair[0]} with prediction {pair[1]}")
 
 
 def segmentation(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
-    """A probability and a class per row."""
+    """Require a probability and a class per row."""
     probabilities, classes = answer["class_probability"], answer["predicted_class"]
     require(len(probabilities) == len(classes), "more or fewer classes than probabilities")
     require(len(classes) == rows, f"{len(classes)} classes for {rows} rows")
@@ -75,7 +75,7 @@ def segmentation(answer: dict[str, Any], labels: Sequence[str], rows: int) -> No
 
 
 def image(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
-    """The best label, and the best five in order."""
+    """Require the best label, and the best five in order."""
     predictions = answer["predictions"]
     scores = [entry["score"] for entry in predictions]
     require(len(predictions) == min(5, len(labels)), f"{len(predictions)} predictions")
@@ -87,7 +87,7 @@ def image(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
 
 
 def other(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
-    """Of a model that is not known here, an answer must say something."""
+    """Require of a model that is not known here that its answer is not empty."""
     require(len(answer) > 0, "an empty answer")
 
 

@@ -1,6 +1,6 @@
-"""Requests like those that users send: the n-th of a model is always the same, and no two are alike.
+"""Requests like those that users send: the n-th for a model is always the same, and no two are alike.
 
-Needs nothing of the server's code, since a load test is a client like any other.
+Uses nothing of the server's code, since a load test is a client like any other.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 def phrases(listed: str) -> list[str]:
-    """What stands between bars."""
+    """Split a list at its bars."""
     return listed.split("|")
 
 
-# What sentences are made of; they are as long as those of SST-2: 19 words, with a deviation of 9.
+# The parts of sentences, which are as long as those of SST-2: 19 words, with a standard deviation of 9.
 OPENINGS = phrases("after a slow start|at its best|for all its charm|despite a fine cast|to be fair|like most sequels")
 SUBJECTS = phrases(
     "the film|the screenplay|its director|the second half|this remake|the leading lady|an unknown cast|"
@@ -72,12 +72,12 @@ class Request:
 
 
 def rng(number: int) -> random.Random:
-    """Random numbers that depend on the request's number alone."""
+    """Return a generator of random numbers that depend on the request's number alone."""
     return random.Random(number)  # noqa: S311
 
 
 def text(number: int) -> str:
-    """A sentence about a film, which its last word tells from all others."""
+    """Return a sentence about a film, made unique by its last word."""
     draw = rng(number)
     length = max(3, min(50, round(draw.gauss(19, 9))))
     words: list[str] = draw.choice(OPENINGS).split() if draw.random() < 0.3 else []
@@ -88,13 +88,13 @@ def text(number: int) -> str:
 
 
 def tumour(number: int) -> dict[str, float]:
-    """Measurements around those of the reference row."""
+    """Return measurements around those of the reference row."""
     draw = rng(number)
     return {name: round(value * draw.uniform(0.5, 1.5), 7) for name, value in TUMOUR.items()}
 
 
 def customer(number: int) -> dict[str, float | str | None]:
-    """A row of x0 to x99, one value in twenty missing; its x0 tells it from all others."""
+    """Return a row of x0 to x99 with one value in twenty missing, made unique by its x0."""
     draw = rng(number)
     row: dict[str, float | str | None] = {f"x{i}": round(draw.gauss(0, 1), 6) for i in range(100)}
     row |= {name: draw.choice(categories) for name, categories in CATEGORIES.items()}
@@ -104,7 +104,7 @@ def customer(number: int) -> dict[str, float | str | None]:
 
 @functools.cache
 def pictures() -> list[bytes]:
-    """JPEG files of soft shapes, 160 to 640 pixels wide."""
+    """Return JPEG files of soft shapes, 160 to 640 pixels wide."""
     made = []
     for number in range(PICTURES):
         draw = rng(number)
@@ -117,35 +117,35 @@ def pictures() -> list[bytes]:
 
 
 def picture(number: int) -> bytes:
-    """A JPEG file that a comment tells from all others: new to every cache, decoded and classified like any other."""
+    """Return a JPEG file made unique by a comment: new to every cache, decoded and classified like any other."""
     file = pictures()[number % PICTURES]
     comment = str(number).encode()
     return file[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + file[2:]
 
 
 def form(field: str, name: str, content_type: str, content: bytes) -> bytes:
-    """A multipart body with one file."""
+    """Return a multipart body with one file."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
     return f"{head}Content-Type: {content_type}\r\n\r\n".encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def sentiment(number: int) -> Request:
-    """One text."""
+    """Return a request with one text."""
     return Request("/sentiment/predict", JSON, json.dumps({"text": [text(number)]}).encode())
 
 
 def breast_cancer(number: int) -> Request:
-    """One tumour."""
+    """Return a request with one tumour."""
     return Request("/breast_cancer/predict", JSON, json.dumps(tumour(number)).encode())
 
 
 def segmentation(number: int) -> Request:
-    """One customer."""
+    """Return a request with one customer."""
     return Request("/segmentation/predict", JSON, json.dumps({"data": [customer(number)]}).encode())
 
 
 def segmentation_file(number: int, rows: int = 10_000) -> Request:
-    """A CSV file of customers."""
+    """Return a request with a CSV file of customers."""
     first = number * rows
     lines = [",".join(f"x{i}" for i in range(100))]
     for row in map(customer, range(first, first + rows)):
@@ -155,7 +155,7 @@ def segmentation_file(number: int, rows: int = 10_000) -> Request:
 
 
 def image(number: int) -> Request:
-    """One picture, whose result is post-processed."""
+    """Return a request with one picture, whose result is post-processed."""
     return Request("/image/predict", MULTIPART, form("image_file", "picture.jpg", "image/jpeg", picture(number)))
 
 

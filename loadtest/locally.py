@@ -1,8 +1,8 @@
-"""Run profiles one after another on a server of this checkout with one worker.
+"""Run profiles one after another against a server of this checkout with one worker.
 
 python -m loadtest.locally smoke sentiment --minutes 2
 
-Ends with 1 when a profile missed an objective. Options that it does not know are Locust's.
+Exits with 1 if a profile missed an objective. Options that it does not know are passed to Locust.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from loadtest.profiles import PROFILES
 
 
 def main() -> int:
-    """Start the server, run all profiles whatever those before found, and name those that missed an objective."""
+    """Start the server, run all profiles even if one fails, and name those that missed an objective."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.locally", description="Run profiles on an own server.")
     parser.add_argument("profile", nargs="+", choices=PROFILES)
     parser.add_argument("--minutes", type=float, help="length of each but smoke, instead of its own")

@@ -1,4 +1,4 @@
-"""What Locust runs: `locust --locustfile loadtest/locustfile.py --profile smoke --headless`, see docs/load-tests.md."""
+"""Run by Locust: `locust --locustfile loadtest/locustfile.py --profile smoke --headless`, see docs/load-tests.md."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ stats.PERCENTILES_TO_CHART = [0.5, 0.95, 0.99]
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1; raise argparse.ArgumentTypeError for any other."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
@@ -51,12 +51,12 @@ def share(text: str) -> float:
 
 
 def options(parser: LocustArgumentParser) -> None:
-    """Add our own; Locust's `--profile` names one of ours."""
+    """Add our own options; Locust's `--profile` names one of our profiles."""
 
     def add(name: str, text: str, **more: Any) -> None:
         parser.add_argument(name, help=text, include_in_web_ui=False, **more)
 
-    # What is asked when users are to end is still awaited and counted.
+    # Requests that are under way when users are stopped are still awaited and counted.
     parser.set_defaults(host="http://localhost:3000", profile="smoke", stop_timeout=15)
     add("--minutes", "the profile's length instead of its own", type=float)
     add("--cache-rate", "share of repeated inputs", type=share, default=CACHE_RATE)
@@ -72,7 +72,7 @@ def options(parser: LocustArgumentParser) -> None:
 
 
 def prepare(environment: Environment, runner: Runner, **_: object) -> None:
-    """Fit Locust out with the profile; ends with 2 when the server cannot be tested."""
+    """Set Locust up for the profile; exit with 2 if the server cannot be tested."""
     given = environment.parsed_options
     assert given is not None  # noqa: S101  the command line was parsed
     if given.profile not in PROFILES:
@@ -108,7 +108,7 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
 
 
 def check(environment: Environment, given: Namespace) -> None:
-    """Raise ServerError unless the server is ready and has the models that the users ask."""
+    """Raise ServerError unless the server is ready and has the models that the users send requests to."""
     served = look_at((environment.host or "").rstrip("/"), given.api_key, given.ca_file).requests
     classes = [user for user in environment.user_classes if issubclass(user, ModelUser)]
     needed = {user.model or given.model for user in classes} - {None}
@@ -119,7 +119,7 @@ def check(environment: Environment, given: Namespace) -> None:
 
 
 def refuse(reason: str) -> None:
-    """End with a line that says why."""
+    """Print the reason and exit with 2."""
     print(reason, file=sys.stderr)
     sys.exit(2)
 

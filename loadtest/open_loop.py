@@ -1,9 +1,9 @@
-"""An open loop: requests are sent when their time has come, whether or not those before were answered.
+"""Offer load in an open loop: requests are sent when they are due, whether or not earlier ones were answered.
 
 python -m loadtest.open_loop --model sentiment --rate 100 --seconds 30 [--arrivals poisson|gamma|even] [--cv 3]
 
-Prints how long answers took from when their request was due. Ends with 1 when a request failed, not for a refusal,
-and with 2 when the server is not ready.
+Prints how long answers took from when their request was due. Exits with 1 if a request failed, a refusal not counting,
+and with 2 if the server is not ready.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Result = TypeVar("Result")
 
 @dataclass
 class Arrivals:
-    """What became of the requests: seconds from when each was due until it was answered, by outcome.
+    """The outcomes of requests, with the seconds from when each was due until it was answered.
 
-    `late` are the seconds from when each was due until it was sent, which tell whether the client kept up.
+    `late` holds the seconds from when each was due until it was sent, which show whether the client kept up.
     """
 
     seconds: float = 0.0
@@ -61,14 +61,14 @@ class Connection(asyncio.Protocol):
         self.transport = transport
 
     def ask(self, request: bytes) -> asyncio.Future[int]:
-        """Send a request."""
+        """Send a request and return the future of its answer's status."""
         self.answered = asyncio.get_running_loop().create_future()
         self.received = b""
         self.transport.write(request)  # type: ignore[attr-defined]
         return self.answered
 
     def data_received(self, data: bytes) -> None:
-        """Collect the answer, whose length its head tells."""
+        """Collect the answer, whose length stands in its head."""
         self.received += data
         head, found, body = self.received.partition(b"\r\n\r\n")
         if not found or self.answered is None or self.answered.done():
@@ -78,14 +78,14 @@ class Connection(asyncio.Protocol):
             self.answered.set_result(int(head[9:12]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Nothing more will come."""
+        """Note that nothing more will come; a request without its answer fails with ConnectionError."""
         self.closed = True
         if self.answered is not None and not self.answered.done():
             self.answered.set_exception(ConnectionError("the connection was closed"))
 
 
 def due_times(per_second: float, seconds: float, cv: float, seed: int | None = None) -> list[float]:
-    """When requests are due, in seconds from the start.
+    """Return when requests are due, in seconds from the start.
 
     Intervals are independent and gamma-distributed with mean 1 / `per_second` and the coefficient of variation `cv`
     (shape 1 / cv^2): 0 is even spacing, 1 a Poisson process, more comes in bursts.
@@ -104,7 +104,7 @@ async def arrivals(
 ) -> Arrivals:
     """Send a POST request at each of the times in `due`, in turn from `requests`, and wait for all answers.
 
-    `headers` are more lines of the head, each with its line end; `ca_file` names authorities beside the system's.
+    `headers` holds more lines of the head, each with its line end; `ca_file` names authorities beside the system's.
     """
     parts = urlsplit(address)
     loop = asyncio.get_running_loop()
@@ -113,7 +113,7 @@ async def arrivals(
     tls = tls_context(ca_file) if parts.scheme == "https" else None
 
     async def answer(head_and_body: bytes, due: float) -> int:
-        # Servers close what has been idle for some seconds.
+        # Servers close connections that have been idle for some seconds.
         while idle and idle[-1].closed:
             idle.pop()
         if idle:
@@ -159,7 +159,7 @@ async def arrivals(
 
 
 def run(load: Coroutine[Any, Any, Result]) -> Result:
-    """Run a load on uvloop, which leaves more of the cores to the server, or on asyncio where there is none."""
+    """Run a load on uvloop, which leaves more of the cores to the server, or on asyncio where uvloop is missing."""
     try:
         import uvloop
     except ImportError:  # on Windows
@@ -169,7 +169,7 @@ def run(load: Coroutine[Any, Any, Result]) -> Result:
 
 
 def drawn(model: str, count: int, cache_rate: float) -> list[Request]:
-    """Requests of which a share of `cache_rate` repeat one of a few, the others were never sent before."""
+    """Return requests of which a share `cache_rate` repeats one of a few; the others have never been sent before."""
     draw = random.SystemRandom()
     fresh = draw.getrandbits(48)
     made = inputs.REQUESTS[model]
@@ -178,7 +178,7 @@ def drawn(model: str, count: int, cache_rate: float) -> list[Request]:
 
 
 def report(seen: Arrivals, due: Sequence[float]) -> list[str]:
-    """The lines that are printed."""
+    """Return the lines to print."""
     count = len(due)
     offered = count / (due[-1] or 1.0)
     took = np.array(seen.accepted or [np.nan]) * 1000
@@ -216,7 +216,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     requests = drawn(given.model, len(due), given.cache_rate)
-    # Collecting what was made would hold up the client.
+    # Collecting the garbage of making the requests would hold up the client.
     gc.collect()
     gc.freeze()
     headers = f"X-API-Key: {given.api_key}\r\n" if given.api_key else ""

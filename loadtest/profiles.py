@@ -1,4 +1,4 @@
-"""What is asked of a server: how many users at which time, and the objectives that decide whether it did well."""
+"""Profiles of load: how many users there are at which time, and the objectives by which the server is judged."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, fields, replace
 
 # The share of repeated inputs that objectives are for.
 CACHE_RATE = 0.95
-# Repeated inputs are drawn from so many of each model; the first request for each is a miss.
+# Repeated inputs are drawn from this many for each model; the first request with each is a miss.
 POOL = 100
-# One of steps lasts so long; the first third, in which users and queues settle, does not count.
+# How long a step lasts; its first third, in which users and queues settle, does not count.
 STEP_SECONDS = 30.0
 STEPS = 11
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found, in a run or a part of it: seconds, shares, and requests per second."""
+    """The figures of a run or a part of it: seconds, shares, and requests per second."""
 
     requests: int
     p50: float
@@ -28,7 +28,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One objective and what was found instead."""
+    """One objective, and the figure that was found."""
 
     name: str
     wanted: float
@@ -43,7 +43,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Objectives:
-    """At most these seconds and this share of errors, at least this share of hits and rate; None is not judged."""
+    """Limits: at most these seconds and share of errors, at least this share of hits and rate; None is not judged."""
 
     p50: float | None = None
     p99: float | None = None
@@ -52,15 +52,15 @@ class Objectives:
     rate: float | None = None
 
     def overridden(self, wanted: Mapping[str, float | None], cache_rate: float) -> Objectives:
-        """These, but for what is given.
+        """Return these objectives, replaced by those that `wanted` gives.
 
-        They are for CACHE_RATE: with another share of repeated inputs only `errors` of them is left.
+        They are meant for CACHE_RATE: with another share of repeated inputs, only `errors` of them remains.
         """
         own = self if cache_rate == CACHE_RATE else Objectives(errors=self.errors)
         return replace(own, **{name: value for name, value in wanted.items() if value is not None})
 
     def judge(self, found: Measured) -> list[Verdict]:
-        """A verdict for each objective; where nothing was answered, every one is missed."""
+        """Return a verdict for each objective; if nothing was answered, every one is missed."""
         verdicts = []
         for field in fields(self):
             wanted, value = getattr(self, field.name), getattr(found, field.name)
@@ -74,8 +74,8 @@ class Objectives:
 class Profile:
     """A load: which users, how many of them over time, and what is expected of the server.
 
-    `points` are (seconds, users), between which the number of users goes in a straight line. A user waits between
-    requests for `pause` seconds, or so that it sends `per_user` requests a second, or not at all.
+    `points` are (seconds, users), between which the number of users changes linearly. Between requests, a user waits
+    for `pause` seconds, or so as to send `per_user` requests a second, or not at all.
     """
 
     summary: str
@@ -89,23 +89,23 @@ class Profile:
 
     @property
     def seconds(self) -> float:
-        """How long it takes."""
+        """The length of the profile in seconds."""
         return self.points[-1][0]
 
     @property
     def peak(self) -> int:
-        """The most users."""
+        """The largest number of users."""
         return max(users for _, users in self.points)
 
     def scaled(self, minutes: float | None) -> Profile:
-        """The same in another time."""
+        """Return this profile stretched to another length; None keeps its own."""
         if minutes is None:
             return self
         factor = minutes * 60 / self.seconds
         return replace(self, points=tuple((seconds * factor, users) for seconds, users in self.points))
 
     def users_at(self, seconds: float) -> int | None:
-        """How many users there are after so many seconds; None after the end."""
+        """Return how many users there are after so many seconds, None after the end."""
         for (start, before), (end, after) in zip(self.points, self.points[1:], strict=False):
             if start <= seconds < end:
                 return max(1, round(before + (after - before) * (seconds - start) / (end - start)))
@@ -127,7 +127,7 @@ PROFILES = {
         ((0, 1), (30, 10), (420, 10), (600, 1)),
         Objectives(p99=0.05, hit_rate=0.9, rate=1_000),
     ),
-    # What is usual for people with Locust: 120 requests a second when all are there.
+    # The usual pauses in Locust: 120 requests a second when all users are there.
     "image": Profile(
         "150 users, one more a second, 5 min; pauses of 0.5 to 2 s",
         ("ImageUser",),

@@ -1,4 +1,4 @@
-"""What a run found: the verdicts on its objectives, and `reports/<profile>/` with HTML, CSV and a picture."""
+"""The results of a run: the verdicts on its objectives, and `reports/<profile>/` with HTML, CSV and a picture."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from matplotlib.figure import Figure
 
 from loadtest.profiles import Measured, Objectives, Profile, Verdict
 
-# What is drawn for a second is what was seen in so many before it.
+# Each second is drawn with what was measured in this many seconds before it.
 WINDOW = 5
-# Files ask not to be answered from a cache.
+# Uploads ask not to be answered from a cache.
 UNCACHED = "/segmentation/uploadfile"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The counts at a time: requests, failures, answers by milliseconds, and X-Cache by path and outcome."""
+    """The counts at one moment: requests, failures, answers by milliseconds, and X-Cache by path and outcome."""
 
     seconds: float
     requests: int
@@ -36,7 +36,7 @@ class Snapshot:
     outcomes: Counter[tuple[str, str]]
 
     def since(self, before: Snapshot) -> Measured:
-        """What happened between two."""
+        """Return the figures of the time between an earlier snapshot and this one."""
         requests = self.requests - before.requests
         times = dict(self.milliseconds - before.milliseconds)
         p50, p99 = (
@@ -52,7 +52,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Sample:
-    """A second of the run: users, requests per second, milliseconds within which so many were answered, hit rate."""
+    """A second of the run: users, requests per second, percentiles of latency in milliseconds, hit rate."""
 
     seconds: float
     users: int
@@ -65,13 +65,13 @@ class Sample:
 
 
 def hit_rate(outcomes: Counter[tuple[str, str]]) -> float:
-    """The share of answers that were known as a whole."""
+    """Return the share of answers that came from the cache as a whole."""
     cached = {key: count for key, count in outcomes.items() if key[0] != UNCACHED}
     return sum(count for (_, outcome), count in cached.items() if outcome == "hit") / max(sum(cached.values()), 1)
 
 
 class Report:
-    """Watches a run, judges it and writes it down; in a worker it only counts, for the master."""
+    """The report of a run, which it watches, judges and writes down; in a worker it only counts for the master."""
 
     def __init__(self, environment: Environment, profile: Profile, objectives: Objectives, folder: Path) -> None:
         self.environment = environment
@@ -82,7 +82,7 @@ class Report:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the run before."""
+        """Forget the previous run."""
         self.outcomes.clear()
         self.started = time.perf_counter()
         self.first = self.snapshot()
@@ -92,13 +92,13 @@ class Report:
         self.missed = False
 
     def start(self, **_: Any) -> None:
-        """A run has begun; broken off, it has not met its objectives."""
+        """Begin a run; if it is broken off, it has not met its objectives."""
         self.clear()
         self.environment.process_exit_code = 1
         gevent.spawn(self.watch)
 
     def count(self, name: str, response: Any, exception: Exception | None, **_: Any) -> None:
-        """Note the X-Cache of an answer."""
+        """Count the X-Cache of an answer."""
         if exception is None and (outcome := (response.headers or {}).get("x-cache")):
             self.outcomes[name, outcome] += 1
 
@@ -113,7 +113,7 @@ class Report:
             self.outcomes[name, outcome] += count
 
     def snapshot(self) -> Snapshot:
-        """The counts by now."""
+        """Return the counts so far."""
         total = self.environment.stats.total
         seconds = time.perf_counter() - self.started
         times = Counter({int(key): count for key, count in total.response_times.items()})
@@ -135,7 +135,7 @@ class Report:
             gevent.sleep(1)
 
     def measured(self) -> Measured:
-        """The whole run; its rate is that of the time in which all users were there."""
+        """Return the figures of the whole run; its rate is that of the time in which all users were there."""
         whole = self.snapshot().since(self.first)
         full = [sample for sample in self.samples if sample.users >= self.profile.peak]
         if len(full) < 2:
@@ -144,7 +144,7 @@ class Report:
         return Measured(**(asdict(whole) | {"rate": rate}))
 
     def stop(self, **_: Any) -> None:
-        """The run is over: judge it and write it down."""
+        """Judge the run that is over, and write its report."""
         found = self.measured()
         verdicts = [] if self.profile.in_steps else self.objectives.judge(found)
         if self.environment.runner is not None and self.environment.runner.exceptions:
@@ -159,7 +159,7 @@ class Report:
             print(line)
 
     def write(self, found: Measured, verdicts: list[Verdict]) -> None:
-        """Write the files."""
+        """Write the report's files into the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         html = get_html_report(self.environment, show_download_link=False)
         (self.folder / "report.html").write_text(html, encoding="utf-8")
@@ -181,11 +181,11 @@ class Report:
         self.picture().savefig(self.folder / "chart.png", dpi=100)
 
     def outcomes_of(self, path: str) -> dict[str, int]:
-        """How many answers of a route were a hit, partial or a miss."""
+        """Return how many answers of a route were a hit, partial or a miss."""
         return {outcome: count for (name, outcome), count in self.outcomes.items() if name == path}
 
     def picture(self) -> Figure:
-        """Throughput and users, percentiles, and hit rate over time."""
+        """Draw throughput and users, percentiles, and hit rate over time."""
         figure = Figure(figsize=(9, 9), layout="constrained")
         rate, latency, cache = figure.subplots(3, sharex=True)
         seconds = [sample.seconds for sample in self.samples]

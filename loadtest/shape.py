@@ -1,4 +1,4 @@
-"""How many users there are: the profile's points, its steps, and its end when the autoscaler acts."""
+"""The number of users over time: the profile's points, its steps, and its end when the autoscaler acts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from loadtest.openapi import ServerError
 from loadtest.profiles import STEPS, Measured
 from loadtest.report import Report, Snapshot
 
-# Users that are started or ended in a second, beyond which Locust warns.
+# Users started or stopped per second; Locust warns about more.
 SPAWN_RATE = 100.0
 SCALE_SECONDS = 5.0
 KUBECTL_SECONDS = 10
 
 
 def ready_replicas(deployment: str, namespace: str | None) -> int:
-    """How many pods of a Deployment are ready; ServerError when kubectl cannot tell."""
+    """Return how many pods of a Deployment are ready; raise ServerError if kubectl cannot tell."""
     command = ["kubectl", "get", "deployment", deployment, "--output", "jsonpath={.status.readyReplicas}"]
     if namespace:
         command += ["--namespace", namespace]
@@ -31,12 +31,12 @@ def ready_replicas(deployment: str, namespace: str | None) -> int:
 
 
 def last_good(found: Measured, users: int) -> str:
-    """What `steps` is for."""
+    """Return a note with the last good rate, which the profile `steps` is meant to find."""
     return f"last good rate: {found.rate:.1f} requests/s with {users} users"
 
 
 class ProfileShape(LoadTestShape):
-    """The load of a profile; `report` is given before the test starts."""
+    """The load of a profile; `report` is set before the test starts."""
 
     report: Report
     deployment: str | None = None
@@ -44,12 +44,12 @@ class ProfileShape(LoadTestShape):
     replicas = 0
 
     def watch(self, deployment: str, namespace: str | None) -> None:
-        """End the test when this Deployment has more ready pods than now; ServerError when kubectl cannot tell."""
+        """End the test once this Deployment has more ready pods than now; raise ServerError if kubectl cannot tell."""
         self.replicas = ready_replicas(deployment, namespace)
         self.deployment, self.namespace = deployment, namespace
 
     def reset_time(self) -> None:
-        """Begin anew."""
+        """Start over from the first second."""
         super().reset_time()  # type: ignore[no-untyped-call]
         self.next_look = SCALE_SECONDS
         self.over_seconds = 0.0
@@ -58,13 +58,13 @@ class ProfileShape(LoadTestShape):
         self.good: Measured | None = None
 
     def tick(self) -> tuple[int, float] | None:
-        """The number of users now and how fast it is reached; None at the end."""
+        """Return the number of users now and how fast it is reached, None at the end."""
         load = None if self.over_seconds else self.load()
         if load is not None:
             return load
         seconds = self.get_run_time()  # type: ignore[no-untyped-call]
         self.over_seconds = self.over_seconds or seconds
-        # Locust's own end does not wait for what workers have still to report.
+        # When Locust itself ends a test, it does not wait for what workers have still to report.
         if isinstance(self.runner, MasterRunner) and (
             self.runner.user_count or seconds < self.over_seconds + WORKER_REPORT_INTERVAL + 1
         ):
@@ -72,7 +72,7 @@ class ProfileShape(LoadTestShape):
         return None
 
     def load(self) -> tuple[int, float] | None:
-        """What `tick` tells until the profile is over."""
+        """Return what `tick` does until the profile is over, then None."""
         seconds = self.get_run_time()  # type: ignore[no-untyped-call]
         profile = self.report.profile
         if (profile.until_scaled and self.scaled(seconds)) or (profile.in_steps and self.broken(seconds)):
@@ -83,19 +83,19 @@ class ProfileShape(LoadTestShape):
         return None if users is None else (users, SPAWN_RATE)
 
     def miss(self, note: str) -> None:
-        """Note why the run has failed."""
+        """Fail the run and note why."""
         self.report.missed = True
         self.report.notes.append(note)
 
     def scaled(self, seconds: float) -> bool:
-        """Whether the autoscaler has acted."""
+        """Return whether the autoscaler has acted."""
         if self.deployment is None or seconds < self.next_look:
             return False
         self.next_look = seconds + SCALE_SECONDS
         try:
             now = ready_replicas(self.deployment, self.namespace)
         except ServerError:
-            return False  # an API server may be away for a moment
+            return False  # the API server may be unavailable for a moment
         if now > self.replicas:
             self.report.notes.append(
                 f"{self.deployment} went from {self.replicas} to {now} ready replicas after {seconds:.0f} s of load"
@@ -103,7 +103,7 @@ class ProfileShape(LoadTestShape):
         return now > self.replicas
 
     def broken(self, seconds: float) -> bool:
-        """Whether an objective broke in the step that has just ended; the last good step is noted."""
+        """Return whether an objective broke in the step that has just ended, and note the last good step."""
         length = self.report.profile.seconds / STEPS
         if self.settled is None and seconds >= (self.step + 1 / 3) * length:
             self.settled = self.report.snapshot()

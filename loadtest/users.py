@@ -1,4 +1,4 @@
-"""Locust's users: one class per model, one for files, one for everything. Each checks what it is answered."""
+"""Locust's users: one class per model, one for files, one for everything. Each checks the answers it gets."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from loadtest.inputs import Request
 from loadtest.openapi import Server, look_at, tls_context
 from loadtest.profiles import POOL, PROFILES
 
-# How often MixedUser asks which model; others as often as images.
+# How often MixedUser chooses each model; others as often as images.
 WEIGHTS = {"sentiment": 4, "breast_cancer": 3, "segmentation": 2, "image": 1}
 FILE_ROWS = 10_000
 
 
 @functools.cache
 def fresh() -> itertools.count[int]:
-    """Numbers that no other process and no earlier run uses, to all likelihood; made after Locust has forked."""
+    """Return numbers that in all likelihood no other process or earlier run uses; made after Locust has forked."""
     return itertools.count(random.SystemRandom().getrandbits(48))
 
 
 @functools.cache
 def known(made: Callable[[int], Request], number: int) -> Request:
-    """A request that is made once."""
+    """Return a request, which is made only once."""
     return made(number)
 
 
 @functools.cache
 def file_of_rows() -> Request:
-    """The file."""
+    """Return the upload of the file, which is made only once."""
     return inputs.segmentation_file(next(fresh()), FILE_ROWS)
 
 
@@ -47,7 +47,7 @@ def make_file(environment: Environment, **_: object) -> None:
 
 
 class ModelUser(FastHttpUser):
-    """Asks one model; inputs are repeated in a share of `--cache-rate` of its requests."""
+    """A user of one model; a share of `--cache-rate` of its requests repeats inputs."""
 
     abstract = True
     model = ""
@@ -56,7 +56,7 @@ class ModelUser(FastHttpUser):
 
     def __init__(self, environment: Environment) -> None:
         options = environment.parsed_options
-        assert options is not None  # noqa: S101  a server of Locust's command line has them
+        assert options is not None  # noqa: S101  Locust's command line sets them
         self.ssl_context_factory = functools.partial(tls_context, options.ca_file)
         super().__init__(environment)
         profile = PROFILES[options.profile]
@@ -69,11 +69,11 @@ class ModelUser(FastHttpUser):
         self.server: Server
 
     def wait_time(self) -> float:
-        """Seconds until the next request, as the profile has it."""
+        """Return the seconds until the next request, as the profile defines them."""
         return float(self.pause(self))
 
     def on_start(self) -> None:
-        """Learn what the server has, and do not ask in step with the others."""
+        """Find out what the server has, and get out of step with the other users."""
         assert self.host is not None  # noqa: S101  it has a default
         self.server = look_at(self.host.rstrip("/"), self.api_key, self.ca_file)
         for made in self.server.requests.values():
@@ -82,11 +82,11 @@ class ModelUser(FastHttpUser):
             gevent.sleep(random.random() / self.per_user)  # noqa: S311
 
     def ask(self, model: str, request: Request, rows: int = 1, **headers: str) -> None:
-        """Send a request, and name what is wrong with the answer."""
+        """Send a request, and report what is wrong with the answer."""
         headers = {"Content-Type": request.content_type, **headers}
         if self.api_key:
             headers["X-API-Key"] = self.api_key
-        body: Any = request.body  # bytes are taken, though not declared
+        body: Any = request.body  # bytes are accepted, though not declared
         with self.client.post(request.path, data=body, headers=headers, catch_response=True) as response:
             found = response.content or b""
             if response.status_code == 0:
@@ -97,12 +97,12 @@ class ModelUser(FastHttpUser):
                 response.failure(problem)
 
     def choose(self) -> str:
-        """The model to ask."""
+        """Return the model that the next request is for."""
         return self.model
 
     @task
     def predict(self) -> None:
-        """One request with an input that is known or new."""
+        """Send one request with an input that is known or new."""
         model = self.choose()
         made = self.server.requests[model]
         repeated = random.random() < self.cache_rate  # noqa: S311
@@ -110,52 +110,52 @@ class ModelUser(FastHttpUser):
 
 
 class SentimentUser(ModelUser):
-    """Asks about texts."""
+    """A user who has texts classified."""
 
     model = "sentiment"
 
 
 class BreastCancerUser(ModelUser):
-    """Asks about tumours."""
+    """A user who has tumours classified."""
 
     model = "breast_cancer"
 
 
 class SegmentationUser(ModelUser):
-    """Asks about customers, one at a time."""
+    """A user who has customers classified, one at a time."""
 
     model = "segmentation"
 
 
 class ImageUser(ModelUser):
-    """Asks about pictures."""
+    """A user who has pictures classified."""
 
     model = "image"
 
 
 class MixedUser(ModelUser):
-    """Asks all models that the server has, those that are not known here by the example in its documentation.
+    """A user of all models that the server has; those not known here get the example in its documentation.
 
-    With `--model` only that one.
+    With `--model`, a user of only that one.
     """
 
     def choose(self) -> str:
-        """The model to ask: small requests more often."""
+        """Return the model that the next request is for: more often one with small requests."""
         models = [self.only] if self.only else list(self.server.requests)
         return random.choices(models, [WEIGHTS.get(model, 1) for model in models])[0]  # noqa: S311
 
 
 class FileUser(ModelUser):
-    """A single user that uploads a file of 10 000 rows again and again. It is computed anew each time."""
+    """A single user who uploads a file of 10 000 rows again and again. It is computed anew each time."""
 
     model = "segmentation"
     fixed_count = 1
 
     def wait_time(self) -> float:
-        """Seconds until the next file."""
+        """Return the seconds until the next file."""
         return random.uniform(1, 3)  # noqa: S311
 
     @task
     def predict(self) -> None:
-        """One file."""
+        """Upload the file."""
         self.ask(self.model, file_of_rows(), FILE_ROWS, **{"Cache-Control": "no-store"})

@@ -1,1 +1,1 @@
-"""Tiffin against what users would deploy instead, each peer in a virtual environment of its own."""
+"""Tiffin compared with what users would deploy instead, each peer in a virtual environment of its own."""

@@ -1,10 +1,11 @@
 """Compare Tiffin with what users would deploy instead.
 
-Builds each peer in a virtual environment of its own, starts one server at a time, sends each the same requests by wrk,
-prints medians and ratios, and writes reports/compare.json and reports/compare.png, where cases that were run before
-stay. A ratio that falls short is told; an error or a wrong answer makes a server's figures void and the exit code 1.
+Builds each peer in a virtual environment of its own, starts one server at a time, sends each the same requests with
+wrk, prints medians and ratios, and writes reports/compare.json and reports/compare.png, which keep the cases of earlier
+runs. A ratio that falls short is reported; an error or a wrong answer makes a server's figures void and the exit
+code 1.
 
---quick only tries whether all of this works: every server starts, answers as Tiffin does and stands a load of two
+--quick only checks that all of this works: every server starts, answers as Tiffin does and withstands a load of two
 seconds. The networks with random weights are smaller then, a server is started once for all cases that need the same,
 and no figure is kept, since none is worth anything.
 """
@@ -34,7 +35,7 @@ QUICK = Plan(repetitions=1, seconds=2, warm_up_seconds=1, idle_seconds=0, repeat
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("case", nargs="*", metavar="case", choices=[[], *CASES], help=", ".join(CASES))
     parser.add_argument("--all-models", action="store_true", help="our own text model with every text new, too")
@@ -49,9 +50,9 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the cases that are asked for, all but the optional by default."""
+    """Run the requested cases, by default all but the optional ones."""
     options = arguments()
-    # So that the server that runs is ended, too.
+    # So that the running server is ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     plan = Plan(options.repetitions, options.seconds, max(2, options.seconds // 2), options.idle_seconds)
     names = options.case or [name for name, case in CASES.items() if options.all_models or not case.optional]
@@ -85,7 +86,7 @@ def main() -> int:
 
 
 def run(name: str, case: Case, plan: Plan, home: Path, artefacts: Artefacts, about: dict[str, Any]) -> bool:
-    """Measure a case, print and keep what was found; whether some of it is void."""
+    """Measure a case, print and save the results, and return whether any of them is void."""
     started = time.monotonic()
     (found,) = compare([case], plan, home, artefacts)
     asked = list(ratios(case, found))
@@ -104,7 +105,7 @@ def run(name: str, case: Case, plan: Plan, home: Path, artefacts: Artefacts, abo
 
 
 def prepare(cases: Collection[Case], home: Path, artefacts: Artefacts) -> None:
-    """Build what the cases need, before anything is measured; the GLM in the environment that serves it."""
+    """Build what the cases need before anything is measured; the GLM in the environment that serves it."""
     peers = list(dict.fromkeys(peer for case in cases for peer in case.peers))
     with ThreadPoolExecutor(len(peers)) as pool:
         interpreters = dict(zip(peers, pool.map(environments.python, peers), strict=True))

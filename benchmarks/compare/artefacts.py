@@ -1,7 +1,7 @@
-"""What the servers serve, made once below .cache/compare: each file the same for Tiffin and for its peers.
+"""Make what the servers serve, once, below .cache/compare: each file is the same for Tiffin and for its peers.
 
-The networks with random weights also come small, for checks in which their speed does not matter: of the same kind,
-made, exported and served by the same code, but of a few layers.
+The networks with random weights also come in a small size, for checks in which their speed does not matter: of the same
+kind, made, exported and served by the same code, but with few layers.
 
 python -m benchmarks.compare.artefacts KIND FOLDER
 """
@@ -27,13 +27,13 @@ FOLDER = ROOT / ".cache" / "compare"
 
 @dataclass(frozen=True)
 class Artefacts:
-    """Folders by what lies in them; `small` asks for small networks."""
+    """Folders by the kind of what they hold; `small` asks for small networks."""
 
     folder: Path
     small: bool = False
 
     def of(self, kind: str) -> Path:
-        """The folder `kind`, made now unless it is there; RuntimeError with the last lines when that fails."""
+        """Return the folder `kind`, made now unless it exists; raise RuntimeError with the last lines if that fails."""
         if self.small and f"small_{kind}" in SAVERS:
             kind = f"small_{kind}"
         folder = self.folder / f"{kind}-{digest(kind)}"
@@ -52,15 +52,15 @@ class Artefacts:
 
 
 def entry(home: Path, model: str) -> Path:
-    """The newest version of a model in the BentoML home `home`."""
+    """Return the folder of the newest version of a model in the BentoML home `home`."""
     stored = home / "models" / model
     return stored / (stored / "latest").read_text(encoding="utf-8").strip()
 
 
 def save_distilbert(folder: Path, **shape: Any) -> None:
-    """`torch`: DistilBERT's shape with seeded random weights; `home`: a BentoML home with it as int8 ONNX.
+    """Save DistilBERT's shape with seeded random weights in `torch`, and as int8 ONNX in the BentoML home `home`.
 
-    `shape` are values of its configuration other than DistilBERT's.
+    `shape` holds the values of its configuration that differ from DistilBERT's.
     """
     import torch
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
@@ -74,7 +74,7 @@ def save_distilbert(folder: Path, **shape: Any) -> None:
     }
     config = DistilBertConfig(**labels, **shape)
     model = DistilBertForSequenceClassification(config)
-    # So large that the labels differ in more than rounding.
+    # Large enough for the labels to differ by more than rounding.
     torch.nn.init.normal_(model.classifier.weight)
     model.save_pretrained(folder / "torch")
     save_tokenizer(tokenizer(), folder / "torch")
@@ -82,7 +82,7 @@ def save_distilbert(folder: Path, **shape: Any) -> None:
 
 
 def save_sentiment(folder: Path) -> None:
-    """`torch`: Tiffin's own text classifier, its adapter merged in, as a folder for AutoModelForSequenceClassification.
+    """Save Tiffin's own text classifier, its adapter merged in, in `torch` for AutoModelForSequenceClassification.
 
     Its ONNX file is that of the BentoML store.
     """
@@ -104,7 +104,7 @@ def save_sentiment(folder: Path) -> None:
 
 
 def save_tokenizer(tokenize: object, folder: Path) -> None:
-    """Save it without the segments that neither model reads."""
+    """Save a tokenizer without the segments (token type ids), which neither model reads."""
     tokenize.save_pretrained(folder)  # type: ignore[attr-defined]  # transformers has no type for all of them
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -113,9 +113,9 @@ def save_tokenizer(tokenize: object, folder: Path) -> None:
 
 
 def save_resnet(folder: Path, side: int = 224, **shape: Any) -> None:
-    """`home`: a BentoML home with ResNet-50's shape with seeded random weights and 1 000 labels as float32 ONNX.
+    """Save ResNet-50's shape with seeded random weights and 1 000 labels as float32 ONNX in the BentoML home `home`.
 
-    It takes pictures of `side` pixels; `shape` are values of its configuration other than ResNet-50's.
+    It takes pictures of `side` pixels; `shape` holds the values of its configuration that differ from ResNet-50's.
     """
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification
@@ -142,7 +142,7 @@ def take(model: str, folder: Path, *options: str) -> None:
 
 
 def save_tabular(folder: Path) -> None:
-    """`breast_cancer.joblib`: the fitted ensemble; `segmentation.csv`: the rows that Tiffin's GLM is fitted on."""
+    """Save `breast_cancer.joblib`, the fitted ensemble, and `segmentation.csv`, the rows Tiffin's GLM is fitted on."""
     import joblib
     import pandas
 
@@ -159,7 +159,7 @@ def save_tabular(folder: Path) -> None:
 
 
 def digest(kind: str) -> str:
-    """Eight digits that change with what an artefact is made of."""
+    """Return eight hexadecimal digits that change with the sources of an artefact."""
     content = hashlib.sha256(Path(__file__).read_bytes())
     for pattern in SOURCES[kind]:
         for path in sorted(ROOT.glob(pattern)):
@@ -175,7 +175,7 @@ SAVERS: dict[str, Callable[[Path], None]] = {
     "small_resnet": functools.partial(save_resnet, side=64, depths=[1, 1, 1, 1], hidden_sizes=[32, 64, 96, 128]),
     "tabular": save_tabular,
 }
-# What each is made by, or of.
+# The files that each is made by, or from.
 SOURCES = {
     "distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),
     "small_distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),

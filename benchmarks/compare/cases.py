@@ -1,4 +1,4 @@
-"""What is compared, under which load, and what is asked of the ratios."""
+"""The cases: what is compared, under which load, and which ratios are asked for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Models = tuple[Path, dict[str, Path]]
 
 @dataclass(frozen=True)
 class Ask:
-    """A limit of a ratio, Tiffin's figure to the peer's: at least for requests per second, else at most."""
+    """A limit on the ratio of Tiffin's figure to the peer's: a minimum for requests per second, otherwise a maximum."""
 
     peer: str
     figure: str
@@ -35,22 +35,22 @@ class Ask:
 
     @property
     def connections(self) -> int:
-        """Those of the load that the figure is of; 0 for a figure of no load."""
+        """The connections of the load that the figure belongs to; 0 if it belongs to none."""
         connections = self.figure.rpartition("_")[2]
         return int(connections) if connections.isdigit() else 0
 
     def reached(self, ratio: float) -> bool:
-        """Whether the ratio keeps to the limit."""
+        """Return whether the ratio keeps to the limit."""
         return ratio >= self.limit if self.figure.startswith("per_second") else ratio <= self.limit
 
 
 @dataclass(frozen=True)
 class Case:
-    """A load, the model that Tiffin serves under it (all when empty), the peers with their engine.
+    """A load, the model that Tiffin serves under it (all when empty), and the peers with their engine.
 
-    `most_per_second` is more than any server answers, so that no request comes twice. `tolerance` is how far a
+    `most_per_second` is more than any server answers, so that no request is sent twice. `tolerance` is how far a
     peer's score may be from Tiffin's: int8 and float32 differ, the same graph hardly. `quick_form` is the form of
-    smaller requests, for where speed does not matter.
+    smaller requests, for when speed does not matter.
     """
 
     title: str
@@ -70,34 +70,34 @@ class Case:
     quick_form: Form | None = None
 
     def quick(self) -> Case:
-        """With a single load, and nothing asked of the ratios."""
+        """Return this case with a single load and no limits on the ratios."""
         return replace(self, connections=QUICK_CONNECTIONS, asks=(), form=self.quick_form or self.form)
 
 
 def distilbert(home: Path, artefacts: Artefacts) -> Models:
-    """DistilBERT's shape with seeded random weights."""
+    """Return models of DistilBERT's shape with seeded random weights."""
     folder = artefacts.of("distilbert")
     return folder / "home", {"torch": folder / "torch", "onnx": entry(folder / "home", "sentiment")}
 
 
 def default(home: Path, artefacts: Artefacts) -> Models:
-    """The text classifier that Tiffin ships."""
+    """Return the text classifier that Tiffin ships."""
     return home, {"torch": artefacts.of("sentiment") / "torch", "onnx": entry(home, "sentiment")}
 
 
 def tabular(home: Path, artefacts: Artefacts) -> Models:
-    """The estimators that Tiffin's graphs are made of."""
+    """Return the estimators that Tiffin's graphs are made from."""
     return home, {"": artefacts.of("tabular")}
 
 
 def resnet(home: Path, artefacts: Artefacts) -> Models:
-    """ResNet-50's shape with seeded random weights."""
+    """Return models of ResNet-50's shape with seeded random weights."""
     own = artefacts.of("resnet") / "home"
     return own, {"onnx": entry(own, "image")}
 
 
 def asks(peer: str, figures: dict[str, float]) -> tuple[Ask, ...]:
-    """What is asked against a peer, by figure."""
+    """Return the limits against a peer, given by figure."""
     return tuple(Ask(peer, figure, limit) for figure, limit in figures.items())
 
 
@@ -106,7 +106,7 @@ ALL_TEXT = ("fastapi_text", *BATCHING)
 
 
 def throughput(least: float) -> dict[str, float]:
-    """Requests per second with 10 and with 64 connections."""
+    """Return the same limit on requests per second for 10 and for 64 connections."""
     return {"per_second_10": least, "per_second_64": least}
 
 
@@ -124,7 +124,7 @@ CASES: dict[str, Case] = {
             *asks("bentoml_text", throughput(5.5)),
             *asks("mlserver_text", throughput(5.5)),
         ),
-        # The head's random weights are large, and with them what int8 changes.
+        # The head's random weights are large, and so is the effect of int8.
         tolerance=0.25,
     ),
     "text_onnx": Case(

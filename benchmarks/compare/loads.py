@@ -1,4 +1,4 @@
-"""What is sent: the same numbers of `loadtest.inputs` in the same order to every server, each in the server's form."""
+"""The requests: the same numbers of `loadtest.inputs` in the same order to every server, each in the server's form."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 from loadtest import inputs
 from loadtest.inputs import JSON, MULTIPART, Request
 
-# Texts that are known; every twentieth request has another, so that 95 % are.
+# Known texts; every twentieth request has a new one, so that 95 % are known.
 POOL = 200
 NEW_EVERY = 20
-# Far from the numbers that are measured.
+# Far from the numbers of the measured requests.
 SAMPLE = 1_000_000_000
 
 
 def every_new(position: int) -> int:
-    """Numbers of requests of which none is the same."""
+    """Return the number of the request at a position, never the same twice."""
     return position
 
 
 def mostly_known(position: int) -> int:
-    """Numbers of requests of which 95 % are of the first `POOL`."""
+    """Return the number of the request at a position: 95 % of them are among the first `POOL`."""
     if position % NEW_EVERY == NEW_EVERY - 1:
         return POOL + position
     return inputs.rng(position).randrange(POOL)
@@ -35,57 +35,57 @@ Answer = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Form:
-    """How a server wants requests and answers: from a number to the request, from the answer's JSON to its scores."""
+    """A server's form of requests and answers: from a number to the request, from the answer's JSON to its scores."""
 
     request: Callable[[int], Request]
     scores: Callable[[Any], Answer]
 
 
 def ranked(predictions: list[list[dict[str, Any]]]) -> Answer:
-    """Scores by label, per text."""
+    """Return the scores by label, for each text."""
     return [{entry["label"]: entry["score"] for entry in ranking} for ranking in predictions]
 
 
 def fastapi_text(number: int) -> Request:
-    """One text."""
+    """Return a request with one text for FastAPI."""
     return Request("/predict", JSON, inputs.sentiment(number).body)
 
 
 def litserve_text(number: int) -> Request:
-    """One text."""
+    """Return a request with one text for LitServe."""
     return Request("/predict", JSON, json.dumps({"text": inputs.text(number)}).encode())
 
 
 def bentoml_text(number: int) -> Request:
-    """One text."""
+    """Return a request with one text for BentoML."""
     return Request("/classify", JSON, json.dumps({"texts": [inputs.text(number)]}).encode())
 
 
 def mlserver_text(number: int) -> Request:
-    """One text in the V2 inference protocol."""
+    """Return a request with one text in the V2 inference protocol, for MLServer."""
     tensor = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "parameters": {"content_type": "str"}}
     body = json.dumps({"inputs": [{**tensor, "data": [inputs.text(number)]}]}).encode()
     return Request("/v2/models/sentiment/infer", JSON, body)
 
 
 def fastapi_image(number: int) -> Request:
-    """One picture."""
+    """Return a request with one picture for FastAPI."""
     return Request("/predict", MULTIPART, inputs.image(number).body)
 
 
 def rows(number: int, count: int = 10_000) -> Request:
-    """A request with many rows, none of which another request has."""
+    """Return a request with `count` rows, none of which another request has."""
     data = [inputs.customer(row) for row in range(number * count, (number + 1) * count)]
     return Request("/segmentation/predict", JSON, json.dumps({"data": data}).encode())
 
 
 def diagnosis(answer: Any) -> Answer:
-    """The label, with certainty."""
+    """Return the label with a score of 1."""
     return [{answer["label"]: 1.0}]
 
 
 def segments(answer: Any) -> Answer:
-    """The probability of each row, by its class."""
+    """Return the probability of each row, by its class."""
     pairs = zip(answer["class_probability"], answer["predicted_class"], strict=True)
     return [{f"class {predicted}": probability} for probability, predicted in pairs]
 
@@ -94,10 +94,10 @@ TEXT = Form(inputs.sentiment, lambda answer: ranked(answer["predictions"]))
 TUMOUR = Form(inputs.breast_cancer, diagnosis)
 CUSTOMER = Form(inputs.segmentation, segments)
 MANY_CUSTOMERS = Form(rows, segments)
-# More than are computed as one block.
+# More rows than are computed as one block.
 SOME_CUSTOMERS = Form(functools.partial(rows, count=1_000), segments)
 PICTURE = Form(inputs.image, lambda answer: ranked([answer["predictions"]]))
-# Peers that are asked otherwise than Tiffin.
+# The peers whose requests differ from Tiffin's.
 FORMS = {
     "fastapi_text": Form(fastapi_text, lambda answer: ranked(answer["predictions"])),
     "litserve_text": Form(litserve_text, lambda answer: ranked([answer["predictions"]])),
@@ -108,9 +108,9 @@ FORMS = {
 
 
 def differences(ours: Answer, theirs: Answer, tolerance: float) -> Iterator[str]:
-    """Where answers differ in the first label, or in a score by more than `tolerance`.
+    """Yield where answers differ in the first label, or in a score by more than `tolerance`.
 
-    Where two labels are closer to each other than that, either may be first.
+    Where the scores of two labels are closer than that, either may be first.
     """
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         first, other = max(a, key=a.__getitem__), max(b, key=b.__getitem__)

@@ -1,4 +1,4 @@
-"""Tiffin's own text classifier as transformers knows models: save_pretrained copies this file beside the weights."""
+"""Tiffin's own text classifier as a transformers model: save_pretrained copies this file beside the weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class MeanPooledClassifier(BertPreTrainedModel):  # type: ignore[no-untyped-call]
-    """Linear head on the mean of BERT's token vectors, see `training.sentiment.Classifier`."""
+    """A linear head on the mean of BERT's token vectors, see `training.sentiment.Classifier`."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -21,7 +21,7 @@ class MeanPooledClassifier(BertPreTrainedModel):  # type: ignore[no-untyped-call
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **options: Any
     ) -> SequenceClassifierOutput:
-        """Ids and mask int64 (n, tokens) -> logits (n, labels)."""
+        """Classify int64 ids and mask (n, tokens); return logits (n, labels)."""
         vectors = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         weights = attention_mask[..., None].to(vectors.dtype)
         return SequenceClassifierOutput(logits=self.classifier((vectors * weights).sum(1) / weights.sum(1)))

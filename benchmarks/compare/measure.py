@@ -1,4 +1,4 @@
-"""Cases: each of their servers alone on the machine, under the same load."""
+"""Measure cases: each of their servers alone on the machine, under the same load."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from loadtest import inputs
 from loadtest.inputs import Request
 
 SAMPLES = 20
-# Bodies that wrk may ask for beyond those that it sends: it formats one to check the script, and one per connection.
+# Bodies that wrk may use beyond those that it sends: it formats one to check the script, and one per connection.
 SPARE = 200
 TIFFIN = "tiffin"
 ANSWER_SECONDS = 300
-# More than a case sends.
+# More requests than a case sends.
 NUMBERS = 20_000_000
 
 
@@ -38,7 +38,7 @@ NUMBERS = 20_000_000
 class Plan:
     """How long and how often to measure; how long to wait for an idle machine.
 
-    With `repeats` a request may come twice, where nothing is made of the figures.
+    With `repeats`, a request may be sent twice, for when the figures are not used.
     """
 
     repetitions: int
@@ -50,9 +50,9 @@ class Plan:
 
 @dataclass
 class Measured:
-    """What was found of a server: medians by figure and connections, and what each repetition gave.
+    """The results of a server: medians by figure and connections, and the values of each repetition.
 
-    `void` says why there are no figures; `busy` is the part of the cores that others used before.
+    `void` says why there are no figures; `busy` is the share of the cores that other programs used beforehand.
     """
 
     server: str
@@ -63,13 +63,13 @@ class Measured:
     void: str = ""
 
     def add(self, figure: str, values: list[float]) -> None:
-        """Keep repetitions and their median."""
+        """Keep the values of the repetitions and their median."""
         self.repetitions[figure] = values
         self.figures[figure] = statistics.median(values)
 
 
 class Bodies:
-    """Files of bodies for wrk, each written once: phase k of each server gets the same numbers, from `first` on."""
+    """Files of bodies for wrk, each written once: phase k of every server gets the same numbers, from `first` on."""
 
     def __init__(self, folder: Path, case: Case, plan: Plan, first: int = 0) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class Bodies:
         self.count = case.most_per_second * max(plan.seconds, plan.warm_up_seconds) + SPARE
 
     def of(self, form: Form, phase: int) -> Path:
-        """The bodies of a phase in a server's form."""
+        """Return the file of the bodies of a phase in a server's form."""
         path = self.folder / f"{form.request.__name__}-{phase}"
         if not path.exists():
             first = self.first + phase * self.count
@@ -87,7 +87,7 @@ class Bodies:
         return path
 
     def write(self, form: Form, plan: Plan) -> None:
-        """Write those of all phases, so that this is done before a server runs."""
+        """Write the files of all phases, so that this is done before a server runs."""
         if self.case.kind == "load":
             for phase in range(len(self.case.connections) * (plan.repetitions + 1)):
                 self.of(form, phase)
@@ -95,7 +95,7 @@ class Bodies:
 
 @dataclass(frozen=True)
 class Start:
-    """What a server is started with: a peer with an engine and its model, or Tiffin with its home and a model's name.
+    """How a server is started: a peer with an engine and its model, or Tiffin with its home and a model's name.
 
     Tiffin serves all models when the name is empty.
     """
@@ -107,7 +107,7 @@ class Start:
     with_redis: bool = False
 
     def running(self, example: Request) -> AbstractContextManager[Server]:
-        """The server, once it has answered an example."""
+        """Start the server, and yield it once it has answered an example."""
         if self.name == TIFFIN:
             return servers.tiffin(self.files, example, self.model, with_redis=self.with_redis)
         return servers.peer(self.name, self.engine, self.files, example)
@@ -115,7 +115,7 @@ class Start:
 
 @dataclass
 class Task:
-    """A case to be measured on a server, what is sent to it, and what was found."""
+    """A case to be measured on a server, the requests, and the results."""
 
     case: Case
     bodies: Bodies
@@ -123,7 +123,7 @@ class Task:
     measured: Measured
 
     def run(self, server: Server, client: httpx.Client, plan: Plan, expected: Answer) -> Answer:
-        """Measure, unless the server's answers, which are returned, are not those expected."""
+        """Measure the server and return its answers; raise RuntimeError if they are not those expected."""
         figures = self.measured.figures
         figures["cold_start_seconds"] = server.cold_start_seconds
         answers = sample(client, self.form, 1 if self.case.kind == "single" else SAMPLES)
@@ -135,13 +135,13 @@ class Task:
         return answers
 
     def fail(self, error: Exception) -> None:
-        """Say why there are no figures."""
+        """Record and print why there are no figures."""
         self.measured.void = str(error) or repr(error)
         print(f"{self.measured.server} is void: {self.measured.void}", file=sys.stderr, flush=True)
 
 
 def compare(cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts) -> list[list[Measured]]:
-    """Tiffin's figures and those of each peer, by case; a server that several of the cases need is started once."""
+    """Measure Tiffin and each peer, by case; a server that several of the cases need is started once."""
     with tempfile.TemporaryDirectory() as folder:
         tasks = planned(cases, plan, home, artefacts, Path(folder))
         expected: dict[Case, Answer] = {}
@@ -172,13 +172,13 @@ def compare(cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts)
 def planned(
     cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts, folder: Path
 ) -> dict[Start, list[Task]]:
-    """What is measured on which server, Tiffin's, whose answers are expected of the others, before all others."""
+    """Plan what is measured on which server: Tiffin first, whose answers are expected of all others."""
     tasks: dict[Start, list[Task]] = {}
     models = [case.models(home, artefacts) for case in cases]
     bodies = []
     for number, case in enumerate(cases):
         (folder / str(number)).mkdir()
-        # No server that is measured more than once may know what it is sent.
+        # A server that is measured more than once must not know the requests already.
         bodies.append(Bodies(folder / str(number), case, plan, number * NUMBERS))
     for case, (own, _), made in zip(cases, models, bodies, strict=True):
         start = Start(TIFFIN, "", own, case.model, case.with_redis)
@@ -192,7 +192,7 @@ def planned(
 
 
 def sample(client: httpx.Client, form: Form, count: int) -> Answer:
-    """Answers to requests that are not sent again."""
+    """Return the answers to requests that are not sent again."""
     answers: Answer = []
     for number in range(SAMPLE, SAMPLE + count):
         answers += form.scores(ask(client, form, number))
@@ -200,7 +200,7 @@ def sample(client: httpx.Client, form: Form, count: int) -> Answer:
 
 
 def ask(client: httpx.Client, form: Form, number: int) -> Any:
-    """The answer to a request; RuntimeError unless it is one of success."""
+    """Send a request and return the answer; raise RuntimeError unless it is a success."""
     request = form.request(number)
     answer = client.post(request.path, content=request.body, headers={"Content-Type": request.content_type})
     if not answer.is_success:
@@ -211,7 +211,7 @@ def ask(client: httpx.Client, form: Form, number: int) -> Any:
 def under_load(
     server: Server, client: httpx.Client, case: Case, form: Form, bodies: Bodies, plan: Plan, measured: Measured
 ) -> None:
-    """Requests per second, median and 99th percentile of seconds, CPU seconds per 1 000 requests; wrk's share."""
+    """Measure requests per second, median and p99 in seconds, CPU seconds per 1 000 requests, and wrk's CPU share."""
     if case.numbers is mostly_known:
         for number in range(POOL):
             ask(client, form, number)
@@ -246,7 +246,7 @@ def under_load(
 def one_by_one(
     server: Server, client: httpx.Client, case: Case, form: Form, bodies: Bodies, plan: Plan, measured: Measured
 ) -> None:
-    """Seconds of single requests."""
+    """Measure the seconds that single requests take."""
     taken = []
     for number in range(plan.repetitions + 1):
         request = form.request(number)
@@ -261,7 +261,7 @@ def one_by_one(
 def memory(
     server: Server, client: httpx.Client, case: Case, form: Form, bodies: Bodies, plan: Plan, measured: Measured
 ) -> None:
-    """Load on each model that the server has, after which its memory is taken."""
+    """Put load on each model that the server has, before its memory is measured."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for made in inputs.REQUESTS.values() if measured.server == TIFFIN else [form.request]:
@@ -274,7 +274,7 @@ MEASURES = {"load": under_load, "single": one_by_one, "memory": memory}
 
 
 def ratios(case: Case, found: list[Measured]) -> Iterator[dict[str, Any]]:
-    """What is asked, and the ratio that was found; none when a server is void."""
+    """Yield each limit with the ratio that was found, None when a server is void."""
     by_name = {measured.server: measured for measured in found}
     for limit in case.asks:
         ours, theirs = by_name[TIFFIN], by_name[limit.peer]

@@ -1,4 +1,4 @@
-"""What was found: as a table, as JSON and as a picture."""
+"""The results: as a table, as JSON and as a picture."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ MEANINGS = {
 
 
 def label(measured: Measured) -> str:
-    """A server's name with its engine."""
+    """Return a server's name with its engine."""
     return NAMES[measured.server] + ENGINES[measured.engine]
 
 
 def table(name: str, found: list[Measured], asked: list[dict[str, Any]]) -> Iterator[str]:
-    """The lines of a case."""
+    """Yield the lines of the table of a case."""
     yield f"\n{name}: {CASES[name].title}"
     for measured in found:
         if measured.void:
@@ -71,7 +71,7 @@ def table(name: str, found: list[Measured], asked: list[dict[str, Any]]) -> Iter
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """A line that says what is asked, what was found and whether that is enough."""
+    """Return a line with the ratio asked for, the ratio found and whether that is enough."""
     figure, _, connections = row["figure"].rpartition("_")
     meaning = (
         f"{MEANINGS[figure]}, {connections} connections" if connections.isdigit() else MEANINGS[figure or "seconds"]
@@ -84,12 +84,12 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def facts(plan: Plan) -> dict[str, Any]:
-    """The machine, the programs and how long was measured."""
+    """Return facts about the machine, the programs, and the number and length of the measurements."""
     cpu = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), cpu)
-    # It prints its version and fails.
+    # wrk prints its version and fails.
     wrk = subprocess.run(["wrk", "--version"], capture_output=True, text=True).stdout  # noqa: S607
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude", "*"],  # noqa: S607
@@ -112,7 +112,7 @@ def facts(plan: Plan) -> dict[str, Any]:
 
 
 def add_result(path: Path, name: str, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Put a case's result into the file, beside those of other cases that are there; all of them."""
+    """Add a case's result to the file, beside those of other cases, and return all of them."""
     results: dict[str, dict[str, Any]] = {}
     if path.exists():
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def add_result(path: Path, name: str, result: dict[str, Any]) -> dict[str, dict[
 
 
 def panels(results: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
-    """Title and bars (name, share of Tiffin's speed, figure) of each case and number of connections."""
+    """Yield the title and bars (name, share of Tiffin's speed, figure) of each case and number of connections."""
     for name in filter(results.__contains__, CASES):
         found = [Measured(**server) for server in results[name]["servers"]]
         ours = next(measured for measured in found if measured.server == TIFFIN)
@@ -140,7 +140,7 @@ def panels(results: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[tuple
 
 
 def draw(path: Path, results: dict[str, dict[str, Any]]) -> None:
-    """Horizontal bars from zero: how fast each server is, Tiffin being 1."""
+    """Draw how fast each server is, Tiffin being 1, as horizontal bars from zero."""
     os.environ.setdefault("MPLCONFIGDIR", str(ROOT / ".cache" / "matplotlib"))
     import matplotlib as mpl
 

@@ -1,4 +1,4 @@
-"""One server at a time on the machine: started, measured as a tree of processes, ended to its last process."""
+"""Servers, one at a time on the machine: started, measured as a tree of processes, ended to the last process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from loadtest.processes import ROOT, free_port, redis, tiffin_command
 START_SECONDS = 600
 STOP_SECONDS = 15
 SETTLE_SECONDS = 15
-# Part of the cores that others may use while we measure.
+# Share of the cores that other programs may use while we measure.
 IDLE = 0.05
 
 
@@ -48,11 +48,11 @@ class Server:
     redis: psutil.Process | None
 
     def tree(self) -> list[psutil.Process]:
-        """Its processes, Redis apart."""
+        """Return its processes, without Redis."""
         return [self.process, *self.process.children(recursive=True)]
 
     def cpu_seconds(self) -> float:
-        """CPU time of its processes until now."""
+        """Return the CPU time that its processes have used so far."""
         return float(sum(sum(process.cpu_times()[:2]) for process in self.tree()))
 
     def settle(self) -> None:
@@ -65,16 +65,16 @@ class Server:
                 return
 
     def memory_bytes(self) -> int:
-        """Memory of its processes, Redis apart; what some of them share counts once."""
+        """Return the memory of its processes, without Redis; what some of them share counts once."""
         return sum(memory_bytes(process) for process in self.tree())
 
     def redis_bytes(self) -> int:
-        """Memory of its Redis."""
+        """Return the memory of its Redis, 0 if it has none."""
         return memory_bytes(self.redis) if self.redis else 0
 
 
 def memory_bytes(process: psutil.Process) -> int:
-    """Proportional set size on Linux, elsewhere the resident set, in which shared memory counts for each process."""
+    """Return the proportional set size on Linux, elsewhere the resident set, which counts shared memory per process."""
     with contextlib.suppress(psutil.NoSuchProcess):
         if sys.platform == "linux":
             return int(process.memory_full_info().pss)
@@ -83,9 +83,9 @@ def memory_bytes(process: psutil.Process) -> int:
 
 
 def wait_until_idle(limit_seconds: float) -> float:
-    """Wait until others leave the machine alone; the part of the cores that they use when we go on.
+    """Wait until the machine is idle, and return the share of the cores that other programs still use.
 
-    With a limit of 0 nothing is waited for.
+    With a limit of 0, do not wait at all.
     """
     if not limit_seconds:
         return 0.0
@@ -101,9 +101,9 @@ def wait_until_idle(limit_seconds: float) -> float:
 
 @contextlib.contextmanager
 def serving(command: Command, port: int, example: Request, redis_url: str = "") -> Iterator[Server]:
-    """Start a server and wait for its answer to `example`; RuntimeError with its log when there is none.
+    """Start a server and wait for its answer to `example`; raise RuntimeError with its log if there is none.
 
-    At the end its whole process group is ended, since LitServe's workers outlive SIGTERM.
+    At the end, the whole process group is killed, since LitServe's workers outlive SIGTERM.
     """
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as log:
@@ -128,7 +128,7 @@ def serving(command: Command, port: int, example: Request, redis_url: str = "") 
 
 
 def answered(client: httpx.Client, address: str, request: Request) -> bool:
-    """Whether a request is answered with success."""
+    """Return whether a request is answered with success."""
     headers = {"Content-Type": request.content_type}
     with contextlib.suppress(httpx.TransportError):
         return client.post(address + request.path, content=request.body, headers=headers).is_success
@@ -136,7 +136,7 @@ def answered(client: httpx.Client, address: str, request: Request) -> bool:
 
 
 def end(process: subprocess.Popen[bytes], server: Server) -> None:
-    """End a process and all that it started."""
+    """End a process and all that it has started."""
     children = []
     with contextlib.suppress(psutil.NoSuchProcess):
         children = server.process.children(recursive=True)
@@ -155,14 +155,14 @@ def end(process: subprocess.Popen[bytes], server: Server) -> None:
 
 
 def listener(redis_url: str) -> psutil.Process | None:
-    """The Redis server at an address, a child of this process whose title names the address."""
+    """Return the Redis server at an address: the child of this process whose title names the address."""
     place = redis_url.removeprefix("redis://")
     return next((child for child in psutil.Process().children() if place and place in " ".join(child.cmdline())), None)
 
 
 @contextlib.contextmanager
 def redis_if(wanted: bool) -> Iterator[str]:
-    """URL of a Redis server of one's own, or nothing."""
+    """Start a Redis server if it is wanted, and yield its URL, otherwise an empty string."""
     if not wanted:
         yield ""
         return
@@ -170,31 +170,31 @@ def redis_if(wanted: bool) -> Iterator[str]:
         yield url
 
 
-# A peer: from its interpreter, port and own folder to how it is started.
+# How each peer is started, given its interpreter, its port and a folder of its own.
 PEERS: dict[str, Callable[[str, int, Path], Command]] = {}
 
 
 def uvicorn(app: str) -> Callable[[str, int, Path], Command]:
-    """A FastAPI application, as FastAPI's documentation deploys it."""
+    """Return how to start a FastAPI application, as FastAPI's documentation deploys it."""
     return lambda python, port, own: Command(
         [python, "-m", "uvicorn", f"{app}:app", "--port", str(port), "--no-access-log"], {}, environments.PEERS
     )
 
 
 def litserve(python: str, port: int, own: Path) -> Command:
-    """A LitServe script."""
+    """Return how to start a LitServe script."""
     return Command([python, "litserve_text.py"], {"PORT": str(port)}, environments.PEERS)
 
 
 def bentoml(python: str, port: int, own: Path) -> Command:
-    """A BentoML service with a home of its own."""
+    """Return how to start a BentoML service with a home of its own."""
     serve = [python, "-m", "bentoml", "serve", "bentoml_text:TextClassifier", "--host", "127.0.0.1"]
     env = {"BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True"}
     return Command([*serve, "--port", str(port)], env, environments.PEERS)
 
 
 def mlserver(python: str, port: int, own: Path) -> Command:
-    """A folder with the settings files that MLServer reads."""
+    """Return how to start MLServer, after writing the settings files that it reads into its folder."""
     settings = {
         "debug": False,
         "host": "127.0.0.1",
@@ -207,7 +207,7 @@ def mlserver(python: str, port: int, own: Path) -> Command:
     model = {
         "name": "sentiment",
         "implementation": "mlserver_text.TextClassifier",
-        # The limits in engine.py.
+        # The limits that engine.py sets.
         "max_batch_size": 8,
         "max_batch_time": 0.002,
     }
@@ -232,11 +232,11 @@ PEERS |= {
 def tiffin(
     home: Path, example: Request, models: str, *, with_redis: bool = False, cores: Sequence[int] = ()
 ) -> Iterator[Server]:
-    """Tiffin with one worker and its defaults, on all cores unless some are named."""
+    """Start Tiffin with one worker and its defaults, on all cores unless some are named."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder, redis_if(with_redis) as url:
         given = {"models": models, "redis_url": url}
-        # The server takes a setting that is empty for one that is not set.
+        # The server treats an empty setting as one that is not set.
         command, env = tiffin_command(home, Path(folder), port, cores, **given)
         with serving(Command(command, env, ROOT), port, example, url) as server:
             yield server
@@ -244,11 +244,11 @@ def tiffin(
 
 @contextlib.contextmanager
 def peer(name: str, engine: str, model: Path, example: Request) -> Iterator[Server]:
-    """A peer with this engine and model; FastAPI's text classifier has a Redis."""
+    """Start a peer with this engine and model; FastAPI's text classifier gets a Redis."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder, redis_if(name == "fastapi_text") as url:
         made = PEERS[name](str(environments.python(name)), port, Path(folder))
-        # Where transformers copies the code of a model that brings its own.
+        # HF_HOME is where transformers copies the code of a model that brings its own.
         env = {"ENGINE": engine, "MODEL": str(model), "HF_HOME": str(FOLDER / "hub"), "HF_HUB_OFFLINE": "1"}
         if url:
             env["REDIS_URL"] = url

@@ -1,6 +1,6 @@
-"""BentoML with its own adaptive batching, a text classifier: a list of texts per request.
+"""A text classifier on BentoML with its own adaptive batching: a list of texts per request.
 
-The longest latency is BentoML's default: with the second that its guide shows, 64 connections would get 503.
+The maximum latency is BentoML's default: with the second that its guide shows, 64 connections would get 503.
 """
 
 from __future__ import annotations

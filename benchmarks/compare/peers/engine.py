@@ -1,4 +1,4 @@
-"""What the text peers have in common: texts in, all labels with their scores out, by the engine named in ENGINE.
+"""What the text peers share: texts in, all labels with their scores out, by the engine that ENGINE names.
 
 `torch` is the eager transformers pipeline of MODEL, a folder that save_pretrained wrote. `onnx` is Tiffin's own graph
 and tokenizer in MODEL, its entry in the BentoML store. Both use the threads that their libraries use by default.
@@ -14,18 +14,18 @@ from pathlib import Path
 Ranking = list[dict[str, str | float]]
 Classify = Callable[[Sequence[str]], list[Ranking]]
 
-# The limits of Tiffin's own batches, which every server that batches is given.
+# The limits of Tiffin's own batches, given to every server that batches.
 MAX_BATCH = 8
 WAIT_SECONDS = 0.002
 
 
 def load() -> Classify:
-    """The engine: a function of a batch of texts, padded to its longest."""
+    """Load the engine and return it: a function of a batch of texts, padded to the longest."""
     return {"torch": transformers_pipeline, "onnx": onnx_session}[os.environ["ENGINE"]](Path(os.environ["MODEL"]))
 
 
 def transformers_pipeline(folder: Path) -> Classify:
-    """As the documentation of transformers shows; the texts go through the model as one batch."""
+    """Load it as the documentation of transformers shows; the texts go through the model as one batch."""
     from transformers import pipeline
 
     classify = pipeline("text-classification", model=str(folder), top_k=None, trust_remote_code=True)
@@ -33,7 +33,7 @@ def transformers_pipeline(folder: Path) -> Classify:
 
 
 def onnx_session(folder: Path) -> Classify:
-    """As the documentations of tokenizers and onnxruntime show."""
+    """Load it as the documentation of tokenizers and of onnxruntime shows."""
     import numpy as np
     import onnxruntime
     from tokenizers import Tokenizer

@@ -1,4 +1,4 @@
-"""FastAPI, Pillow and onnxruntime: an image classifier, prepared as the preprocess.json beside its graph says."""
+"""An image classifier on FastAPI, Pillow and onnxruntime, preprocessing as preprocess.json beside its graph says."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Classification(BaseModel):
 
 
 def preprocess(image: Image.Image) -> np.ndarray:
-    """Pixels float32 (1, 3, height, width): the shorter side resized, the middle cut out, normalised."""
+    """Resize the shorter side, crop the centre and normalise; return pixels as float32 (1, 3, height, width)."""
     image = image.convert("RGB")
     scale = settings["shortest_edge"] / min(image.size)
     image = image.resize(

@@ -1,4 +1,4 @@
-"""FastAPI, pandas and fitted estimators: breast_cancer and segmentation, as a notebook becomes a service.
+"""breast_cancer and segmentation on FastAPI, pandas and fitted estimators, as when a notebook becomes a service.
 
 `python fastapi_tabular.py` fits the GLM and its preprocessing on the rows in MODEL/segmentation.csv.
 """
@@ -18,7 +18,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
 FOLDER = Path(os.environ["MODEL"])
-# As the published GLM was fitted and cut off.
+# The published GLM's categories and threshold.
 CATEGORICAL = ["x5", "x31", "x81", "x82"]
 NUMERIC = [f"x{i}" for i in range(100) if f"x{i}" not in CATEGORICAL]
 THRESHOLD = 0.75
@@ -26,7 +26,7 @@ VARIABLES: list[str] = json.loads((FOLDER / "variables.json").read_text(encoding
 
 
 def parse(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers from amounts such as '$5,547.78' and percentages such as '36.29%'."""
+    """Parse numbers from amounts such as '$5,547.78' and percentages such as '36.29%'."""
     frame["x12"] = frame["x12"].str.replace(r"[$,)]", "", regex=True).str.replace("(", "-").astype(float)
     frame["x63"] = frame["x63"].str.replace("%", "").astype(float)
     frame[NUMERIC] = frame[NUMERIC].astype(float)
@@ -34,7 +34,7 @@ def parse(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def variables(frame: pd.DataFrame, imputer: SimpleImputer, scaler: StandardScaler) -> pd.DataFrame:
-    """The GLM's variables: numbers imputed and standardised, categories as dummies."""
+    """Return the GLM's variables: numbers imputed and standardised, categories as dummies."""
     imputed = pd.DataFrame(imputer.transform(frame[NUMERIC]), columns=NUMERIC)
     numbers = pd.DataFrame(scaler.transform(imputed), columns=NUMERIC)
     dummies = [pd.get_dummies(frame[name], prefix=name, dtype=float).reset_index(drop=True) for name in CATEGORICAL]
@@ -42,7 +42,7 @@ def variables(frame: pd.DataFrame, imputer: SimpleImputer, scaler: StandardScale
 
 
 def fit() -> None:
-    """Fit on the rows of the training data and save."""
+    """Fit the GLM and its preprocessing on the rows of the training data, and save them."""
     frame = pd.read_csv(FOLDER / "segmentation.csv", dtype={"x12": "string", "x63": "string"})
     parse(frame)
     imputer = SimpleImputer().fit(frame[NUMERIC])
@@ -73,7 +73,7 @@ class Diagnosis(BaseModel):
     prediction: int
 
 
-# Declared, as FastAPI's documentation has it, so that a bad value is refused with 422 and not answered with 500.
+# Declared, as FastAPI's documentation advises, so that a bad value is refused with 422 and not answered with 500.
 COLUMNS = [f"x{i}" for i in range(100)]
 TEXT = ["x12", "x63", *CATEGORICAL]
 Row = create_model("Row", **{name: (str | None if name in TEXT else float | None, None) for name in COLUMNS})

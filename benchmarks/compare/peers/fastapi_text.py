@@ -1,4 +1,4 @@
-"""FastAPI, fastapi-cache2 on Redis, a text classifier: the answer to a whole request is cached.
+"""A text classifier on FastAPI with fastapi-cache2 on Redis: the answer to a whole request is cached.
 
 fastapi-cache2 never caches a POST route, so the function behind the route is decorated; it runs a plain function in
 FastAPI's thread pool.
@@ -33,7 +33,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 class Texts(BaseModel):
-    """Texts of a request."""
+    """The texts of a request."""
 
     text: list[str]
 

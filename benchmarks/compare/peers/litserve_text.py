@@ -1,4 +1,4 @@
-"""LitServe with dynamic batching, a text classifier: a text per request."""
+"""A text classifier on LitServe with dynamic batching: one text per request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class TextClassifier(litserve.LitAPI):
         self.classify = load()
 
     def decode_request(self, request):
-        """The text of a request; an annotation, which LitServe reads, could not stand here as a string."""
+        """Return the text of a request; without an annotation, since LitServe reads those and cannot take a string."""
         return request["text"]
 
     def batch(self, inputs: list[str]) -> list[str]:
-        """The texts of a batch."""
+        """Return the texts of a batch."""
         return inputs
 
     def predict(self, texts: list[str]) -> list[Ranking]:
@@ -28,11 +28,11 @@ class TextClassifier(litserve.LitAPI):
         return self.classify(texts)
 
     def unbatch(self, output: list[Ranking]) -> list[Ranking]:
-        """One output per request."""
+        """Return one output per request."""
         return output
 
     def encode_response(self, output):
-        """The body of an answer."""
+        """Return the body of an answer."""
         return {"predictions": output}
 
 

@@ -1,9 +1,9 @@
-"""MLServer with adaptive batching, a text classifier as a custom runtime: a text per request of the V2 protocol."""
+"""A text classifier as a custom runtime of MLServer with adaptive batching: one text per request, V2 protocol."""
 
 from __future__ import annotations
 
 import json
-from typing import List  # noqa: UP035  # MLServer knows no list[str]
+from typing import List  # noqa: UP035  # MLServer does not know list[str]
 
 from engine import load
 from mlserver import MLModel
@@ -20,5 +20,5 @@ class TextClassifier(MLModel):
 
     @decode_args
     async def predict(self, text: List[str]) -> List[str]:  # noqa: UP006
-        """Classify a batch; a JSON text per text, as MLServer's own runtime for Hugging Face answers."""
+        """Classify a batch; return a JSON string per text, as MLServer's own runtime for Hugging Face does."""
         return [json.dumps(ranking) for ranking in self.classify(text)]
