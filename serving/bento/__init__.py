@@ -1,1 +1,1 @@
-"""What knows BentoML and its quirks."""
+"""The part of the server that knows BentoML and its quirks."""

@@ -1,4 +1,4 @@
-"""The API methods of BentoML for the routes that the models declare, and its own `infer` of each."""
+"""BentoML's API methods for the routes that the models declare, and for each model's `infer`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from serving.telemetry import tracing
 
 
 class Answers:
-    """What the API methods need of the service that they are part of."""
+    """The part of a service that its API methods use."""
 
     inference: InferenceService
 
 
 def api_methods(names: Iterable[str], timeout_seconds: float) -> dict[str, Any]:
-    """API methods `<model>_<route>` and `<model>_infer` for each model, by name.
+    """Return the API methods `<model>_<route>` and `<model>_infer` of each model, by name.
 
-    They are declared for a class derived from Answers.
+    They are meant for a class derived from Answers.
     """
     methods = {}
     for name in names:
@@ -45,7 +45,7 @@ def api_methods(names: Iterable[str], timeout_seconds: float) -> dict[str, Any]:
 
 
 def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
-    """The API method of `POST /<model>/<route>`."""
+    """Return the API method for `POST /<model>/<route>`."""
 
     async def method(self: Answers, **fields: Any) -> Response:
         return await respond(
@@ -58,7 +58,7 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
 
 
 def infer_body(name: str) -> Callable[[bytes], bytes]:
-    """Return what makes of a JSON body of a model's infer what BentoML is to parse."""
+    """Return a function that rewrites the JSON body of a model's infer for BentoML to parse."""
     model = models.find(name)
 
     def rewrite(body: bytes) -> bytes:
@@ -68,7 +68,7 @@ def infer_body(name: str) -> Callable[[bytes], bytes]:
 
 
 def infer_method(name: str, timeout_seconds: float) -> Any:
-    """The API method of `POST /<model>/infer`, behind BentoML's own batching."""
+    """Return the API method for `POST /<model>/infer`, behind BentoML's own batching."""
     model = models.find(name)
     items = Annotated[list[model.input], Field(min_length=1, max_length=model.max_items), FailFast()]  # type: ignore[name-defined]
     example: dict[str, Any] = {} if model.input_example is None else {"example": {"items": [model.input_example]}}
@@ -80,11 +80,11 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
     )
 
     async def method(self: Answers, items: Any) -> Any:
-        # These are the items of several requests; BentoML's task for them has the context of the first it ever had.
+        # These are the items of several requests; BentoML's task for them keeps the context of its first request ever.
         context.current.set(None)
         try:
             with tracing.detached():
-                # Of ten thousand rows, or of files, it takes long.
+                # Converting ten thousand rows, or files, takes long.
                 slow = len(items) >= BLOCK_ROWS or model.input is Path
                 convert = asyncio.to_thread(model.items, items) if slow else None
                 converted = model.items(items) if convert is None else await convert
@@ -111,10 +111,10 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
 
 
 def raise_invalid(output: Any) -> Any:
-    """Refuse an output that is an error.
+    """Return an output; raise PydanticCustomError when it is an error.
 
-    A batch holds the items of several requests. An error raised for it would fail them all, one that
-    stands in the place of an output fails only the request that this output belongs to.
+    A batch holds the items of several requests. An error raised for the batch would fail them all; one
+    that stands in the place of an output fails only the request that this output belongs to.
     """
     if isinstance(output, InvalidInputError):
         raise PydanticCustomError(output.kind, str(output))

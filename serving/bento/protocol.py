@@ -1,4 +1,4 @@
-"""How connections are served: uvicorn's protocol, for which BentoML has no setting."""
+"""The protocol that serves connections: uvicorn's with more bounds, for which BentoML has no setting."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.http.body import RECEIVING
 from serving.http.errors import error_response
 
-# Of the head of a request, or of trailers and what frames the chunks of a body, beyond as much as the body has.
+# Limit of a request's head; also of trailers and what frames the chunks of a body, beyond as much as the body has.
 MAX_HEAD_BYTES = 2**16
-# To copy more than that would take longer than to send it apart.
+# Copying more than this would take longer than sending it separately.
 JOINED_BYTES = 2**16
 CONTINUE = b"HTTP/1.1 100"
-# Of an offer to go on by another protocol.
+# Names of headers, and values of Connection, that offer to go on by another protocol.
 OFFER = (b"upgrade", b"http2-settings")
 
 
 class Receiving:
-    """ASGI app that passes messages of the extension RECEIVING no further, where another app is offered it."""
+    """ASGI app that passes on no messages of the extension RECEIVING, where the app inside is offered it."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Call the other app."""
+        """Run the app inside."""
         answer: Awaitable[None] = self.app(scope, receive, without_receiving(send) if "extensions" in scope else send)
         return answer
 
 
 def without_receiving(send: Send) -> Send:
-    """Return a `send` that passes on everything but messages of the extension."""
+    """Return a `send` that passes on all messages but those of the extension."""
 
     async def pass_on(message: Message) -> None:
         if message["type"] != RECEIVING:
@@ -48,9 +48,9 @@ def without_receiving(send: Send) -> Send:
 
 
 class JoinedWrites:
-    """Transport that sends the head of an answer together with the first of its body: one packet, one system call.
+    """Transport that sends the head of an answer with the first piece of its body: one packet, one system call.
 
-    The head is the first that is written after `end`; it may wait for the body (ASGI: Response Start).
+    The head is what is first written after `end`; it may wait for the body (ASGI: Response Start).
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -59,7 +59,7 @@ class JoinedWrites:
         self.head = b""
 
     def write(self, data: bytes) -> None:
-        """Send what is held with `data`, or hold that."""
+        """Send `data` together with a held head, or hold it when it is a head."""
         if self.head:
             if len(data) > JOINED_BYTES:
                 self.transport.write(self.head)
@@ -73,14 +73,14 @@ class JoinedWrites:
         self.transport.write(data)
 
     def end(self) -> None:
-        """Send what is held; what is written next is a head."""
+        """Send a held head; take the next write for a head."""
         if self.head:
             self.transport.write(self.head)
             self.head = b""
         self.at_head = True
 
     def close(self) -> None:
-        """Close the connection once all is sent."""
+        """Close the connection once everything is sent."""
         self.end()
         self.transport.close()
 
@@ -89,14 +89,14 @@ class JoinedWrites:
 
 
 class PipelineControl(FlowControl):
-    """uvicorn's flow control, which reads no further requests while some wait for those before them."""
+    """uvicorn's flow control, except that it reads no further requests while some wait for those before them."""
 
     def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
         super().__init__(transport)
         self.waiting = waiting
 
     def resume_reading(self) -> None:
-        """Read again, unless requests wait."""
+        """Resume reading, unless requests wait."""
         if self.read_paused and not self.waiting:
             super().resume_reading()
 
@@ -104,9 +104,9 @@ class PipelineControl(FlowControl):
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol for HTTP/1.1, with the bounds that it lacks; it declines other protocols.
 
-    A connection is kept for `keep_alive_seconds` between requests. It is closed when a head has not come within
-    `stall_seconds` of its first byte, or of the connection; when the client reads nothing of an answer for as long;
-    and when a head or trailers have more than MAX_HEAD_BYTES.
+    A connection is kept for `keep_alive_seconds` between requests. It is closed when a head has not arrived within
+    `stall_seconds` of its first byte, or of the connection's start; when the client reads nothing of an answer for
+    as long; and when a head or trailers have more than MAX_HEAD_BYTES.
     """
 
     keep_alive_seconds = 5.0
@@ -122,21 +122,21 @@ class HttpProtocol(HttpToolsProtocol):
         self.read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a head."""
+        """Start to wait for the first head."""
         super().connection_made(transport)
         self.flow = PipelineControl(transport, self.pipeline)
         self.transport: Any = JoinedWrites(transport)
         self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Stop waiting for a head or for the client to read."""
         super().connection_lost(exc)
         for timer in (self.head_timer, self.read_timer):
             if timer is not None:
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Read what the client sent."""
+        """Parse what the client sent, within the bounds."""
         self._unset_keepalive_if_required()
         self.bytes_left -= len(data)
         while data:
@@ -154,32 +154,32 @@ class HttpProtocol(HttpToolsProtocol):
             self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     def declined(self, rest: bytes) -> bytes:
-        """Return what is to be parsed in place of a request that offers another protocol, and of the `rest` after it.
+        """Return what to parse in place of a request that offers another protocol, and of the `rest` after it.
 
-        httptools passes over the body of a request with `Upgrade`, as Java's HttpClient and `curl --http2` send it to
-        addresses with http. That offer may be declined (RFC 9110, section 7.8); the head is then read without it.
+        httptools skips the body of a request with `Upgrade`, which Java's HttpClient and `curl --http2` send to
+        addresses with http. That offer may be declined (RFC 9110, section 7.8); the head is then parsed without it.
         """
         if not self.has_offer():
             self.send_error(HTTPStatus.BAD_REQUEST, "CONNECT is not served")
             return b""
         head = self.head_without_offer()
         self.parser = httptools.HttpRequestParser(self)
-        # As uvicorn does: what comes after a request that ends the connection is passed over.
+        # As uvicorn does: what comes after a request that ends the connection is ignored.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return head + rest
 
     def has_offer(self) -> bool:
-        """Return whether the request that would change the protocol could do without; CONNECT could not."""
+        """Return whether the request merely offers to change the protocol; CONNECT cannot do without."""
         return bool(self.parser.get_method() != b"CONNECT")
 
     def on_message_begin(self) -> None:
-        """Begin with a head."""
+        """Start on the head of a request."""
         self.in_head = True
         self.bytes_left = MAX_HEAD_BYTES
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the head is to be read again without an offer of another protocol."""
+        """Start to answer, unless the head is to be parsed again without an offer of another protocol."""
         if self.parser.should_upgrade() and self.has_offer():
             return
         self.in_head = False
@@ -190,21 +190,21 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Hand on a piece of a body."""
+        """Pass on a piece of a body, and allow as many bytes for its framing."""
         self.bytes_left += 2 * len(body)
         if self.bytes_left > MAX_HEAD_BYTES:
             self.bytes_left = MAX_HEAD_BYTES
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Give the answer the end of its request, unless that is to be read again."""
+        """Signal the end of the request, unless it is to be parsed again."""
         if not (self.parser.should_upgrade() and self.has_offer()):
-            # Before the app sees it, where the body came with the head.
+            # Removed before the app sees it, where the body came with the head.
             self.scope.pop("extensions", None)
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on to the next request."""
+        """Send a head still held, and go on to the next request."""
         self.transport.end()
         super().on_response_complete()
 
@@ -221,12 +221,12 @@ class HttpProtocol(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def refuse(self) -> None:
-        """Answer that a head, or trailers, are too large, and close the connection."""
+        """Refuse a head, or trailers, that are too large, and close the connection."""
         error = f"the head, or what frames the body, has more than {MAX_HEAD_BYTES:,} bytes"
         self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, error)
 
     def send_error(self, status: HTTPStatus, error: str) -> None:
-        """Answer with an error unless an answer has begun, and close the connection."""
+        """Answer with an error, unless an answer has begun, and close the connection."""
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             response = error_response(status, error)
             head = [f"HTTP/1.1 {status.value} {status.phrase}".encode(), b"connection: close"]
@@ -235,22 +235,22 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def pause_writing(self) -> None:
-        """Close the connection unless the client goes on reading."""
+        """Pause writing, and close the connection unless the client goes on reading."""
         super().pause_writing()
         self.await_reader(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """The client has read."""
+        """Resume writing, since the client has read."""
         super().resume_writing()
         if self.read_timer is not None:
             self.read_timer.cancel()
 
     def await_reader(self, unread: int) -> None:
-        """Look again later whether the client has read any of `unread` bytes."""
+        """Check later whether the client has read any of `unread` bytes."""
         self.read_timer = self.loop.call_later(self.stall_seconds, self.close_unread, unread)
 
     def close_unread(self, before: int) -> None:
-        """Close the connection when as much is unread as before."""
+        """Close the connection when as much is unread as before; else check again later."""
         unread = self.transport.get_write_buffer_size()
         if unread >= before:
             self.transport.abort()
@@ -259,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def install(keep_alive_seconds: float, stall_seconds: float) -> None:
-    """Have the workers that start from now on serve connections by HttpProtocol."""
+    """Make workers that start from now on serve connections by HttpProtocol."""
     HttpProtocol.keep_alive_seconds = keep_alive_seconds
     HttpProtocol.stall_seconds = stall_seconds
     for name in ("auto", "httptools"):

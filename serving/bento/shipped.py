@@ -1,6 +1,6 @@
-"""The models that come with the project: plain files of their store entries, put into the BentoML store.
+"""The models shipped with the project: plain files of their store entries, put into the BentoML store.
 
-Each lies in `models/shipped/<name>/`, with the name and version of its tag, which follow from what is in it, in
+Each lies in `models/shipped/<name>/`; the name and version of its tag, which follow from its content, are in its
 `model.yaml`. A Bento has its models packed, and no such folder.
 """
 
@@ -32,8 +32,8 @@ LOCK_SECONDS = 60
 def put_into_store(names: Iterable[str], folder: Path = FOLDER) -> None:
     """Put the shipped models among `names` into the store where it lacks them.
 
-    The newest entry is a model's default, so a shipped one follows older ones of ours. Where the default is a model
-    of the user's own, the entry is dated before that. What interrupted copies left is removed.
+    The newest entry is a model's default, so a shipped one takes the place of older ones of ours. Where the
+    default is a model of the user's own, the entry is dated before that. Leftovers of interrupted copies are removed.
     """
     found = [folder / name for name in names if (folder / name / "model.yaml").is_file()]
     if all(map(is_in_order, found)):
@@ -55,9 +55,9 @@ def read_info(entry: Path) -> dict[str, Any]:
 
 
 def content_version(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> str:
-    """Return the version of an entry: twelve hexadecimal digits that change with its files and with what it says.
+    """Return the version of an entry: twelve hexadecimal digits that change with its files and its metadata.
 
-    With which libraries it was made does not count.
+    The libraries that it was made with do not count.
     """
     about = {key: value for key, value in metadata.items() if key != "libraries"}
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -67,7 +67,7 @@ def content_version(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> 
 
 
 def is_stored(entry: Path) -> bool:
-    """Return whether the store has this entry, and whole."""
+    """Return whether the store has this entry, and has it complete."""
     info = read_info(entry)
     found = readable(f"{info['name']}:{info['version']}")
     if found is None:
@@ -83,7 +83,7 @@ def is_in_order(entry: Path) -> bool:
 
 
 def readable(tag: str) -> bentoml.Model | None:
-    """Return the entry under a tag that BentoML can read; of a broken one it raises errors of many classes."""
+    """Return the entry under a tag, or None where BentoML, which then raises errors of many classes, cannot read it."""
     try:
         return bentoml.models.get(tag)
     except Exception:
@@ -93,7 +93,7 @@ def readable(tag: str) -> bentoml.Model | None:
 def remove_incomplete(name: str) -> None:
     """Remove what interrupted copies left of a model, and have BentoML find the default anew if that is broken.
 
-    What may be a damaged model of the user's own is left.
+    An entry that may be a damaged model of the user's own is left alone.
     """
     folder = home() / "models" / name
     for entry in folder.iterdir() if folder.is_dir() else ():
@@ -121,7 +121,7 @@ def store(entry: Path) -> None:
 
 
 def moment_before_own(info: Mapping[str, Any]) -> datetime | None:
-    """Return the moment before the user's own entries that are newer than all of ours; None where none would follow."""
+    """Return the moment before the user's own entries that are newer than all of ours; None if the date can stay."""
     try:
         entries = bentoml.models.list(info["name"])
     except NotFound:
@@ -141,6 +141,6 @@ def is_own(entry: bentoml.Model) -> bool:
 
 
 def aware(entry: bentoml.Model) -> datetime:
-    """Return when an entry was made; where that has no time zone it is in UTC."""
+    """Return when an entry was made, taken as UTC where it has no time zone."""
     created: datetime = entry.creation_time
     return created if created.tzinfo else created.replace(tzinfo=UTC)

@@ -1,8 +1,8 @@
 """Say in one line what keeps a server from starting, and what to do about it, before BentoML says it in twenty.
 
 `service.py` is imported by the process of `bentoml serve`, which checks everything, and again by each worker.
-`python -m serving.bento.start [PORT]` checks what BentoML needs before it imports `service.py`: a number as port, a
-home that can be written to.
+`python -m serving.bento.start [PORT]` checks what BentoML needs before it imports `service.py`: that the port is a
+number and that its home can be written to.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ HOST, PORT = "0.0.0.0", 3000  # noqa: S104
 CONFIGURATION = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
 # Commands whose process imports the service first, and so speaks for its workers.
 BEGINNINGS = ("serve", "build")
-# What BentoML makes in its home at every start.
+# Folders that BentoML makes in its home at every start.
 FOLDERS = ("bentos", "models", "envs", "tmp")
-# Where uvicorn reads which proxies to believe, prometheus_client where metrics are, and workers which folder to take.
+# Variables in which uvicorn finds the proxies to trust, prometheus_client its folder, and workers the folder to use.
 FORWARDED, MULTIPROCESS, METRICS = "FORWARDED_ALLOW_IPS", "PROMETHEUS_MULTIPROC_DIR", "TIFFIN_METRICS_DIR"
-# What the workers' metrics take at least.
+# The least that the workers' metrics take.
 PROBE_BYTES = 2**20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def set_environment() -> None:
-    """Set what prometheus_client and uvicorn read from the environment; to be called before they are imported.
+    """Set what prometheus_client and uvicorn read from the environment; call this before they are imported.
 
-    The process of `bentoml serve` makes a folder of metrics for its workers, since that of BentoML's home is emptied by
-    the next server with the same home. uvicorn would believe whatever a client on this machine says of its address.
+    The process of `bentoml serve` makes a folder of metrics for its workers, since the one in BentoML's home is emptied
+    by the next server with the same home. uvicorn would believe any address that a client on this machine claims.
     """
     command, _ = bentoml_command()
     if command == "serve":
@@ -55,7 +55,7 @@ def set_environment() -> None:
 
 @functools.cache
 def metrics_folder() -> str:
-    """Make a folder that is removed when this process ends, in BentoML's home where that can be written to."""
+    """Make a folder, in BentoML's home where that can be written to, that is removed when this process ends."""
     try:
         home().mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(prefix="metrics-", dir=home())
@@ -67,9 +67,9 @@ def metrics_folder() -> str:
 
 
 def read_settings() -> Settings:
-    """Return the settings in the environment; end with a line for each that is not valid.
+    """Return the settings from the environment; exit with a line for each that is not valid.
 
-    In the process of `bentoml serve` or `bentoml build`, write a line on standard error when old names are in use.
+    In the process of `bentoml serve` or `bentoml build`, write a line to standard error when old names are in use.
     """
     from pydantic import ValidationError
 
@@ -82,7 +82,7 @@ def read_settings() -> Settings:
     except ValidationError as error:
         end(*faults(error))
     line = renamed(Settings.model_fields)
-    if line and bentoml_command()[0] in BEGINNINGS:  # workers would say it again
+    if line and bentoml_command()[0] in BEGINNINGS:  # workers would repeat it
         print(line, file=sys.stderr)
     return settings
 
@@ -90,8 +90,8 @@ def read_settings() -> Settings:
 def prepare(models: Collection[str]) -> None:
     """Put the shipped models into the store where it lacks them.
 
-    In the process of `bentoml serve` or `bentoml build`, end with a line that says what to do when it could not do its
-    work.
+    In the process of `bentoml serve` or `bentoml build`, exit with a line that says what to do when that command could
+    not do its work.
     """
     from serving.bento.shipped import put_into_store
 
@@ -108,7 +108,7 @@ def prepare(models: Collection[str]) -> None:
 
 
 def bentoml_command() -> tuple[str | None, dict[str, Any]]:
-    """Return name and options of the command of BentoML that imports the service; None where there is none."""
+    """Return the name and options of the BentoML command that imports the service; no name where there is none."""
     import click
 
     context = click.get_current_context(silent=True)
@@ -116,18 +116,18 @@ def bentoml_command() -> tuple[str | None, dict[str, Any]]:
 
 
 def port_is_known(options: dict[str, Any]) -> bool:
-    """Return whether the command line says where to listen, or BentoML's defaults do."""
+    """Return whether the command line, or else BentoML's defaults, say where to listen."""
     given = options.get("host") is not None and options.get("port") is not None
     return given or not any(os.environ.get(name) for name in CONFIGURATION)
 
 
 def check_port(host: str, port: int) -> None:
-    """End with a line when no server can listen there."""
+    """Exit with a line when no server can listen on this host and port."""
     if not 0 <= port < 2**16:
         end(f"port {port} does not exist: choose one from 1 to {2**16 - 1}")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if os.name == "posix":
-            # As the server does: connections of one that has just ended take no port. On Windows it means the opposite.
+            # As the server does: connections of one that has just ended hold no port. On Windows it means the opposite.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -138,15 +138,15 @@ def check_port(host: str, port: int) -> None:
                 end(f"port {port} is for administrators: choose one from 1024 on by PORT or --port")
             if error.errno == errno.EADDRNOTAVAIL:
                 end(f"this machine has no address {host}: choose another one by --host")
-            # What else is wrong, as a name in place of an address, BentoML itself says in a line.
+            # Any other fault, such as a name in place of an address, BentoML itself reports in one line.
 
 
 def check_home() -> None:
-    """End with a line when BentoML's home cannot be made or its disk is full.
+    """Exit with a line when BentoML's home cannot be made or its disk is full.
 
-    A home that is there and cannot be written to will do: a server only reads its models.
+    An existing home that cannot be written to will do: a server only reads its models.
     """
-    if os.environ.get("BENTOML_HOME") == "":  # to BentoML the folder that one is in
+    if os.environ.get("BENTOML_HOME") == "":  # BentoML takes it for the current folder
         end("BENTOML_HOME is empty: unset it, or set it to a folder of yours")
     with store_faults():
         for folder in FOLDERS:
@@ -162,7 +162,7 @@ def check_home() -> None:
 
 @contextlib.contextmanager
 def store_faults() -> Iterator[None]:
-    """End with a line when what happens inside cannot write to BentoML's home."""
+    """Exit with a line when the code inside cannot write to BentoML's home."""
     try:
         yield
     except OSError as error:
@@ -170,8 +170,8 @@ def store_faults() -> Iterator[None]:
 
 
 def store_fault(error: OSError) -> str:
-    """Return what to do about an error in writing to BentoML's home."""
-    # What copies a folder raises one error for all of its files, with their messages and no number.
+    """Return a line on what to do about an error in writing to BentoML's home."""
+    # Copying a folder raises one error for all of its files, with their messages and no number.
     if error.errno in NO_ROOM or os.strerror(errno.ENOSPC) in str(error):
         disks = f"{home()}, or of temporary files in {tempfile.gettempdir()}"
         return f"no room on the disk of {disks}: free some, or set BENTOML_HOME to a folder on another disk"
@@ -182,7 +182,7 @@ def store_fault(error: OSError) -> str:
 
 
 def check_models(names: Collection[str]) -> None:
-    """End with a line for each model that the store does not have."""
+    """Exit with a line for each model that the store lacks or cannot read."""
     import bentoml
     from bentoml.exceptions import NotFound
 
@@ -192,7 +192,7 @@ def check_models(names: Collection[str]) -> None:
             bentoml.models.get(name)
         except NotFound:
             missing.append(f"the model store in {home()} has no {name}: make it with python -m training {name}")
-        except Exception as error:  # of an entry that is damaged BentoML raises errors of many classes
+        except Exception as error:  # for a damaged entry BentoML raises errors of many classes
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             missing.append(f"an entry in {home() / 'models' / name} cannot be read ({reason}): remove it")
     if missing:
@@ -205,12 +205,12 @@ def home() -> Path:
 
 
 def end(*lines: str) -> NoReturn:
-    """End the process with lines on standard error and status 1."""
+    """Exit with lines on standard error and status 1."""
     sys.exit("\n".join(lines))
 
 
 def number_of_port(text: str) -> int:
-    """Return the number of a port; end with a line when it is none."""
+    """Parse a port number; exit with a line when it is not valid."""
     if not text.isdecimal() or not 0 < int(text) < 2**16:
         end(f"PORT is {text!r}: choose a number from 1 to {2**16 - 1}")
     return int(text)

@@ -1,4 +1,4 @@
-"""Loads models from BentoML's store."""
+"""Loading of models from BentoML's store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ModelMissingError(RuntimeError):
 
 
 def stored_model(name: str, bento: bentoml.Bento | None, version: str | None = None) -> bentoml.Model:
-    """Return the store entry of a model: of the version given, of that packed in the Bento served, else the latest."""
+    """Return a model's store entry: the given version, else the one packed in the served Bento, else the latest."""
     packed = {model.tag.name: model.tag for model in bento.info.all_models} if bento else {}
     tag = f"{name}:{version}" if version else packed.get(name, name)
     try:
@@ -29,7 +29,7 @@ def stored_model(name: str, bento: bentoml.Bento | None, version: str | None = N
 
 
 def load(stored: bentoml.Model, cache: OutputCache, threads: int, **queue: Any) -> Predictor:
-    """Load what a store entry holds."""
+    """Load the model of a store entry into a predictor."""
     folder = Path(stored.path)
     model_id = ModelId(stored.tag.name, str(stored.tag.version))
     model = models.find(model_id.name)(folder)

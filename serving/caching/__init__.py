@@ -1,1 +1,1 @@
-"""Caches: in memory and in Redis, and what of them a prediction is looked up in."""
+"""Caches in memory and in Redis, and the prediction cache that combines them."""

@@ -1,4 +1,4 @@
-"""Caches in memory, bounded in bytes and in time."""
+"""A cache in memory, bounded in bytes and in time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from serving.telemetry import metrics
 
 Value = TypeVar("Value")
 
-# Bytes that an entry takes beside its value: key, value object, tuple and the dictionary's slot.
+# Bytes that an entry takes besides its value: key, value object, tuple and the dictionary's slot.
 ENTRY_BYTES = 350
 
 
 class Entry(NamedTuple, Generic[Value]):
-    """A value, its size in bytes and the times at which it was made and ends, of the cache's clock."""
+    """A value, its size in bytes and the times, by the cache's clock, at which it was made and expires."""
 
     value: Value
     size: int
@@ -25,7 +25,7 @@ class Entry(NamedTuple, Generic[Value]):
 
 
 class MemoryCache(Generic[Value]):
-    """Values by key, bounded in bytes; the least recently used go first, all after their time to live."""
+    """Values by key, bounded in bytes: the least recently used go first, all expire after their time to live."""
 
     def __init__(self, name: str, max_bytes: int, ttl_seconds: float, clock: Callable[[], float] = time.time) -> None:
         self.max_bytes = max_bytes
@@ -37,7 +37,7 @@ class MemoryCache(Generic[Value]):
         self.size = metrics.cache_bytes.labels(name)
 
     def get(self, key: bytes) -> tuple[Value, float] | None:
-        """The value of `key` and its age in seconds, or None when there is none that still lives."""
+        """Return the value of `key` and its age in seconds, or None when it is missing or has expired."""
         entry = self.entries.get(key)
         if entry is None:
             return None
@@ -49,7 +49,7 @@ class MemoryCache(Generic[Value]):
         return entry.value, now - entry.made
 
     def put(self, key: bytes, value: Value, size: int, age: float = 0.0) -> None:
-        """Keep a value of `size` bytes, made `age` seconds ago; those that were not used for longest make room."""
+        """Store a value of `size` bytes, made `age` seconds ago; evict the least recently used ones to make room."""
         if key in self.entries:
             self.remove(key)
         size += ENTRY_BYTES
@@ -64,6 +64,6 @@ class MemoryCache(Generic[Value]):
         self.size.set(self.bytes)
 
     def remove(self, key: bytes) -> None:
-        """Drop an entry."""
+        """Remove an entry."""
         self.bytes -= self.entries.pop(key).size
         self.size.set(self.bytes)

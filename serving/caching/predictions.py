@@ -1,4 +1,4 @@
-"""The prediction cache: what was computed for an item is not computed again while it lives."""
+"""The prediction cache: an item's output is not computed again until it expires."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.caching.redis_tier import RedisCache
 
 
 class PredictionCache:
-    """Outputs by key: in memory and, where there is one, in a Redis that several servers share."""
+    """Outputs by key, in memory and, where there is one, in a Redis that several servers share."""
 
     def __init__(self, memory: MemoryCache[Array], redis: RedisCache | None = None) -> None:
         self.memory = memory
@@ -18,15 +18,15 @@ class PredictionCache:
 
     @property
     def is_shared(self) -> bool:
-        """Whether there is a Redis."""
+        """Whether outputs are shared through a Redis."""
         return self.redis is not None
 
     def get(self, key: bytes) -> tuple[Array, float] | None:
-        """The output of `key` in memory and its age in seconds."""
+        """Return the output of `key` in memory and its age in seconds, or None."""
         return self.memory.get(key)
 
     async def get_shared(self, keys: Collection[bytes]) -> dict[bytes, tuple[Array, float]]:
-        """Those of the outputs that Redis has, with their ages; they are in memory from now on."""
+        """Return the outputs that Redis has, with their ages in seconds, and store them in memory."""
         if self.redis is None:
             return {}
         found = await self.redis.get(list(keys))
@@ -37,13 +37,13 @@ class PredictionCache:
         return found
 
     def put(self, key: bytes, output: Array, *, shared: bool = True) -> None:
-        """Keep an output, also in Redis when it is to be shared; writing it there delays nobody."""
+        """Store an output in memory and, where `shared`, in Redis, without waiting until it is written there."""
         # A copy: a row of a batch would keep the whole batch alive.
         self.memory.put(key, output.copy(), output.nbytes)
         if shared and self.redis is not None:
             self.redis.put(key, output)
 
     async def close(self) -> None:
-        """Write to Redis what is to be written."""
+        """Write to Redis the outputs that are still to be written."""
         if self.redis is not None:
             await self.redis.close()

@@ -1,4 +1,4 @@
-"""A Redis that answers in time or is passed over until it does again."""
+"""A Redis client with a circuit breaker: a Redis that does not answer in time is not asked until it does again."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ log = logging.getLogger("tiffin.redis")
 Result = TypeVar("Result")
 
 PROBE_SECONDS = 1.0
-# Connecting takes several round trips, TLS and a password more of them; nobody waits for it but the probe.
+# Connecting takes several round trips, and more with TLS and a password; only the probe waits for it.
 CONNECT_SECONDS = 1.0
 WRITE_SECONDS = 1.0
-# How long a late event loop may take to see what has come.
+# How long a busy event loop may take to notice a reply that has come.
 GRACE_SECONDS = 0.01
 DEFAULT_PORTS = {"": 6379, "cluster": 6379, "sentinel": 26379}
 
@@ -48,26 +48,26 @@ URL_FORMS = (
 def connect(url: str, timeout_seconds: float) -> Any:
     """Return a client for `url`, which connects when it is first used.
 
-    `redis://`, `rediss://` (TLS) and `unix://` as in redis-py; with the prefix `cluster+` some nodes of a
-    Redis Cluster; with the prefix `sentinel+` the sentinels and the name of the master as path:
+    The URL is `redis://`, `rediss://` (TLS) or `unix://` as in redis-py. With the prefix `cluster+` it names some
+    nodes of a Redis Cluster; with the prefix `sentinel+` the sentinels, and the master by its path:
     `sentinel+redis://:password@host1:26379,host2:26379/mymaster?db=0`. Hosts are separated by commas.
 
-    Sentinels get the same options and password, or `sentinel_username` and `sentinel_password` of the query.
+    Sentinels get the same options and password, or `sentinel_username` and `sentinel_password` from the query.
 
     Raises ValueError, which does not repeat the URL, when it is none of these.
     """
     try:
         client = client_for(url, timeout_seconds)
-        # Options that no connection takes are told now, not when it is to connect.
+        # Options that no connection takes are reported now, not when the client connects.
         made = client.startup_nodes[0] if isinstance(client, RedisCluster) else client.connection_pool
         made.connection_class(**made.connection_kwargs)
-    except Exception:  # redis-py refuses in many ways, and the message may hold a part of the password
+    except Exception:  # redis-py raises errors of many classes, and a message may hold a part of the password
         raise ValueError(URL_FORMS) from None
     return client
 
 
 def parse(url: str) -> tuple[str, list[tuple[str, int]], str, dict[str, Any]]:
-    """Return kind of Redis, hosts with ports, path and options for redis-py; raise ValueError if that is unclear."""
+    """Parse a URL into kind of Redis, hosts with ports, path and redis-py's options; raise ValueError if unclear."""
     parts = urlsplit(url.strip())
     kind, _, scheme = parts.scheme.rpartition("+")
     credentials, at, hosts = parts.netloc.rpartition("@")
@@ -84,7 +84,7 @@ def parse(url: str) -> tuple[str, list[tuple[str, int]], str, dict[str, Any]]:
         if path and kind != "sentinel":
             options.setdefault("db", int(path))
     clear = clear and not parts.fragment and "ssl" not in options and options.get("db", 0) >= 0
-    # It stands for what is percent-encoded, but not UTF-8.
+    # The replacement character stands for percent-encoded bytes that are not UTF-8.
     if not clear or "\N{REPLACEMENT CHARACTER}" in options.get("username", "") + options.get("password", ""):
         raise ValueError(URL_FORMS)
     if tls:
@@ -93,7 +93,7 @@ def parse(url: str) -> tuple[str, list[tuple[str, int]], str, dict[str, Any]]:
 
 
 def client_for(url: str, timeout_seconds: float) -> Any:
-    """Make the client of `connect`."""
+    """Return the client that `connect` is to check."""
     kind, hosts, path, given = parse(url)
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
@@ -109,7 +109,7 @@ def client_for(url: str, timeout_seconds: float) -> Any:
         own = {"username": options.pop("sentinel_username", None), "password": options.pop("sentinel_password", None)}
         asked = {name: value for name, value in options.items() if name not in ("username", "db")}
         asked |= {name: value for name, value in own.items() if value is not None}
-        # One after the other is asked: one that hangs must leave time for the next.
+        # Sentinels are asked one after the other: one that hangs must leave time for the next.
         asked |= {name: timeout_seconds / len(hosts) for name in ("socket_timeout", "socket_connect_timeout")}
         sentinel = Sentinel(hosts, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
         return sentinel.master_for(path or "mymaster")
@@ -120,10 +120,10 @@ def client_for(url: str, timeout_seconds: float) -> Any:
 
 
 async def within(seconds: float, command: Awaitable[Result]) -> Result:
-    """Return the reply to a command; raise TimeoutError when there is none within so many seconds."""
+    """Return the reply to a command; raise TimeoutError when there is none within `seconds`."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        # While the loop was busy with something else, the reply may have come: time is up once it has looked.
+        # The reply may have come while the loop was busy with something else: time is up once the loop has looked.
         timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + GRACE_SECONDS))
         try:
             return await command
@@ -132,7 +132,7 @@ async def within(seconds: float, command: Awaitable[Result]) -> Result:
 
 
 def fault(error: Exception) -> str:
-    """Return the name that the metric of faults has for an error."""
+    """Return the reason under which the metric of faults counts an error."""
     match error:
         case TimeoutError() | RedisTimeoutError():
             return "timeout"
@@ -142,18 +142,18 @@ def fault(error: Exception) -> str:
             return "protocol"
         case RedisError() | RedisClusterException() | OSError():
             return "connection"
-    return "protocol"  # what is no Redis makes redis-py fail in many ways
+    return "protocol"  # a server that is no Redis makes redis-py fail in many ways
 
 
 def is_replica(error: object) -> bool:
-    """Return whether Redis refused a write because it is a replica; for a script the text tells it."""
+    """Return whether Redis refused a write because it is a replica; for a script only the text says so."""
     return isinstance(error, ResponseError) and "READONLY" in f"{error.status_code} {error}"
 
 
 class RedisClient:
     """redis-py's client behind a circuit breaker: no fault of Redis raises an error or costs a second wait.
 
-    What does not answer within `timeout_seconds`, or not as a Redis does, is not asked again
+    A Redis that does not answer within `timeout_seconds`, or not as a Redis does, is not asked again
     (`circuit_closed` is false) until a probe, sent every second on new connections, finds that it answers.
     """
 
@@ -167,9 +167,9 @@ class RedisClient:
         metrics.redis_breaker_open.set(0)
 
     async def execute(self, command: Awaitable[Result], *, may_refuse: bool = False) -> Result | None:
-        """Return the reply to a command; None, and the breaker opens, when there is none in time.
+        """Return the reply to a command; when there is none in time, open the breaker and return None.
 
-        What Redis does not permit, and with `may_refuse` any error as reply, does not open it: a full Redis
+        A command that Redis does not permit, and with `may_refuse` any error as reply, does not open it: a full Redis
         refuses writes and still reads. A master that became a replica opens it: its name may mean another by now.
         """
         try:
@@ -183,9 +183,9 @@ class RedisClient:
             return None
 
     async def write(self, pipeline: Any) -> bool:
-        """Execute a pipeline of writes; return whether Redis took them in time, or refused some.
+        """Execute a pipeline of writes; return whether Redis replied in time, even if it refused some.
 
-        Writes are slow before reads are, so they do not open the breaker, unless they were sent to a replica.
+        Writes become slow before reads do, so they do not open the breaker, unless they were sent to a replica.
         """
         try:
             replies = await within(WRITE_SECONDS, pipeline.execute(raise_on_error=False))
@@ -199,7 +199,7 @@ class RedisClient:
         return set(reasons) <= {"refused"}
 
     def trip(self, reason: str) -> None:
-        """Ask no more until a probe is answered."""
+        """Open the breaker until a probe is answered."""
         if self.circuit_closed:
             self.circuit_closed = False
             metrics.redis_breaker_open.set(1)
@@ -207,7 +207,7 @@ class RedisClient:
             self.probe = asyncio.create_task(self.wait_for_recovery())
 
     async def wait_for_recovery(self) -> None:
-        """Connect anew, ask every second, and close the breaker when Redis answers."""
+        """Disconnect, probe every second, and close the breaker when Redis answers."""
         await self.disconnect()
         while not self.circuit_closed:
             await asyncio.sleep(PROBE_SECONDS)
@@ -223,19 +223,19 @@ class RedisClient:
                 if await within(seconds, self.client.ping()) is not True:
                     return False
         except NoPermissionError:
-            return True  # to commands that it permits
+            return True  # it does answer, to commands that it permits
         except Exception:
             return False
         return True
 
     async def disconnect(self) -> None:
-        """Close the connections; the next command connects anew, to what the host's name means by then."""
+        """Close the connections; the next command connects anew, to what the host's name resolves to by then."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(self.connect_seconds):
                 await self.client.aclose()
 
     async def close(self) -> None:
-        """Close the connections and end the probe."""
+        """Stop the probe and close the connections."""
         if self.probe is not None:
             self.probe.cancel()
         await self.disconnect()

@@ -23,31 +23,31 @@ log = logging.getLogger("tiffin.redis")
 
 Known = tuple[Array, float]
 
-# Version, dtype, number of dimensions, milliseconds since the epoch at which it was made; then the
+# Version, dtype, number of dimensions, time of making in milliseconds since the epoch; then come the
 # dimensions, the values, and the checksum of all that.
 HEADER = struct.Struct("<4s3sBQ")
 VERSION = b"tfn1"
 CHECKSUM = struct.Struct("<I")
-# The dtypes that graphs give; others could make numpy run code.
+# The dtypes of graphs' outputs; others could make numpy run code.
 DTYPES = frozenset((b"<f2", b"<f4", b"<f8", b"<i4", b"<i8", b"|u1", b"|i1", b"|b1"))
 MAX_DIMENSIONS = 8
 MAX_LENGTH = 2**32 - 1
-# What a command may carry, either way: so much passes well within TIFFIN_REDIS_TIMEOUT_SECONDS. A value is no larger.
+# Limit of a command, of its reply and so of a value: this much passes well within TIFFIN_REDIS_TIMEOUT_SECONDS.
 COMMAND_BYTES = 2**18
 READ_KEYS = 256
 WRITE_BATCH = 512
-# The most that waits to be written; when that is full, new outputs are not written.
+# Limits of the queue of writes; when it is full, new outputs are not written.
 WRITE_QUEUE = 20_000
 WRITE_QUEUE_BYTES = 16 * 2**20
-# For replies that have come, but were not seen in time since the event loop was busy.
+# Extra time for replies that have come, but were not seen in time since the event loop was busy.
 LATE_SECONDS = 0.03
-# After a write that Redis did not take, and the longest that closing waits for those that are left.
+# The pause after a write that Redis did not take, and the longest that closing waits for the writes that are left.
 WRITE_PAUSE_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
 
 
 def encode(output: Array, made: float) -> bytes:
-    """Return an output as bytes; `made` is the time at which it was computed, in seconds since the epoch.
+    """Encode an output as bytes; `made` is the time at which it was computed, in seconds since the epoch.
 
     Raises ValueError for what `decode` would refuse: other dtypes, more dimensions or bytes.
     """
@@ -62,7 +62,7 @@ def encode(output: Array, made: float) -> bytes:
 
 
 def decode(value: object) -> Known | None:
-    """Return the output and when it was made; None for what `encode` did not write."""
+    """Return the output and when it was made, in seconds since the epoch; None for what `encode` did not write."""
     if not isinstance(value, bytes) or not HEADER.size + CHECKSUM.size <= len(value) <= COMMAND_BYTES:
         return None
     body, (checksum,) = value[: -CHECKSUM.size], CHECKSUM.unpack(value[-CHECKSUM.size :])
@@ -80,7 +80,7 @@ def decode(value: object) -> Known | None:
 
 
 class Lookup:
-    """The keys that a request asks for, and what has been found of them."""
+    """The keys that a request asks for, and the outputs found so far."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self.keys = keys
@@ -89,13 +89,13 @@ class Lookup:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self) -> None:
-        """Let the request go on with what was found."""
+        """Let the request go on with the outputs found so far."""
         if not self.done.done():
             self.done.set_result(None)
 
 
 class RedisCache:
-    """Outputs by key in Redis. Nothing here raises: what Redis cannot say, or not in time, is a miss."""
+    """Outputs by key in Redis. Nothing here raises: what Redis cannot return, or not in time, is a miss."""
 
     def __init__(self, redis: RedisClient, prefix: str, ttl_seconds: float) -> None:
         self.redis = redis
@@ -110,7 +110,7 @@ class RedisCache:
         self.writer: asyncio.Task[None] | None = None
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Known]:
-        """Return the outputs that Redis has, and their ages in seconds; what it has not said in time is missing."""
+        """Return the outputs that Redis has and returns in time, with their ages in seconds."""
         if not self.redis.circuit_closed or not keys:
             return {}
         lookup = Lookup(keys)
@@ -126,7 +126,7 @@ class RedisCache:
         return lookup.found
 
     async def read(self) -> None:
-        """Read what is asked for, in pieces: one command for all that wait, and again for what is left."""
+        """Read the keys of all lookups in pieces, each with one command for all that wait, until none is left."""
         try:
             while waiting := [lookup for lookup in self.lookups if not lookup.done.done()]:
                 self.lookups = waiting
@@ -141,7 +141,7 @@ class RedisCache:
             self.lookups = []
 
     async def read_piece(self) -> None:
-        """Read with one command; the keys of those who have the fewest left go first, so none waits for many."""
+        """Read a piece with one command; lookups with the fewest keys left go first, so that none waits for many."""
         room = self.read_keys
         piece: list[tuple[Lookup, Sequence[bytes]]] = []
         for lookup in sorted(self.lookups, key=lambda lookup: len(lookup.keys) - lookup.asked):
@@ -157,7 +157,7 @@ class RedisCache:
                 lookup.end()
 
     async def mget(self, keys: list[bytes]) -> dict[bytes, Known]:
-        """Return the outputs that Redis has and their ages in seconds, with one command."""
+        """Ask Redis for outputs with one command; return those it has, with their ages in seconds."""
         values = await self.redis.execute(self.values([self.prefix + key for key in keys]))
         if values is None:
             self.read_keys = max(1, self.read_keys // 4)  # the values may have been too large to come in time
@@ -177,7 +177,7 @@ class RedisCache:
         return found
 
     async def values(self, names: list[bytes]) -> list[Any]:
-        """Return what is stored by these names; raise ValueError when the reply is not that of a Redis."""
+        """Return the values stored under these names; raise ValueError when the reply is not that of a Redis."""
         client = self.redis.client
         values = await (client.mget_nonatomic(names) if self.redis.is_cluster else client.mget(names))
         if not isinstance(values, list) or len(values) != len(names):
@@ -185,7 +185,7 @@ class RedisCache:
         return values
 
     def put(self, key: bytes, output: Array) -> None:
-        """Write an output soon, unless too much waits already, or it cannot be written."""
+        """Queue an output to be written soon, unless the queue is full or the output cannot be written."""
         if not self.redis.circuit_closed or time.monotonic() < self.write_again:
             return
         if len(self.unwritten) >= WRITE_QUEUE or self.unwritten_bytes + output.nbytes > WRITE_QUEUE_BYTES:
@@ -203,7 +203,7 @@ class RedisCache:
             self.writer = asyncio.create_task(self.write())
 
     async def write(self) -> None:
-        """Write what waits, in batches; drop it, and pause, when Redis does not take it."""
+        """Write the queued outputs in batches; drop them, and pause, when Redis does not take them."""
         try:
             while self.unwritten and self.redis.circuit_closed:
                 if not await self.redis.write(self.next_batch()):
@@ -216,7 +216,7 @@ class RedisCache:
             self.unwritten_bytes = 0
 
     def next_batch(self) -> Any:
-        """Take from what waits as much as one pipeline may carry."""
+        """Take as many outputs from the queue as one pipeline may carry."""
         pipeline = self.redis.client.pipeline(transaction=False)
         room = COMMAND_BYTES
         while self.unwritten and len(pipeline) < WRITE_BATCH:
@@ -229,7 +229,7 @@ class RedisCache:
         return pipeline
 
     async def close(self) -> None:
-        """Write what waits, as far as there is time."""
+        """Write the queued outputs, as far as there is time."""
         if self.writer is not None:
             await asyncio.wait([self.writer], timeout=CLOSE_SECONDS)
             self.writer.cancel()

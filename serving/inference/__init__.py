@@ -1,4 +1,4 @@
-"""The engine: answers items by models. It knows no transport, no BentoML and no Redis."""
+"""The inference engine, which is independent of transports, of BentoML and of Redis."""
 
 from serving.inference.context import RequestContext
 from serving.inference.predictor import Predictor

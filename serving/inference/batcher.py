@@ -27,30 +27,30 @@ from serving.inference.session import PROCESSOR, open_session
 
 log = logging.getLogger("tiffin.batcher")
 
-# More would sort a little better and let a long item wait for all shorter ones that came after it.
+# Larger rounds would sort a little better, but make a long item wait for every shorter one that came after it.
 ROUND_BATCHES = 16
 # Batches that take longer run side by side, a thread each: a fifth more of them than one by one on all threads, which
-# wait for each other after every operation. To hand out shorter ones costs more than it saves.
+# wait for each other after every operation. Handing out shorter ones costs more than it saves.
 PARALLEL_SECONDS = 0.001
-# Where to prepare so many batches takes longer, no more are taken at a time than can be computed side by side.
+# Where preprocessing a round takes longer, no more batches are taken at a time than can be computed side by side.
 SLOW_SECONDS = 0.5
 
 
 class Batcher:
-    """Runs a model's graph in threads of its own; onnxruntime releases the interpreter lock.
+    """Adaptive batching of a model's graph, run in threads of its own, since onnxruntime releases the interpreter lock.
 
-    While it is idle, an item goes at once. While it is busy, items wait; then those that wait longest, up to
-    `ROUND_BATCHES` batches of them, are sorted by length, so that little is padded, and cut into batches of at most
-    `max_batch`, the model's own by default. Where these take long enough they run side by side, and what waits goes on
-    as soon as one thread is free. When fewer wait than fill a batch, more are awaited for as long as the batch takes,
-    `linger_seconds` at most.
+    While the batcher is idle, an item is computed at once. While it is busy, items wait; then those that have waited
+    longest, up to `ROUND_BATCHES` batches of them, are sorted by length, to pad little, and cut into batches of at most
+    `max_batch`, the model's own by default. Batches that take long enough run side by side, and the next round begins
+    as soon as one thread is free. When fewer items wait than fill a batch, the batcher waits for more for as long as
+    the batch takes, `linger_seconds` at most.
 
     Blocks of rows wait behind single items, and are taken as many at a time as the free threads can compute.
 
-    Items are refused when those before them will take longer than `queue_seconds`, or longer than
-    until their deadline, by the pace of the last batches; or when `queue_items` wait.
+    Items are refused when, by the pace of the last batches, those ahead of them will take longer than
+    `queue_seconds` or than is left until their deadline; or when `queue_items` already wait.
 
-    Of a batch that fails the halves are computed, then their halves, so that a bad item fails alone.
+    When a batch fails, its halves are computed, then their halves, so that a bad item fails alone.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Batcher:
         # Preprocessing, where it takes long, and inference run outside the interpreter lock.
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads, f"infer-{name}", initializer=lower_priority)
-        # Made there, since a session's own threads have the priority of the one that made it.
+        # Opened in the pool, since a session's own threads inherit the priority of the thread that opens it.
         self.session = self.pool.submit(open_session, graph, threads, provider=provider).result()
         self.single = (
             self.pool.submit(open_session, graph, 1, provider=provider).result() if threads > 1 else self.session
@@ -82,7 +82,7 @@ class Batcher:
         self.queue_seconds = queue_seconds
         self.linger_seconds = linger_seconds
         self.pace = Pace(self.max_batch)
-        self.preparing = 0.0  # seconds of preprocessing per item, the last time
+        self.preparing = 0.0  # seconds of preprocessing per item in the last round
         self.queue = Queue()
         self.unfinished = 0  # items in the queue and in inference
         self.busy = 0  # threads with a batch of their own
@@ -93,14 +93,14 @@ class Batcher:
         self.observation = Observation(model_id)
 
     def expected_wait(self, *, block: bool = False) -> float:
-        """Seconds that a new item, or a block, will wait, as far as can be foreseen."""
-        # Single items wait for those blocks only that are taken together with them.
+        """Return the seconds that a new item, or a block, is expected to wait."""
+        # Of the blocks, single items wait only for those that are taken together with them.
         ahead = self.unfinished if block else self.unfinished - max(0, self.queue.rows - self.max_batch)
         full, rest = divmod(ahead, self.max_batch)
         return full * self.pace.seconds(self.max_batch) + self.pace.seconds(rest)
 
     def check_load(self, deadline: float, *, block: bool = False) -> None:
-        """Raise OverloadedError when an item, or a block, that comes now cannot be computed in time."""
+        """Raise OverloadedError when a new item, or a block, could not be computed in time."""
         wait = self.expected_wait(block=block)
         waiting = self.queue.size if block else len(self.queue.items)
         left = deadline - time.monotonic()
@@ -108,7 +108,7 @@ class Batcher:
             raise OverloadedError(max(wait - self.queue_seconds, 0.0))
 
     def enqueue(self, jobs: Sequence[Job], deadline: float) -> None:
-        """Put jobs, all items or all blocks, into the queue; OverloadedError when they cannot be done in time."""
+        """Put jobs, all items or all blocks, into the queue; raise OverloadedError when they cannot be done in time."""
         size = total_size(jobs)
         try:
             self.check_load(deadline, block=jobs[0].block)
@@ -128,7 +128,7 @@ class Batcher:
         self.observation.depth.set(self.queue.size)
 
     def work(self) -> None:
-        """Until closed, take what waits and have it computed. Runs in the batcher's thread."""
+        """Take waiting jobs and compute them until the batcher is closed. Runs in the batcher's thread."""
         lower_priority()
         while jobs := self.take():
             try:
@@ -136,14 +136,14 @@ class Batcher:
             except BaseException as error:  # it would end the thread, and with it the model
                 log.exception("a batch of %s failed", self.name)
                 self.fail(jobs, error)
-            del jobs  # which would keep their items until others come
+            del jobs  # else their items would be kept until others come
 
     def take(self) -> list[Job]:
-        """What waits longest, once a thread is free for it; nothing when closed."""
+        """Wait for a free thread and take the jobs that have waited longest; return none once closed."""
         with self.changed:
             idle = not self.queue.size and not self.busy
             self.changed.wait_for(lambda: self.closed or (self.queue.size and self.busy < self.threads))
-            # Not longer than the batch itself takes, nor at all when it was idle.
+            # No longer than the batch itself takes, and not at all when idle.
             lingers = min(self.linger_seconds, self.pace.seconds(min(self.queue.size, self.max_batch)))
             end = time.monotonic() + (0.0 if idle else lingers)
             while not self.closed and self.queue.size < self.max_batch:
@@ -160,7 +160,7 @@ class Batcher:
             return jobs
 
     def drop_expired(self, jobs: list[Job]) -> list[Job]:
-        """The jobs for which somebody still waits; what has expired fails."""
+        """Drop cancelled jobs and fail expired ones; return the others."""
         now = time.monotonic()
         abandoned = [job for job in jobs if job.future.cancelled()]
         expired = [job for job in jobs if job.deadline <= now and not job.future.cancelled()]
@@ -172,7 +172,7 @@ class Batcher:
         return without(jobs, abandoned + expired)
 
     def preprocess(self, jobs: list[Job]) -> list[Job]:
-        """The jobs, with their inputs; those whose items cannot be used fail."""
+        """Set the inputs of jobs and fail those whose items cannot be used; return the others."""
         if not jobs:
             return []
         started = time.monotonic()
@@ -188,11 +188,11 @@ class Batcher:
         return without(jobs, gone)
 
     def is_awaited(self, job: Job) -> bool:
-        """Return whether somebody still waits for a job."""
+        """Return whether anybody still waits for a job."""
         return not self.closed and bool(self.drop_expired([job]))
 
     def compute(self, jobs: list[Job]) -> None:
-        """Compute jobs in batches, one after the other on all threads, or one on each thread when that pays."""
+        """Compute jobs in batches: one after the other on all threads, or one on each thread where that is faster."""
         if not jobs:
             return
         items = total_size(jobs)
@@ -216,23 +216,23 @@ class Batcher:
                 raise
 
     def infer_beside(self, batch: list[Job]) -> None:
-        """Compute a batch while others are computed, then be free for the next one."""
+        """Compute a batch on one thread, beside others, then release the thread."""
         try:
             self.infer(self.drop_expired(batch), self.threads)
-        except BaseException as error:  # nobody looks at what becomes of this call
+        except BaseException as error:  # nobody awaits the result of this call
             log.exception("a batch of %s failed", self.name)
             self.fail(batch, error)
         finally:
             self.release()
 
     def release(self) -> None:
-        """Let the next batch have a thread."""
+        """Free a thread for the next batch."""
         with self.changed:
             self.busy -= 1
             self.changed.notify()
 
     def infer(self, batch: list[Job], parallel: int = 1) -> None:
-        """Compute a batch, one of `parallel`; when it fails, its halves, and so on, so that a bad item fails alone."""
+        """Compute a batch, one of `parallel`; when it fails, retry it by halves, so that a bad item fails alone."""
         if not batch:
             return
         started = time.monotonic()
@@ -246,7 +246,7 @@ class Batcher:
         self.observation.trace(batch, started)
 
     def retry(self, batch: list[Job], parallel: int, cause: Exception) -> None:
-        """Compute the halves of a batch that failed, and so on; what fails alone, or in the end, fails."""
+        """Retry a failed batch by halves; fail the items that fail alone, and the parts left when retries run out."""
         failed = 0
         for part, outputs in run_by_halves(batch, cause, lambda part: self.outputs(part, parallel)):
             if isinstance(outputs, Exception):
@@ -257,7 +257,7 @@ class Batcher:
         log.error("%d of %d items in a batch of %s failed", failed, total_size(batch), self.name, exc_info=cause)
 
     def outputs(self, batch: Sequence[Job], parallel: int) -> Sequence[Array]:
-        """The output of each job of a batch, one of `parallel`; ModelFaultError when the graph gives another number."""
+        """Run a batch, one of `parallel`; return each job's output, raise ModelFaultError if their number is wrong."""
         session = self.session if parallel == 1 else self.single
         started = time.monotonic()
         items = total_size(batch)
@@ -269,11 +269,11 @@ class Batcher:
         return outputs
 
     def fail(self, jobs: Sequence[Job], error: BaseException) -> None:
-        """Have the event loop tell those who wait for jobs of an error."""
+        """Fail jobs with an error, in the event loop."""
         self.deliver(jobs, [error] * len(jobs))
 
     def deliver(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
-        """Have the event loop hand out what became of jobs."""
+        """Settle jobs with their outputs or errors, in the event loop."""
         if self.loop is None:
             return
         try:
@@ -282,14 +282,14 @@ class Batcher:
             pass
 
     def settle(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
-        """Hand out outputs and errors."""
+        """Settle jobs with their outputs or errors, and count them as finished."""
         for job, output in zip(jobs, outputs, strict=True):
             if not job.settled:
                 self.unfinished -= job.size
                 job.settle(output)
 
     def close(self) -> None:
-        """End the thread once what it runs is done; what still waits fails."""
+        """Stop the threads once the batches that they run are done, and fail the jobs that still wait."""
         with self.changed:
             self.closed = True
             self.changed.notify()

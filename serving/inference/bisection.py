@@ -1,4 +1,4 @@
-"""What is to be done with a batch that fails: compute its halves, so that a bad item fails alone."""
+"""Bisection of a batch that fails: its halves are computed, so that a bad item fails alone."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from models.model import Array
 from serving.inference.errors import ModelFaultError
 from serving.inference.queue import Job
 
-# Most runs on halves, quarters, ... of a batch: enough for each item of a small batch, and for a few bad ones among
-# thousands. The parts that hold the others then fail as they are.
+# Limit of the runs on halves, quarters, ... of a batch: enough for each item of a small batch, or for a few bad ones
+# among thousands. When there are more, the parts that still hold bad items fail as a whole.
 MAX_RETRIES = 128
 
 
 def run_by_halves(
     batch: list[Job], error: Exception, run: Callable[[list[Job]], Sequence[Array]]
 ) -> Iterator[tuple[list[Job], Sequence[Array] | Exception]]:
-    """Yield parts of a batch that failed by `error` with their outputs, or with the error by which they fail.
+    """Yield the parts of a batch that failed with `error`, each with its outputs or with its own error.
 
-    A level of halves costs no more than the batch itself: all take at most the work of eight batches.
+    One level of halves costs no more than the batch itself, and all levels at most the work of eight batches.
     """
     failing = deque([(batch, error)])
     retries = 0

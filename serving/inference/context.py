@@ -1,4 +1,4 @@
-"""What is known of the request that is being answered."""
+"""The context of the request that is being answered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class RequestContext:
-    """A request's id, its deadline (of `time.monotonic`), what it allows caches to do and what they did.
+    """A request's id, its deadline (by `time.monotonic`), what it allows caches to do and what they did.
 
-    `no_cache`: answer with nothing that was computed before. `no_store`: nor keep what is computed now.
+    `no_cache`: use no output that was computed before. `no_store`: store no output that is computed now.
     """
 
     id: str
@@ -25,7 +25,7 @@ class RequestContext:
 
     @property
     def cache_outcome(self) -> str:
-        """Of the items in the request all (`hit`), some (`partial`) or none (`miss`) were known."""
+        """`hit`, `partial` or `miss`: whether all, some or none of the request's items were known."""
         if not self.hits:
             return "miss"
         return "partial" if self.misses else "hit"
@@ -35,5 +35,5 @@ current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
 
 
 def own_context(timeout_seconds: float) -> RequestContext:
-    """The context of what is computed for no request, or for several at once."""
+    """Return a context for work that belongs to no request, or to several at once."""
     return RequestContext("-", time.monotonic() + timeout_seconds)

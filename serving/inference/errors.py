@@ -1,4 +1,4 @@
-"""Why the engine gives no output; each transport has one table of them."""
+"""The errors that the engine raises; each transport maps them to its own in one table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from models.model import InvalidInputError
 
 
 class OverloadedError(Exception):
-    """What is asked for cannot be computed in time; after `retry_after_seconds` it may be."""
+    """The items cannot be computed in time; a retry after `retry_after_seconds` may succeed."""
 
     def __init__(self, retry_after_seconds: float) -> None:
         super().__init__("overloaded")
@@ -22,10 +22,10 @@ class UnknownModelError(LookupError):
 
 
 class ModelFaultError(RuntimeError):
-    """A model failed on what fits its schema: its graph does not give one output per item, or its own code fails."""
+    """A model failed on valid input: its graph does not give one output per item, or its own code fails."""
 
 
 def without_frames(error: InvalidInputError) -> InvalidInputError:
-    """Return an error without what led to it, which would keep the item until garbage is collected."""
+    """Return an error without its causes and frames, which would keep the item alive until garbage is collected."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -1,4 +1,4 @@
-"""Tell on which of its processor's instructions for 8-bit numbers a server runs, since its speed depends on them."""
+"""The processor's instructions for 8-bit numbers, on which a server's speed depends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 CPUINFO = Path("/proc/cpuinfo")
 SYSCTL_SECONDS = 2
 
-# The fastest first. A flag has one spelling on Linux and another on macOS; here both are lower case without separators.
+# Fastest first. A flag has one spelling on Linux and another on macOS; here both are lower case without separators.
 X86 = (
     ("AMX", {"amxint8"}),
     ("AVX-512 VNNI", {"avx512f", "avx512vnni"}),
@@ -34,7 +34,7 @@ MACOS = {"avx10": "avx", "avx20": "avx2", "featdotprod": "asimddp", "feati8mm": 
 
 @cache
 def instruction_set() -> str:
-    """Return the best set of 8-bit instructions of this processor, such as "AVX-512 VNNI".
+    """Return this processor's best set of 8-bit instructions, such as "AVX-512 VNNI".
 
     Where the system does not tell, return the architecture, such as "AMD64".
     """
@@ -49,7 +49,7 @@ def instruction_set() -> str:
 
 
 def best(flags: Set[str]) -> str | None:
-    """Return the first set whose flags are all there; None when there is none."""
+    """Return the fastest set whose flags are all present, or None when there is none."""
     return next((name for name, needed in X86 + ARM if needed <= flags), None)
 
 
@@ -61,7 +61,7 @@ def linux_flags(cpuinfo: str) -> set[str]:
 
 
 def macos_flags(listed: str) -> set[str]:
-    """Return the flags in what `sysctl hw.optional machdep.cpu` lists, by Linux's names."""
+    """Return the flags in the output of `sysctl hw.optional machdep.cpu`, by Linux's names."""
     features = re.findall(r"(?m)^machdep\.cpu\.(?:leaf7_)?features: (.*)$", listed)
     found = {plain(flag) for line in features for flag in line.split()}
     found |= {plain(name) for name in re.findall(r"(?m)^hw\.optional\.(?:arm\.)?(\w+): 1$", listed)}
@@ -74,7 +74,7 @@ def plain(flag: str) -> str:
 
 
 def sysctl() -> str:
-    """Return what macOS says of its processor; nothing when it does not."""
+    """Return what macOS's sysctl lists of its processor, or an empty string when it fails."""
     command = ["/usr/sbin/sysctl", "hw.optional", "machdep.cpu"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SYSCTL_SECONDS, check=False)

@@ -1,4 +1,4 @@
-"""What is told of a model's batches: metrics and spans."""
+"""Metrics and spans of a model's batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Observation:
         }
 
     def trace(self, batch: Sequence[Job], started: float) -> None:
-        """Record that a batch waited until `started`, of `time.monotonic`, and was computed until now."""
+        """Record the spans of a batch that waited until `started`, by `time.monotonic`, and was computed until now."""
         if batch[0].trace is None:  # nothing is traced
             return
         ended = time.monotonic()

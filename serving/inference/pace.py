@@ -1,4 +1,4 @@
-"""How long batches take, as far as those before tell."""
+"""An estimate of how long batches take, from those before them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class Pace:
     """Seconds that batches of up to `max_batch` items add to the wait, by the bit length of their size."""
 
     def __init__(self, max_batch: int) -> None:
-        # Moving averages, 0 where there was no such batch.
+        # Moving averages; 0 where there has been no such batch.
         self.batch_seconds = [0.0] * (max_batch.bit_length() + 1)
 
     def record(self, items: int, seconds: float) -> None:
-        """Count a batch of `items`."""
+        """Record the seconds that a batch of `items` took."""
         average = self.batch_seconds[items.bit_length()]
         self.batch_seconds[items.bit_length()] = average + (seconds - average) * (NEWEST if average else 1.0)
 
     def seconds(self, items: int) -> float:
-        """Return how long a batch will take: as those of about its size did; else as smaller, else as larger ones."""
+        """Return the seconds a batch will take: as ones of about its size did, else as smaller, else as larger ones."""
         if not items:
             return 0.0
         size = items.bit_length()

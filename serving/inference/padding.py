@@ -1,4 +1,4 @@
-"""Batches of items of like length, and their arrays as one."""
+"""Batches of items of similar length, and the stacking of their arrays."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from serving.inference.queue import Inputs, Job
 
 
 def length(inputs: Inputs) -> int:
-    """Return the elements of inputs, which is what a batch of unequal items is padded to."""
+    """Return the number of elements in inputs, which is what a batch of unequal items is padded to."""
     return sum(array.size for array in inputs.values())
 
 
 def batches(jobs: list[Job], most: int) -> Iterator[list[Job]]:
-    """Yield jobs sorted by length, blocks last, at most `most` items at a time; a larger block goes alone."""
+    """Yield batches of jobs sorted by length, blocks last, of at most `most` items; a larger block goes alone."""
     if len(jobs) == 1:
         yield jobs
         return
@@ -35,7 +35,7 @@ def batches(jobs: list[Job], most: int) -> Iterator[list[Job]]:
 
 
 def batch_inputs(batch: Sequence[Job]) -> Inputs:
-    """Return the graph's inputs for a batch, blocks last, with a batch axis; a block alone is not copied."""
+    """Return the graph's inputs for a batch, blocks last, with a batch axis; a single block is not copied."""
     if len(batch) == 1 and batch[0].block:
         return batch[0].inputs
     if not batch[-1].block:
@@ -47,12 +47,12 @@ def batch_inputs(batch: Sequence[Job]) -> Inputs:
 
 
 def stack(batch: Sequence[Inputs]) -> Inputs:
-    """Return each input with a batch axis in front; where first axes differ, zeros are appended."""
+    """Stack each input along a batch axis in front; append zeros where first axes differ."""
     return {name: stack_arrays([inputs[name] for inputs in batch]) for name in batch[0]}
 
 
 def stack_arrays(arrays: list[Array]) -> Array:
-    """Return arrays that differ at most in their first axis as one array (n, longest, ...)."""
+    """Stack arrays that differ at most in their first axis into one array (n, longest, ...)."""
     first = arrays[0]
     if all(array.shape == first.shape for array in arrays):
         return np.stack(arrays)
@@ -63,7 +63,7 @@ def stack_arrays(arrays: list[Array]) -> Array:
 
 
 def unstack(batch: Sequence[Job], items: int, outputs: Sequence[Any]) -> Sequence[Array]:
-    """Return what each job of a batch has in the outputs for its `items`: an item one row, a block as many as it has.
+    """Split the graph's outputs for `items` items among a batch's jobs: an item gets one row, a block all of its rows.
 
     Raises ModelFaultError unless there is one array with a row for each item.
     """

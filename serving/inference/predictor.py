@@ -21,45 +21,45 @@ from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.predictor")
 
-# From so many rows on a request's rows are cut into blocks: a key, a future, a cache entry each, not one per row.
+# From so many rows on, a request is cut into blocks, with a key, a future and a cache entry per block, not per row.
 BLOCK_ROWS = 256
 
 
 class OutputCache(Protocol):
-    """What keeps outputs by key."""
+    """A cache of outputs by key."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether outputs are shared with other servers, whose are to be waited for."""
+        """Whether outputs are shared with other servers, so that a lookup has to be awaited."""
 
     def get(self, key: bytes) -> tuple[Array, float] | None:
-        """Return the output of `key` in memory and its age in seconds."""
+        """Return the output of `key` in memory and its age in seconds, or None."""
 
     async def get_shared(self, keys: Collection[bytes]) -> dict[bytes, tuple[Array, float]]:
-        """Return those of the outputs that are shared, with their ages."""
+        """Return those outputs that other servers share, with their ages in seconds."""
 
     def put(self, key: bytes, output: Array, *, shared: bool = True) -> None:
-        """Keep an output, and share it."""
+        """Store an output; share it with other servers where `shared`."""
 
 
 class NoCache:
-    """Keeps nothing."""
+    """A cache that stores nothing."""
 
     is_shared = False
 
     def get(self, key: bytes) -> None:
-        """Know nothing."""
+        """Return None."""
 
     async def get_shared(self, keys: Collection[bytes]) -> dict[bytes, tuple[Array, float]]:
-        """Know nothing."""
+        """Return no outputs."""
         return {}
 
     def put(self, key: bytes, output: Array, *, shared: bool = True) -> None:
-        """Keep nothing."""
+        """Discard the output."""
 
 
 class Predictor:
-    """Answers a model's items, from the cache where they are known."""
+    """A model that takes known outputs from its cache and computes the others."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Predictor:
         self.cache = cache
         self.batcher = Batcher(model, graph, model_id, threads, **queue)
         self.digest = blake2b(str(model_id).encode() + b"\0", digest_size=16)
-        # What is being computed, by key, for all who ask for it meanwhile.
+        # Jobs that are being computed, by key, for all requests that ask for the same meanwhile.
         self.in_flight: dict[bytes, Job] = {}
         self.lookups: set[asyncio.Task[None]] = set()
         self.memory_hits, self.memory_misses, self.redis_hits, self.redis_misses = (
@@ -90,32 +90,32 @@ class Predictor:
         metrics.model_info.labels(name, str(model_id)).set(1)
 
     def key(self, item: Any, *, block: bool = False) -> bytes:
-        """Cache key of an item, or of a block of rows: a digest of the model's tag with its version and of the item."""
+        """Return the cache key of an item, or of a block of rows: a digest of the model's tag and version and of it."""
         digest = self.digest.copy()
-        if block:  # a block of one row is not that row, since its output has an axis more
+        if block:  # a block of one row differs from that row: its output has one more axis
             digest.update(b"block\0")
         digest.update(self.model.key(item))
         return digest.digest()
 
     def keys(self, items: Collection[Any]) -> list[bytes]:
-        """The cache keys of items."""
+        """Return the cache key of each item."""
         return [self.key(item) for item in items]
 
     def blocks(self, items: Collection[Any]) -> list[Array] | None:
-        """The blocks of at most `max_batch` rows into which a bulk request is cut; None for items one by one."""
+        """Cut a bulk request into blocks of at most `max_batch` rows; return None where items go one by one."""
         if len(items) < BLOCK_ROWS or not self.model.vectorized or not isinstance(items, np.ndarray):
             return None
         most = self.batcher.max_batch
         return [items[start : start + most] for start in range(0, len(items), most)]
 
     async def outputs(self, items: Collection[Any], request: RequestContext) -> list[Array | InvalidInputError]:
-        """The output of each item, or why it has none; equal items are computed once.
+        """Return the output of each item, or the error in its place; compute equal items once.
 
-        Raises OverloadedError when it would take too long, TimeoutError when it did.
+        Raises OverloadedError when that would take too long, TimeoutError when it did.
         """
         blocks = self.blocks(items)
         if blocks is None:
-            # A digest of megabytes would hold up the other requests.
+            # Hashing megabytes here would hold up the other requests.
             keys = await asyncio.to_thread(self.keys, items) if self.of_files else self.keys(items)
             return await self.answers(items, keys, request)
         outputs: list[Array | InvalidInputError] = []
@@ -124,21 +124,21 @@ class Predictor:
         return outputs
 
     async def infer(self, items: Collection[Any], request: RequestContext) -> Array:
-        """The outputs stacked, (n, ...); raises the first InvalidInputError."""
+        """Return the outputs of items stacked, (n, ...); raise the first InvalidInputError."""
         blocks = self.blocks(items)
         if blocks is None:
             return np.stack([valid(output) for output in await self.outputs(items, request)])
         return np.concatenate([valid(output) for output in await self.block_outputs(blocks, request)])
 
     async def block_outputs(self, blocks: Sequence[Array], request: RequestContext) -> list[Array | InvalidInputError]:
-        """The outputs of each block, (rows, ...), or why it has none."""
+        """Return the outputs of each block, (rows, ...), or the error in their place."""
         keys = await asyncio.to_thread(lambda: [self.key(block, block=True) for block in blocks])
         return await self.answers(blocks, keys, request, block=True)
 
     async def answers(
         self, items: Collection[Any], keys: Sequence[bytes], request: RequestContext, *, block: bool = False
     ) -> list[Array | InvalidInputError]:
-        """The outputs of items, or of blocks, that have these keys: known, being computed for others, or computed."""
+        """Return the outputs of items, or of blocks, with these keys: from the cache, from jobs in flight, or new."""
         found: dict[bytes, Array | InvalidInputError] = {}
         awaited: dict[bytes, Job] = {}
         missing: dict[bytes, Any] = {}
@@ -170,7 +170,7 @@ class Predictor:
         return [found[key] for key in keys]
 
     def start(self, missing: Mapping[bytes, Any], request: RequestContext, *, block: bool) -> dict[bytes, Job]:
-        """Jobs for items, or blocks, that are not in memory, by key, which others may join."""
+        """Start a job for each item, or block, that is not in memory; return them by key. Other requests may join."""
         loop = asyncio.get_running_loop()
         jobs = {key: Job(item, request.deadline, loop, block=block) for key, item in missing.items()}
         shared = self.cache.is_shared and not block
@@ -188,12 +188,12 @@ class Predictor:
         return jobs
 
     async def look_up(self, jobs: Mapping[bytes, Job], request: RequestContext) -> None:
-        """Ask Redis for the outputs of jobs, and put those that it does not have into the queue."""
+        """Settle jobs whose outputs Redis has, and put the others into the queue."""
         known: dict[bytes, tuple[Array, float]] = {}
         try:
             with tracing.span("cache", model=self.name, items=len(jobs)):
                 known = await self.cache.get_shared(jobs)
-        except Exception:  # what the cache cannot say is computed
+        except Exception:  # what the cache cannot return is computed
             log.exception("looking up outputs of %s in Redis failed", self.name)
         self.redis_hits.inc(len(known))
         self.redis_misses.inc(len(jobs) - len(known))
@@ -207,12 +207,12 @@ class Predictor:
         try:
             if rest:
                 self.batcher.enqueue(rest, request.deadline)
-        except Exception as error:  # of an overload, mostly; those who wait raise it
+        except Exception as error:  # mostly an overload; those who wait raise it
             for job in rest:
                 job.settle(error)
 
     def landed(self, key: bytes, job: Job, store: bool) -> None:
-        """What was computed is kept."""
+        """Take a finished job out of flight, and store its output in the cache where `store`."""
         if self.in_flight.get(key) is job:
             del self.in_flight[key]
         future = job.future
@@ -222,7 +222,7 @@ class Predictor:
                 self.cache.put(key, output, shared=not job.block)
 
     async def warm_up(self) -> None:
-        """Answer the model's example, past the cache; the second time tells the batcher its pace."""
+        """Answer the model's example twice, bypassing the cache; the second time gives the batcher its pace."""
         for _ in range(2):
             request = own_context(timeout_seconds=60)
             request.no_cache = request.no_store = True
@@ -230,26 +230,26 @@ class Predictor:
                 valid(output)
 
     def close(self) -> None:
-        """End the batcher's thread."""
+        """Stop the batcher's threads."""
         self.batcher.close()
 
 
 async def outcome_of(jobs: Collection[Job]) -> None:
-    """Wait until the jobs are done; a job for which nobody waits any more is cancelled."""
+    """Wait until jobs are done; cancel those for which nobody waits any more."""
     for job in jobs:
         job.waiters += 1
     try:
-        # Awaiting a future itself would cancel it for all when one of those who wait is cancelled.
+        # Awaiting a future itself would cancel it for everybody when one of those who wait is cancelled.
         await asyncio.wait([job.future for job in jobs])
     finally:
         for job in jobs:
             job.waiters -= 1
             if not job.waiters:
-                job.future.cancel()  # without effect on what is done
+                job.future.cancel()  # no effect on a finished job
 
 
 def valid(output: Array | InvalidInputError) -> Array:
-    """The output; raises the error that stands in its place."""
+    """Return an output; raise the error that stands in its place."""
     if isinstance(output, InvalidInputError):
         raise output
     return output

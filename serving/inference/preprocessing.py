@@ -1,4 +1,4 @@
-"""Makes a graph's inputs of items, each by itself."""
+"""Preprocessing of items into a graph's inputs, one item at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from serving.inference.queue import Job
 def preprocess(
     model: Model[Any], jobs: Sequence[Job], is_awaited: Callable[[Job], bool]
 ) -> list[tuple[Job, BaseException]]:
-    """Set the jobs' inputs; return those that have none, and why.
+    """Set the inputs of jobs; return the jobs that failed, each with its error.
 
-    What takes long is not begun for a job for which, by `is_awaited`, nobody waits any more.
+    A job for which, by `is_awaited`, nobody waits any more fails before it is preprocessed, since that may take long.
     """
     failed: list[tuple[Job, BaseException]] = []
     for job in jobs:
@@ -28,6 +28,6 @@ def preprocess(
             job.length = length(job.inputs) // job.size
         except InvalidInputError as error:
             failed.append((job, without_frames(error)))
-        except BaseException as error:  # one item must not fail the others; a panic of Rust's is no Exception
+        except BaseException as error:  # one item must not fail the others; a panic in Rust is no Exception
             failed.append((job, error))
     return failed

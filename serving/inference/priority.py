@@ -11,9 +11,9 @@ LOWER_BY = 10
 
 
 def lower_priority() -> None:
-    """Let the calling thread run behind those that answer requests, so that these are refused or served at once."""
-    if sys.platform == "linux":  # elsewhere priorities are a process's
-        # A new thread has the priority of the one that made it, which may be lowered already.
+    """Lower the calling thread's priority below that of threads that answer requests, which then do so at once."""
+    if sys.platform == "linux":  # elsewhere a priority belongs to a whole process
+        # A new thread inherits the priority of the one that started it, which may be lowered already.
         lowered = min(os.getpriority(os.PRIO_PROCESS, os.getpid()) + LOWER_BY, 19)
         thread = threading.get_native_id()
         if os.getpriority(os.PRIO_PROCESS, thread) < lowered:

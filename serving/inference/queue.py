@@ -20,10 +20,10 @@ SIZE = attrgetter("size")
 class Job:
     """An item, or a block of rows, on its way through the queue, for one or more requests.
 
-    `future` is cancelled once nobody waits for it: the job is then dropped. `deadline` is one of
-    `time.monotonic`. `known` tells that its output was found in a cache meanwhile. `size` is how many
-    items it holds. `inputs` are the graph's, those of a block with a batch axis, and `length` their
-    elements per item, by which they are sorted.
+    `future` is cancelled once nobody waits for it: the job is then dropped. `deadline` is a time of
+    `time.monotonic`. `known` is set when its output was found in a cache meanwhile. `size` is the number
+    of items it holds. `inputs` are the graph's, those of a block with a batch axis, and `length` is the
+    number of their elements per item, by which jobs are sorted.
     """
 
     __slots__ = (
@@ -55,20 +55,20 @@ class Job:
         self.trace = tracing.here()
 
     def settle(self, output: Output | BaseException) -> None:
-        """Give those who wait the output, or the error."""
+        """Resolve the future with the output, or with the error."""
         self.settled = True
         self.inputs = {}
         if self.future.done():
             return
         if isinstance(output, BaseException) and not isinstance(output, InvalidInputError):
             self.future.set_exception(raisable(output))
-            self.future.exception()  # those who wait will raise it; when none do, that is no fault
+            self.future.exception()  # marked as seen: those who wait raise it, and when nobody does, that is no fault
         else:
             self.future.set_result(output)
 
 
 class Queue:
-    """Jobs that wait. Blocks let single items go first, so that a bulk request holds up no small one."""
+    """Waiting jobs. Single items go before blocks, so that a bulk request holds up no small one."""
 
     def __init__(self) -> None:
         self.items: list[Job] = []
@@ -77,7 +77,7 @@ class Queue:
         self.size = 0  # items, those in blocks included
 
     def put(self, jobs: Iterable[Job]) -> None:
-        """Append jobs."""
+        """Append jobs to the queue."""
         for job in jobs:
             self.size += job.size
             if job.block:
@@ -87,7 +87,7 @@ class Queue:
                 self.items.append(job)
 
     def take(self, items: int, rows: int) -> list[Job]:
-        """Remove what waits longest: at most so many single items, then a block, and more up to `rows`."""
+        """Remove the jobs that wait longest: at most `items` single items, then a block, and more up to `rows` rows."""
         taken, self.items = self.items[:items], self.items[items:]
         self.size -= len(taken)
         first = True
@@ -102,7 +102,7 @@ class Queue:
 
 
 def raisable(error: BaseException) -> Exception:
-    """Return an error that a future takes and that ends no more than a request; what is none becomes its cause."""
+    """Return the error where a future accepts it and it ends only a request; else a RuntimeError that it causes."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     fault = RuntimeError(repr(error))
@@ -111,11 +111,11 @@ def raisable(error: BaseException) -> Exception:
 
 
 def total_size(jobs: Iterable[Job]) -> int:
-    """Return how many items jobs hold."""
+    """Return the number of items that jobs hold."""
     return sum(map(SIZE, jobs))
 
 
 def without(jobs: Iterable[Job], others: Iterable[Job]) -> list[Job]:
-    """Return those jobs that are not among the others."""
+    """Return the jobs that are not among the others."""
     gone = set(map(id, others))
     return [job for job in jobs if id(job) not in gone]

@@ -1,4 +1,4 @@
-"""What is loaded: predictors by the name and version of their model."""
+"""The registry of loaded predictors, by the name and version of their model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ModelId(NamedTuple):
 
 
 class Registry:
-    """Predictors by the id of their model; of several versions the one that was added last is the default."""
+    """Predictors by the id of their model; of several versions, the one added last is the default."""
 
     def __init__(self) -> None:
         self.predictors: dict[ModelId, Predictor] = {}
@@ -34,26 +34,26 @@ class Registry:
         self.defaults[predictor.id.name] = predictor
 
     def get(self, name: str, version: str | None = None) -> Predictor:
-        """Return the predictor of a model, of its default version unless one is given; raise UnknownModelError."""
+        """Return a model's predictor, of its default version unless one is given; raise UnknownModelError."""
         known = self.defaults.get(name) if version is None else self.predictors.get(ModelId(name, version))
         if known is None:
             raise UnknownModelError(f"no model {name}" if version is None else f"no version {version} of {name}")
         return known
 
     def version(self, name: str) -> str:
-        """Return a model's default version; nothing while none is loaded."""
+        """Return a model's default version, or an empty string while none is loaded."""
         return self.defaults[name].id.version if name in self.defaults else ""
 
     def names(self) -> list[str]:
-        """Return the names of the models that have a version loaded."""
+        """Return the names of the loaded models."""
         return list(self.defaults)
 
     def versions(self, name: str) -> list[str]:
-        """Return the versions of a model that are loaded."""
+        """Return the loaded versions of a model."""
         return [id_.version for id_ in self.predictors if id_.name == name]
 
     def close(self) -> None:
-        """End the threads of all predictors."""
+        """Stop the threads of all predictors."""
         for predictor in self.predictors.values():
             predictor.close()
 

@@ -1,4 +1,4 @@
-"""The engine's door: whoever has items, over whatever transport, asks here."""
+"""The engine's entry point for items from any transport."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.inference.registry import Registry
 
 
 class InferenceService:
-    """Answers items by the models of a registry."""
+    """Inference by the models of a registry."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -20,7 +20,7 @@ class InferenceService:
     async def infer(
         self, name: str, items: Collection[Any], context: RequestContext, version: str | None = None
     ) -> list[Array | InvalidInputError]:
-        """Return the graph's output for each item, or why that item has none, in the items' order.
+        """Return the graph's output for each item, or the error in its place, in the items' order.
 
         Raises UnknownModelError, OverloadedError, DeadlineExceededError, or ModelFaultError where the model fails.
         """

@@ -1,4 +1,4 @@
-"""An ONNX session: opened with 8-bit weights in the form that this processor multiplies fastest, and exactly."""
+"""ONNX sessions, opened with 8-bit weights in the form that this processor multiplies fastest, and exactly."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serving.inference.instruction_set import instruction_set
 
-# Key of a graph's metadata under which training lists, a line each, its weights of 8-bit products and their zero
-# points: uint8, around 128.
+# Key in a graph's metadata under which training lists, one a line, the weights of its 8-bit products and their zero
+# points: uint8, centred on 128.
 UNSIGNED_WEIGHTS = "tiffin.unsigned_weights"
 # Instruction sets that add products of unsigned by signed numbers in 32 bits, which is exact.
 EXACT = ("AMX", "AVX-512 VNNI", "AVX-VNNI")
-# onnxruntime's name of the execution provider that computes on the processor; it always has that.
+# onnxruntime's name for the execution provider that computes on the processor, which is always there.
 PROCESSOR = "CPUExecutionProvider"
-# Of onnx.proto's TensorProto.DataType.
+# From TensorProto.DataType in onnx.proto.
 UINT8, INT8 = 2, 3
 
 
 def execution_provider(name: str) -> str:
-    """Return onnxruntime's name of an execution provider such as cpu or cuda; raise ValueError where it has none."""
+    """Return onnxruntime's name for an execution provider such as cpu or cuda; raise ValueError where it has none."""
     available: dict[str, str] = {
         provider.removesuffix("ExecutionProvider").lower(): provider
         for provider in onnxruntime.get_available_providers()
@@ -40,16 +40,16 @@ def execution_provider(name: str) -> str:
 
 
 def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = None, provider: str = PROCESSOR) -> Any:
-    """Open a graph, a file or its content, on so many threads; 0 takes all cores.
+    """Open a session for a graph, given as a file or as its content, on `threads` threads; 0 takes all cores.
 
-    Its unsigned weights are made signed where the processor multiplies these exactly, or as `signed` says: the products
-    are the same numbers, and onnxruntime's kernels for them are twice as fast. Another `provider` takes them as they
-    are; what it does not know is computed by the processor.
+    Unsigned weights are made signed where the processor multiplies these exactly, or as `signed` says: the products are
+    the same numbers, and onnxruntime's kernels for them are twice as fast. Another `provider` takes the weights as they
+    are; operations that it does not support are computed by the processor.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # its errors are raised; it warns of initializers that it could drop
+    options.log_severity_level = 4  # errors are raised anyway, and warnings are of initializers that it could drop
 
     def opened(source: str | bytes) -> Any:
         return onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys((provider, PROCESSOR))))
@@ -60,12 +60,12 @@ def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = Non
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
             file.write_bytes(with_signed_weights(content))
-            return opened(str(file))  # of a graph that is given as bytes the session would keep these
+            return opened(str(file))  # a session opened from bytes would keep them
     return opened(graph if isinstance(graph, bytes) else str(graph))
 
 
 def with_signed_weights(graph: bytes) -> bytes:
-    """Return the graph with 128 taken from the weights and zero points that its metadata lists."""
+    """Return the graph with 128 subtracted from the weights and zero points that its metadata lists."""
     model = model_class().FromString(graph)
     names = {
         name for entry in model.metadata_props if entry.key == UNSIGNED_WEIGHTS for name in entry.value.split("\n")
@@ -80,9 +80,9 @@ def with_signed_weights(graph: bytes) -> bytes:
 
 @cache
 def model_class() -> Any:
-    """Return the message class of ONNX's ModelProto with the few fields that are needed here; the others are kept.
+    """Return a message class for ONNX's ModelProto with the few fields needed here; other fields are kept unread.
 
-    The package onnx, which has them all, takes 50 MB. Numbers of fields are from onnx.proto, IR version 10.
+    The package onnx, which has them all, takes 50 MB. Field numbers are from onnx.proto, IR version 10.
     """
     file = FileDescriptorProto(name="tiffin/onnx.proto", package="tiffin.onnx", syntax="proto2")
     one, many = Field.LABEL_OPTIONAL, Field.LABEL_REPEATED

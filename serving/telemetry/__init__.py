@@ -1,1 +1,1 @@
-"""What is told of a running server: metrics, traces and logs."""
+"""Telemetry of a running server: metrics, traces and logs."""

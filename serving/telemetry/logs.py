@@ -1,4 +1,4 @@
-"""The log: lines for a terminal, JSON objects for whatever collects them."""
+"""The log: lines for a terminal, JSON objects for a log collector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("tiffin.start")
 
 
 def configure(access_log: bool) -> None:
-    """Send all that this process logs to standard error, in one form, with the id of the request."""
+    """Send all that this process logs to standard error, in one format, with the id of the request."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(add_request)
     # BentoML also writes a traceback for every request that it refuses.
@@ -38,16 +38,16 @@ def configure(access_log: bool) -> None:
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
-    # Without a handler in reach, uvicorn does not even make its line; the edge's own knows more.
+    # With no handler in reach, uvicorn does not even format its line; the edge's own line says more.
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("tiffin.access").disabled = not access_log
 
 
 class LineFormatter(logging.Formatter):
-    """Lines for a terminal, which nothing that a client sends, such as a path, can end or colour; JSON escapes it."""
+    """Lines for a terminal, which nothing that a client sends, such as a path, can break or colour; JSON escapes it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the line, with escapes for what cannot be printed."""
+        """Return the line, with escapes for characters that cannot be printed."""
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
@@ -63,19 +63,19 @@ def printable(text: str) -> str:
 
 
 def log_start(models: Sequence[str], workers: int, threads: int) -> None:
-    """Log what a worker serves, by the models' tags, and on what; a JSON object has each as a field of its own."""
+    """Log which models a worker serves, by their tags, and on what; a JSON object has a field for each."""
     where = {"workers": workers, "session_threads": threads, "instruction_set": instruction_set()}
     told = ", ".join([*models, *(f"{name} {value}" for name, value in where.items())])
     log.info("ready: %s", told, extra={"models": models, **where})
 
 
 def log_end(seconds: float) -> None:
-    """Log that the server will end, which otherwise looks as if it had not heard."""
+    """Log that the server is about to end, since it would otherwise seem to have ignored the signal."""
     log.info("ending in %g s, in which requests are still answered", seconds)
 
 
 def add_request(record: logging.LogRecord) -> bool:
-    """Add to a log record which request it belongs to."""
+    """Add the ids of its request and trace to a log record."""
     request = context.current.get()
     record.request_id = request.id if request else None
     record.trace_id = tracing.trace_id()

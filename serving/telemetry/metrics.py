@@ -1,7 +1,7 @@
 """Prometheus metrics. Every label takes few values: routes, statuses and models, never what a client sent.
 
-The workers of a server have a common folder (`serving/bento/start.py`) for prometheus_client's multiprocess mode, in
-which their metrics add up.
+The workers of a server share a folder (`serving/bento/start.py`) for prometheus_client's multiprocess mode, in which
+their metrics add up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-# Labels of what is told of one version of a model.
+# Labels of the metrics of one version of a model.
 MODEL = ["model", "version"]
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -70,7 +70,7 @@ redis_errors = Counter(
     ["reason"],
 )
 for reason in ("timeout", "connection", "protocol", "refused", "corrupt", "queue_full", "unsupported"):
-    redis_errors.labels(reason)  # from 0 on: of a counter that begins at 1, Prometheus does not see the first fault
+    redis_errors.labels(reason)  # starts at 0: Prometheus does not see the first fault of a counter that begins at 1
 redis_breaker_open = Gauge(
     "tiffin_redis_breaker_open", "1 while Redis is passed over because it did not answer.", multiprocess_mode="livemax"
 )
@@ -80,13 +80,13 @@ model_info = Gauge(
 )
 
 
-# Children by route, status and cache outcome: to look one up by its labels takes longer than to count.
+# Children by route, status and cache outcome: looking one up by its labels takes longer than counting.
 counted: dict[tuple[str, int, str], Any] = {}
 timed: dict[str, Any] = {}
 
 
 def count_request(route: str, status: int, cache: str, seconds: float) -> None:
-    """Count an answer."""
+    """Count an answered request, and record the seconds that it took."""
     key = (route, status, cache)
     if key not in counted:
         counted[key] = requests.labels(route, str(status), cache)
@@ -96,7 +96,7 @@ def count_request(route: str, status: int, cache: str, seconds: float) -> None:
 
 
 def worker_ids(files: str = "*.db") -> set[int]:
-    """Process ids of the workers that have such files in the common folder, also of those that ended."""
+    """Return the process ids of workers that have such files in the shared folder, even if they have ended."""
     folder = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "/nonexistent"))
     return {int(file.stem.rpartition("_")[2]) for file in folder.glob(files)}
 
@@ -109,17 +109,17 @@ def forget_ended_workers() -> None:
 
 
 class WorkerProcesses(Collector):
-    """What prometheus_client tells of a single process, summed over the workers."""
+    """The metrics that prometheus_client has of a single process, summed over the workers."""
 
     def collect(self) -> Iterator[Metric]:
-        """Memory of the workers that live; CPU time also of those that ended, since a counter must not fall."""
+        """Yield memory of live workers, and CPU time of ended ones as well, since a counter must not fall."""
         parent = psutil.Process(os.getppid())
         ended = parent.cpu_times()
         memory_bytes, cpu_seconds = 0, ended.children_user + ended.children_system
         for pid in worker_ids():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
-                if process.ppid() == parent.pid:  # else the id of a worker that ended was given to another process
+                if process.ppid() == parent.pid:  # else another process was given the id of a worker that ended
                     memory_bytes += process.memory_info().rss
                     cpu_seconds += sum(process.cpu_times()[:2])
         yield GaugeMetricFamily(
@@ -129,7 +129,7 @@ class WorkerProcesses(Collector):
 
 
 def exposition() -> bytes:
-    """The metrics of all workers in Prometheus' text format."""
+    """Return the metrics of all workers in Prometheus' text format."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, when a setting says where to send them; they cost nothing otherwise."""
+"""OpenTelemetry traces, when a setting says where to send them; they cost nothing otherwise."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 tracer: Tracer | None = None
 provider: Any = None
-# What to add to `time.monotonic` for the time of day.
+# Added to `time.monotonic`, gives the time of day.
 epoch = time.time() - time.monotonic()
 untraced: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
 
 def start(endpoint: str, service_version: str) -> None:
-    """Send traces by OTLP over HTTP to the collector at `endpoint`, unless other OTEL_ variables name one for them."""
-    # Only servers that are traced load these.
+    """Send traces by OTLP over HTTP to the collector at `endpoint`, unless other OTEL_ variables name another."""
+    # Imported only where requests are traced.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     global tracer, provider
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before these.
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over these.
     resource = Resource.create({"service.name": "tiffin", "service.version": service_version})
     provider = TracerProvider(resource=resource)
-    # As an argument it would be the address of the traces alone, and go before what is set for these.
+    # As an argument it would be the address for traces alone, and override what is set for these.
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     tracer = provider.get_tracer("tiffin")
 
 
 def stop() -> None:
-    """Send what has not been sent."""
+    """Send the spans that have not been sent, and stop tracing."""
     if provider is not None:
         provider.shutdown()
 
@@ -46,7 +46,7 @@ def stop() -> None:
 def request_span(
     scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str
 ) -> AbstractContextManager[Span]:
-    """The span of a request, a child of the client's when `traceparent` names one."""
+    """Start the span of a request, as a child of the client's when `traceparent` names one."""
     if tracer is None or scope["method"] != "POST":
         return untraced  # probes would bury the rest
     carrier = {
@@ -63,7 +63,7 @@ def request_span(
 
 
 def span(name: str, **attributes: str | int) -> AbstractContextManager[Span]:
-    """A span of what happens inside it, for a request that is traced."""
+    """Start a span around the code inside it, where its request is traced."""
     if tracer is None or not context.get_current():
         return untraced
     return tracer.start_as_current_span(name, attributes={f"tiffin.{key}": value for key, value in attributes.items()})
@@ -71,7 +71,7 @@ def span(name: str, **attributes: str | int) -> AbstractContextManager[Span]:
 
 @contextmanager
 def detached() -> Iterator[None]:
-    """What happens inside belongs to no request."""
+    """Detach the code inside from any request."""
     token = context.attach(context.Context())
     try:
         yield
@@ -80,13 +80,13 @@ def detached() -> Iterator[None]:
 
 
 def here() -> context.Context | None:
-    """What `record` takes as the parent of a span that is recorded elsewhere."""
+    """Return what `record` takes as the parent of a span that is recorded elsewhere; None when nothing is traced."""
     return None if tracer is None else context.get_current()
 
 
 def record(name: str, parent: context.Context | None, start: float, end: float, **attributes: str | int) -> None:
-    """Record a span that lasted from `start` to `end`, both of `time.monotonic`."""
-    if tracer is None or not parent:  # what belongs to no request begins no trace
+    """Record a span that lasted from `start` to `end`, both by `time.monotonic`."""
+    if tracer is None or not parent:  # work that belongs to no request starts no trace
         return
     recorded = tracer.start_span(
         name,
@@ -98,7 +98,7 @@ def record(name: str, parent: context.Context | None, start: float, end: float, 
 
 
 def trace_id() -> str | None:
-    """The id of the trace that is being recorded, for the log."""
+    """Return the id of the trace that is being recorded, for the log, or None."""
     if tracer is None:
         return None
     found = trace.get_current_span().get_span_context()
