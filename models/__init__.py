@@ -22,7 +22,7 @@ def check(name: str) -> str:
 
 
 def find(name: str) -> type[Model[Any]]:
-    """The class of the model `name`; ValueError when there is none."""
+    """Return the class of the model `name`; raise ValueError when there is none."""
     check(name)
     defined = [
         value

@@ -46,7 +46,7 @@ class LabelScore(BaseModel):
 
 
 def clipped(values: Array) -> Array:
-    """The values, NaN included, between -1e30 and 1e30: as float32 they stay finite when scaled and added."""
+    """Return the values, NaN included, between -1e30 and 1e30: as float32 they stay finite when scaled and added."""
     bounded: Array = np.clip(values, -1e30, 1e30)
     return bounded
 
@@ -149,7 +149,7 @@ class Model(ABC, Generic[Item]):
 
     @classmethod
     def items(cls, inputs: Sequence[Any]) -> Collection[Item]:
-        """The items of validated elements of `infer`; as they are by default."""
+        """Return the items of validated elements of `infer`; as they are by default."""
         return inputs
 
     @classmethod
@@ -162,11 +162,11 @@ class Model(ABC, Generic[Item]):
 
     @classmethod
     def example_items(cls) -> Collection[Item]:
-        """The items of `input_example`, with which the server warms up."""
+        """Return the items of `input_example`, with which the server warms up."""
         return cls.items(TypeAdapter(list[cls.input]).validate_python([cls.input_example]))  # type: ignore[name-defined]
 
     def key(self, item: Item) -> bytes:
-        """The item's canonical bytes: equal keys mean equal answers. Text and arrays by default."""
+        """Return the item's canonical bytes: equal keys mean equal answers. Text and arrays by default."""
         if isinstance(item, str):
             return item.encode("utf-8", "surrogatepass")
         if isinstance(item, np.ndarray):
@@ -175,7 +175,7 @@ class Model(ABC, Generic[Item]):
 
     @abstractmethod
     def preprocess(self, item: Item) -> dict[str, Array]:
-        """The graph's inputs by name, for one item: arrays without the batch axis.
+        """Return the graph's inputs by name, for one item: arrays without the batch axis.
 
         Where the first axis differs between the items of a batch, shorter ones are padded with zeros.
         Raises InvalidInputError.
@@ -183,7 +183,7 @@ class Model(ABC, Generic[Item]):
 
     @classmethod
     def routes(cls) -> list[Route]:
-        """The methods marked with `route`, in the order of their definition."""
+        """Return the methods marked with `route`, in the order of their definition."""
         found = []
         for name, method in vars(cls).items():
             if "upload" not in getattr(method, "__dict__", {}):

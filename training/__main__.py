@@ -40,7 +40,7 @@ REPORTS = ROOT / "reports"
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description=(
@@ -80,7 +80,7 @@ def arguments() -> argparse.Namespace:
 
 
 def faults(options: argparse.Namespace) -> list[str]:
-    """What is wrong with the options together."""
+    """Return what is wrong with the options together."""
     rules = {
         "--fit needs --data": options.fit and options.data is None,
         f"--data: no folder {options.data}": options.data is not None and not options.data.is_dir(),
@@ -220,7 +220,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def reporter(progress: Progress, name: str) -> Report:
-    """A function that shows a model's progress."""
+    """Return a function that shows a model's progress."""
     task = progress.add_task(name, total=1.0, step="")
 
     def report(step: str, done: float) -> None:

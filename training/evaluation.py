@@ -48,7 +48,7 @@ def area_under_roc(classes: Array, scores: Array) -> float:
 
 
 def calibration_error(confidence: Array, hits: Array) -> float:
-    """Expected calibration error over 15 bins of equal width (Guo et al. 2017, arXiv:1706.04599, equation 3).
+    """Return the expected calibration error over 15 bins of equal width (Guo et al. 2017, arXiv:1706.04599, eq. 3).
 
     `confidence` is the winning label's probability, `hits` whether that label is right; both (n,).
     """
@@ -139,7 +139,7 @@ def draw_confusion(counts: Array, labels: Sequence[str]) -> bytes:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """Return the figure as a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     return file.getvalue()

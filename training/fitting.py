@@ -36,7 +36,7 @@ class Epoch:
 
 
 def device() -> torch.device:
-    """The GPU when there is one."""
+    """Return the GPU when there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -156,7 +156,7 @@ def write_record(weights: Path, log: Sequence[Epoch], *, validation_accuracy: fl
 
 
 def read_record(weights: Path) -> dict[str, Any]:
-    """What is known of the fit of committed weights: rows, digest, validation accuracy and more."""
+    """Return what is known of the fit of committed weights: rows, digest, validation accuracy and more."""
     record: dict[str, Any] = json.loads((weights / "fit.json").read_text(encoding="utf-8"))
     return record
 
@@ -168,5 +168,5 @@ def record_evaluation(weights: Path, evaluation: Evaluation) -> None:
 
 
 def recorded(record: dict[str, Any]) -> Evaluation:
-    """The metrics that a record holds."""
+    """Return the metrics that a record holds."""
     return Evaluation({name: Estimate(**metric) for name, metric in record.get("metrics", {}).items()})

@@ -59,7 +59,10 @@ class Pretrained:
 
 
 def fetch(identifier: str, revision: str | None) -> Pretrained:
-    """The folder `identifier` if it is one, else what the hub has under that name; TrainingError when there is none."""
+    """Return the folder `identifier` if it is one, else what the hub has under that name.
+
+    Raise TrainingError when there is none.
+    """
     folder = Path(identifier)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -87,7 +90,7 @@ def fetch(identifier: str, revision: str | None) -> Pretrained:
 
 
 def download(identifier: str, revision: str | None) -> Path:
-    """The local copy of a model's files, named after its commit; errors of huggingface_hub."""
+    """Return the local copy of a model's files, named after its commit; errors of huggingface_hub."""
     offline = False
     try:
         # Unlike a download this asks once and not six times, so that a missing hub is known at once.
@@ -101,7 +104,7 @@ def download(identifier: str, revision: str | None) -> Path:
 
 
 def load(auto: Any, source: Pretrained) -> Any:
-    """The model of an Auto class such as AutoModelForImageClassification, in float32, for inference.
+    """Return the model of an Auto class such as AutoModelForImageClassification, in float32, for inference.
 
     TrainingError when its files are of another kind, lack the head's weights or tell of answers other than one label
     of several.
@@ -169,5 +172,5 @@ def quiet() -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The error's first line, for a message of one line."""
+    """Return the error's first line, for a message of one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -41,7 +41,10 @@ class Network:
 
 
 def make_graph(network: Network, quantized: bool, report: Report) -> tuple[bytes, dict[str, float]]:
-    """The graph to be served and how far it is from the original; TrainingError when the export is not faithful."""
+    """Return the graph to be served and how far it is from the original.
+
+    Raise TrainingError when the export is not faithful.
+    """
     report("exporting", 0.2)
     exported = network.export()
     report("comparing", 0.4)

@@ -32,7 +32,7 @@ def weight_sizes(graph: bytes) -> dict[str, int]:
 
 
 def quantize(graph: bytes, calibration: Callable[[], Sequence[dict[str, Array]]], ranges: Path | None = None) -> bytes:
-    """The int8 form that suits the graph: static for convolutions, by row for matrix products.
+    """Return the int8 form that suits the graph: static for convolutions, by row for matrix products.
 
     `calibration` and `ranges` are those of `quantize_convolutions`.
     """
@@ -43,7 +43,7 @@ def quantize(graph: bytes, calibration: Callable[[], Sequence[dict[str, Array]]]
 
 
 def quantize_rows(graph: bytes) -> bytes:
-    """The graph with its matrix products x @ W in int8: W by column beforehand, x by row (token) as it comes.
+    """Return the graph with its matrix products x @ W in int8: W by column beforehand, x by row (token) as it comes.
 
     onnxruntime's own dynamic quantization takes one scale for all of x, so that the longest or
     loudest text of a batch changes the answers to the others; with a scale of its own per row
@@ -135,14 +135,14 @@ class Batches(CalibrationDataReader):  # type: ignore[misc]  # untyped
         self.batches: Iterator[dict[str, Array]] = iter(batches)
 
     def get_next(self) -> dict[str, Array] | None:
-        """The next batch, or None after the last."""
+        """Return the next batch, or None after the last."""
         return next(self.batches, None)
 
 
 def quantize_convolutions(
     graph: bytes, calibration: Callable[[], Sequence[dict[str, Array]]], ranges: Path | None = None
 ) -> bytes:
-    """The graph with convolutions in int8: weights by channel, activations in ranges that were seen.
+    """Return the graph with convolutions in int8: weights by channel, activations in ranges that were seen.
 
     These are read from the file `ranges` if there is one, else found on the batches that `calibration`
     gives, and written to it.

@@ -23,7 +23,7 @@ class Served:
         self.run = open_graph(folder / "model.onnx")
 
     def outputs(self, items: Collection[Any]) -> Array:
-        """The graph's output for each item, (n, ...): in batches by length, padded with zeros to the longest."""
+        """Return the graph's output for each item, (n, ...): in batches by length, padded with zeros to the longest."""
         inputs = [self.model.preprocess(item) for item in items]
         order = sorted(range(len(items)), key=lambda i: sum(array.size for array in inputs[i].values()))
         found: dict[int, Array] = {}
@@ -43,7 +43,7 @@ def pad(arrays: Sequence[Array]) -> Array:
 
 @contextmanager
 def serve(name: str, graph: bytes, files: dict[str, bytes]) -> Iterator[Served]:
-    """The model that these files would make once they are in the store."""
+    """Return the model that these files would make once they are in the store."""
     with tempfile.TemporaryDirectory() as folder:
         for file, content in {"model.onnx": graph, **files}.items():
             Path(folder, file).write_bytes(content)

@@ -30,7 +30,7 @@ LIBRARIES = (
 
 
 def current(name: str, inputs: str) -> bentoml.Model | None:
-    """The newest store entry of a model if it was made from these inputs, or is the user's own."""
+    """Return the newest store entry of a model if it was made from these inputs, or is the user's own."""
     entry = newest(name)
     if entry is None or entry.info.metadata.get("inputs_digest") == inputs or origin(entry):
         return entry
@@ -44,7 +44,7 @@ def origin(entry: bentoml.Model) -> str | None:
 
 
 def newest(name: str) -> bentoml.Model | None:
-    """The newest store entry of a model."""
+    """Return the newest store entry of a model."""
     try:
         return bentoml.models.get(name)
     except NotFound:
@@ -52,7 +52,7 @@ def newest(name: str) -> bentoml.Model | None:
 
 
 def metrics(entry: bentoml.Model) -> dict[str, Estimate]:
-    """The metrics of an entry's evaluation."""
+    """Return the metrics of an entry's evaluation."""
     card: Any = entry.info.metadata["card"]
     return {name: Estimate(**metric) for name, metric in card["metrics"].items()}
 
@@ -97,7 +97,7 @@ def metadata(trained: Trained, inputs: str | None) -> dict[str, Any]:
 
 
 def card(trained: Trained) -> dict[str, Any]:
-    """The model card (Mitchell et al. 2019, arXiv:1810.03993); metrics have 95 % intervals."""
+    """Return the model card (Mitchell et al. 2019, arXiv:1810.03993); metrics have 95 % intervals."""
     return {
         "summary": trained.summary,
         "data": f"{trained.data.name}: {trained.data.source}",
@@ -109,7 +109,7 @@ def card(trained: Trained) -> dict[str, Any]:
 
 
 def without_none(value: Any) -> Any:
-    """The value without entries that are None, which BentoML's metadata cannot hold."""
+    """Return the value without entries that are None, which BentoML's metadata cannot hold."""
     if isinstance(value, dict):
         return {key: without_none(entry) for key, entry in value.items() if entry is not None}
     if isinstance(value, list):
@@ -118,7 +118,7 @@ def without_none(value: Any) -> Any:
 
 
 def training_data(data: Data) -> dict[str, Any]:
-    """The description of training data as it stands in the metadata."""
+    """Return the description of training data as it stands in the metadata."""
     digest = data.digest and f"sha256:{data.digest}"
     return {"name": data.name, "source": data.source, "licence": data.licence, "rows": data.rows, "digest": digest}
 

@@ -116,7 +116,7 @@ def open_graph(
 
 
 def check_labels(original: Array, exported: Array) -> dict[str, float]:
-    """That the labels (n,) of graph and original are equal, on at least 500 inputs."""
+    """Raise TrainingError unless the labels (n,) of graph and original are equal, on at least 500 inputs."""
     if len(original) < 500:
         raise TrainingError(
             f"{len(original)} inputs are too few to compare the graph with the original, 500 are needed"
@@ -128,7 +128,7 @@ def check_labels(original: Array, exported: Array) -> dict[str, float]:
 
 
 def check_probabilities(original: Array, exported: Array, tolerance: float = 1e-4) -> dict[str, float]:
-    """That probabilities (n, ...) of graph and original differ by `tolerance` at most."""
+    """Raise TrainingError unless probabilities (n, ...) of graph and original differ by `tolerance` at most."""
     difference = float(abs(original - exported).max())
     if not difference <= tolerance:
         raise TrainingError(f"the exported graph's probabilities differ by {difference:.2g}, more than {tolerance:g}")

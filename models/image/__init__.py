@@ -112,7 +112,7 @@ class ImageClassifier(Model[Upload]):
         return {self.input_name: pixels}
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """The image in the model's input size."""
+        """Return the image in the model's input size."""
         if self.shortest_edge is None:
             return middle(image.resize(self.whole, self.resample), *self.size)
         width, height = (self.shortest_edge * side // min(image.size) for side in image.size)
@@ -137,7 +137,7 @@ class ImageClassifier(Model[Upload]):
 
 
 def read(path: Path) -> bytes:
-    """The file's content, or nothing when it is gone: a client that left a batch takes its file along."""
+    """Return the file's content, or nothing when it is gone: a client that left a batch takes its file along."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -145,7 +145,7 @@ def read(path: Path) -> bytes:
 
 
 def middle(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The middle of the image, with black borders where it is smaller than that."""
+    """Return the middle of the image, with black borders where it is smaller than that."""
     if image.size == (width, height):
         return image
     left, top = (image.width - width) // 2, (image.height - height) // 2

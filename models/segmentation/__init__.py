@@ -73,7 +73,7 @@ class Segmentation(Model[Array]):
 
 
 def segments(probabilities: Array) -> Segments:
-    """The response for the probabilities of both classes, float32 (rows, 2)."""
+    """Return the response for the probabilities of both classes, float32 (rows, 2)."""
     probability = probabilities[:, 1]
     # Their types need no check, which would cost as much as writing them.
     return Segments.model_construct(

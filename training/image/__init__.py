@@ -59,7 +59,7 @@ def find_images(data: Path, part: str) -> list[tuple[str, bytes]] | None:
 
 @cache
 def read_images(data: Path, part: str) -> tuple[list[bytes], list[str]]:
-    """The files of `find_images` and their labels, both (n,); TrainingError when there are none."""
+    """Return the files of `find_images` and their labels, both (n,); raise TrainingError when there are none."""
     found = find_images(data, part)
     if not found:
         raise TrainingError(f"image data is missing: {data / part} or {data / 'cifar10' / part}")
@@ -68,7 +68,7 @@ def read_images(data: Path, part: str) -> tuple[list[bytes], list[str]]:
 
 
 def load(weights: Path = WEIGHTS) -> networks.Classifier:
-    """The network with the committed weights, as float32, for inference."""
+    """Return the network with the committed weights, as float32, for inference."""
     return networks.load(require(weights / "model.safetensors", "the fitted network"), len(LABELS))
 
 
@@ -86,7 +86,7 @@ def samples(count: int = 512) -> list[Upload]:
 
 
 def upload(picture: Image.Image) -> Upload:
-    """The picture as an item of `models/image`: a PNG file."""
+    """Return the picture as an item of `models/image`: a PNG file."""
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)
     return Upload(file.getvalue(), resize=True)
@@ -95,7 +95,7 @@ def upload(picture: Image.Image) -> Upload:
 def calibration_batches(
     settings: dict[str, Any], data: Path | None, graph: bytes, count: int = 128
 ) -> list[dict[str, Array]]:
-    """The graph's inputs for `count` images, in batches: training images if `data` has some, else sample photos."""
+    """Return the graph's inputs for `count` images, in batches: training images if `data` has some, else samples."""
     uploads = samples(count)
     if data is not None and (found := find_images(data, "train")) is not None:
         uploads = [Upload(found[i][1], resize=True) for i in np.random.default_rng(0).permutation(len(found))[:count]]
@@ -105,14 +105,14 @@ def calibration_batches(
 
 
 def preprocess_file(settings: dict[str, Any]) -> dict[str, bytes]:
-    """What `models/image` reads beside the graph."""
+    """Return what `models/image` reads beside the graph."""
     return {"preprocess.json": json.dumps(settings, indent=1).encode()}
 
 
 def torch_network(
     model: Any, settings: dict[str, Any], prepare: Any, data: Path | None, ranges: Path | None = None
 ) -> Network:
-    """What is served of a torch model; `prepare` makes its pixel values (n, 3, h, w) of Pillow images.
+    """Return what is served of a torch model; `prepare` makes its pixel values (n, 3, h, w) of Pillow images.
 
     Quantization reads the ranges of activations from the file `ranges`; without one it finds them on the
     training images in `data`, if there are any, else on sample photos.

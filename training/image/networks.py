@@ -48,7 +48,7 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input plus what the layers make of it."""
+        """Return the input plus what the layers make of it."""
         out: Tensor = x + self.layers(x)
         return out
 
@@ -150,7 +150,7 @@ def save(model: nn.Module, file: Path) -> None:
 
 
 def load(file: Path, labels: int) -> Classifier:
-    """The network with the weights of a file that `save` wrote, as float32, for inference."""
+    """Return the network with the weights of a file that `save` wrote, as float32, for inference."""
     state = load_file(file)
     scales = {name.removesuffix(SCALE): state.pop(name) for name in list(state) if name.endswith(SCALE)}
     model = Classifier(labels)

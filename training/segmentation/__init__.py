@@ -66,7 +66,7 @@ def draw(rows: int, seed: int) -> tuple[Columns, Array]:
 
 
 def as_text(name: str, value: float) -> float | str:
-    """The value in the form in which its column comes: money, percent or a number."""
+    """Return the value in the form in which its column comes: money, percent or a number."""
     if name == "x12":
         return f"${value:,.2f}" if value >= 0 else f"$-{-value:,.2f}"
     if name == "x63":
@@ -86,7 +86,7 @@ def pipeline() -> Pipeline:
 
 
 def coefficients(fitted: Pipeline) -> dict[str, float]:
-    """The fitted coefficients by variable."""
+    """Return the fitted coefficients by variable."""
     order = [*NUMERIC, *(name for name in VARIABLES if name not in NUMERIC)]
     return dict(zip(order, fitted["glm"].coef_[0].tolist(), strict=True))
 

@@ -66,7 +66,7 @@ def encoder_folder() -> Path:
 
 
 def tokenizer() -> Any:
-    """The encoder's tokenizer, which also reads the Treebank's spelling."""
+    """Return the encoder's tokenizer, which also reads the Treebank's spelling."""
     tokenize = AutoTokenizer.from_pretrained(encoder_folder())
     backend = tokenize.backend_tokenizer
     replaced = [normalizers.Replace(old, new) for old, new in TREEBANK.items()]
@@ -75,20 +75,20 @@ def tokenizer() -> Any:
 
 
 def untrained(*, first_token: bool = False) -> Classifier:
-    """The encoder under a head that has not been fitted."""
+    """Return the encoder under a head that has not been fitted."""
     hub.quiet()
     encoder = AutoModel.from_pretrained(encoder_folder(), add_pooling_layer=False)
     return Classifier(encoder, len(LABELS), first_token=first_token)
 
 
 def assemble(weights: Path = WEIGHTS) -> Any:
-    """The encoder with the committed adapter merged in and the committed head, for inference."""
+    """Return the encoder with the committed adapter merged in and the committed head, for inference."""
     require(weights / "adapter_model.safetensors", "the fitted adapter")
     return PeftModel.from_pretrained(untrained(), weights).merge_and_unload().eval()
 
 
 def network(model: Any, tokenize: Any, labels: Sequence[str]) -> Network:
-    """What is served of a transformers model or of `Classifier`."""
+    """Return what is served of a transformers model or of `Classifier`."""
     if not tokenize.is_fast:
         raise TrainingError(f"{type(tokenize).__name__} has no fast form (tokenizer.json), which the server needs")
     takes = inspect.signature(model.forward).parameters

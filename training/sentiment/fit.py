@@ -67,7 +67,7 @@ def split(folder: Path, generator: torch.Generator, held_out: int) -> tuple[Exam
 
 
 def words(text: str) -> str:
-    """The words of a text between spaces; sentences and their phrases differ in punctuation."""
+    """Return the words of a text between spaces; sentences and their phrases differ in punctuation."""
     return f" {' '.join(re.findall('[a-z0-9]+', text))} "
 
 
@@ -202,7 +202,7 @@ class Fitting:
 
 
 def adapted(recipe: Recipe) -> Any:
-    """The encoder with an adapter and a head that have not been fitted."""
+    """Return the encoder with an adapter and a head that have not been fitted."""
     # No dropout of the adapter's own beside the encoder's: to draw it took a third of the time.
     config = LoraConfig(
         r=16,
