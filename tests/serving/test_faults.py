@@ -31,7 +31,7 @@ from serving.inference.predictor import Predictor
 from serving.inference.registry import ModelId, Registry
 from serving.inference.service import InferenceService
 from serving.telemetry import logs
-from tests.serving.inference.test_batcher import save_sum
+from tests.support.batchers import save_sum
 
 TIMEOUT_SECONDS = 30.0
 FAULTS = ["answer", "validation", "key", "value", "type", "nothing"]

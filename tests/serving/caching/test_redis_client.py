@@ -17,9 +17,9 @@ from serving.caching.redis_client import RedisClient, connect
 from serving.http.access import RateLimit
 from serving.setting_faults import faults
 from serving.settings import Settings
-from tests.serving.caching.test_redis_tier import PREFIX, TIMEOUT_SECONDS, cache_at, kept
 from tests.support.clocks import START_SECONDS, eventually, wait_until
 from tests.support.metrics import sample
+from tests.support.redis_caches import PREFIX, TIMEOUT_SECONDS, cache_at, kept
 from tests.support.redis_servers import RedisServer
 from tests.support.tcp_servers import forwarding, tcp_server
 

@@ -16,8 +16,8 @@ from loadtest.processes import free_port
 from serving.caching.redis_client import RedisClient
 from serving.caching.redis_tier import RedisCache
 from serving.http.access import MAX_GIVEN_KEYS, ApiKeys, MemoryCounts, RateLimit, read_keys
-from tests.serving.caching.test_redis_tier import OUTPUT, TIMEOUT_SECONDS, kept
 from tests.support.clocks import eventually, wait_until
+from tests.support.redis_caches import OUTPUT, TIMEOUT_SECONDS, kept
 from tests.support.redis_servers import RedisServer
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,7 @@ from serving.caching.predictions import PredictionCache
 from serving.inference.context import RequestContext
 from serving.inference.errors import OverloadedError
 from serving.inference.predictor import BLOCK_ROWS, Predictor
-from tests.serving.inference.test_batcher import (
+from tests.support.batchers import (
     BROKEN,
     SUM,
     RowSum,

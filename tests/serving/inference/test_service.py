@@ -15,7 +15,7 @@ from serving.inference import InferenceService, ModelId, Predictor, Registry
 from serving.inference.context import own_context
 from serving.inference.errors import DeadlineExceededError, ModelFaultError, OverloadedError, UnknownModelError
 from serving.inference.predictor import NoCache
-from tests.serving.inference.test_batcher import BROKEN, SUM, Sum, save_sum
+from tests.support.batchers import BROKEN, SUM, Sum, save_sum
 from tests.support.stores import newest
 
 TRANSPORTS = {"starlette", "uvicorn", "bentoml", "redis", "grpc"}
