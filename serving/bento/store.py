@@ -17,15 +17,13 @@ class ModelMissingError(RuntimeError):
     """The model store has no entry for a model that is to be served."""
 
 
-def stored_model(name: str, bento: bentoml.Bento | None, version: str | None = None) -> bentoml.Model:
-    """Return a model's store entry: the given version, else the one packed in the served Bento, else the latest."""
+def stored_model(name: str, bento: bentoml.Bento | None) -> bentoml.Model:
+    """Return a model's store entry: the version packed in the served Bento, else the latest."""
     packed = {model.tag.name: model.tag for model in bento.info.all_models} if bento else {}
-    tag = f"{name}:{version}" if version else packed.get(name, name)
     try:
-        return bentoml.models.get(tag)
+        return bentoml.models.get(packed.get(name, name))
     except NotFound as error:
-        command = f"; make it with: python -m training {name}" if version is None else ""
-        raise ModelMissingError(f"the model store has no {str(tag)!r}{command}") from error
+        raise ModelMissingError(f"the model store has no {name!r}; make it with: python -m training {name}") from error
 
 
 def load(stored: bentoml.Model, cache: OutputCache, threads: int, **queue: Any) -> Predictor:

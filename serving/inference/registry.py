@@ -44,10 +44,6 @@ class Registry:
         """Return a model's default version, or an empty string while none is loaded."""
         return self.defaults[name].id.version if name in self.defaults else ""
 
-    def names(self) -> list[str]:
-        """Return the names of the loaded models."""
-        return list(self.defaults)
-
     def versions(self, name: str) -> list[str]:
         """Return the loaded versions of a model."""
         return [id_.version for id_ in self.predictors if id_.name == name]

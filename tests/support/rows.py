@@ -8,14 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-TUMOUR = {
-    "concavity_mean": 0.3001,
-    "concave_points_mean": 0.1471,
-    "perimeter_se": 8.589,
-    "area_se": 153.4,
-    "texture_worst": 17.33,
-    "area_worst": 2019.0,
-}
+from loadtest.inputs import TUMOUR as TUMOUR
+
 ROW: dict[str, Any] = {
     **{f"x{i}": round(0.37 * i - 11, 3) for i in range(100)},
     "x5": "monday",

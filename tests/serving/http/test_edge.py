@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 
 import pytest
 from prometheus_client import REGISTRY
@@ -18,15 +17,10 @@ from serving.http.edge import Edge
 from serving.http.endpoints import Guards
 from serving.http.response_cache import ResponseCache
 from tests.support.clocks import Clock
-from tests.support.edge import App, edge_around
+from tests.support.edge import App
 
 LIMIT_SECONDS = 60.0
 MADE_ID = re.compile("[0-9a-f]{32}")
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -34,22 +28,6 @@ def guards(clock: Clock) -> Guards:
     return Guards(
         ApiKeys([], None), None, ResponseCache(MemoryCache("response", 2**22, 180, clock)), BytesInFlight(2**24)
     )
-
-
-@pytest.fixture
-def app() -> App:
-    return App()
-
-
-@pytest.fixture
-def edge(app: App, guards: Guards) -> Edge:
-    return edge_around(app, guards)
-
-
-@pytest.fixture
-def client(edge: Edge) -> Iterator[TestClient]:
-    with TestClient(edge, raise_server_exceptions=False) as client:
-        yield client
 
 
 class TestAdmission:

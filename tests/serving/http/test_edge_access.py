@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
@@ -17,28 +17,7 @@ from serving.http.edge import Edge
 from serving.http.endpoints import Guards
 from serving.http.response_cache import ResponseCache
 from tests.support.clocks import Clock
-from tests.support.edge import App, edge_around
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def app() -> App:
-    return App()
-
-
-@pytest.fixture
-def edge(app: App, guards: Guards) -> Edge:
-    return edge_around(app, guards)
-
-
-@pytest.fixture
-def client(edge: Edge) -> Iterator[TestClient]:
-    with TestClient(edge, raise_server_exceptions=False) as client:
-        yield client
+from tests.support.edge import App
 
 
 class TestKeys:
