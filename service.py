@@ -49,6 +49,7 @@ from serving.http.endpoints import Endpoint, Guards
 from serving.http.response_cache import ResponseCache
 from serving.http.routes import file_fields, form_routes, json_routes
 from serving.http.system import system_app
+from serving.http.uploads import routes_of
 from serving.inference.registry import Registry
 from serving.inference.service import InferenceService
 from serving.telemetry import logs, metrics, tracing
@@ -187,7 +188,7 @@ def endpoints() -> dict[str, Endpoint]:
     }
     arguments = (settings.models, registry, settings.timeout_seconds)
     answers: dict[str, Callable[[Any], Awaitable[Response]]] = {**json_routes(*arguments), **form_routes(*arguments)}
-    declared = {f"/{name}/{route.name}": route for name in settings.models for route in models.find(name).routes()}
+    declared = {f"/{name}/{route.name}": route for name in settings.models for route in routes_of(name)}
     for api in Tiffin.apis.values():
         route = declared.get(api.route)
         files = file_fields(api.input_spec)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
-from models.model import Array, Infer, Model, clipped, route
+from models.model import Array, Column, Columns, Model
 
 Measurement = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
@@ -36,40 +35,25 @@ class Measurements(BaseModel):
     area_worst: Measurement
 
 
-class Diagnosis(BaseModel):
-    """M (1) for malignant, B (0) for benign."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"label": "M", "prediction": 1}})
-
-    label: Literal["M", "B"]
-    prediction: Literal[0, 1]
-
-
 FEATURES = tuple(Measurements.model_fields)
 LABELS = ("B", "M")
 
 
 class BreastCancer(Model[Array]):
-    """An item is a float32 row (6,)."""
+    """An item is a float32 row (6,), its output the class: 1 for malignant."""
 
     input = Measurements
     input_example = EXAMPLE
+    outputs = (Column("label", Literal["M", "B"], "M"), Column("prediction", Literal[0, 1], 1))
     max_items = 10_000
     max_batch = 4_096
+    max_file_items = 100_000
     vectorized = True
-
-    @classmethod
-    @override
-    def items(cls, inputs: Sequence[Measurements]) -> Array:
-        rows = np.array([[getattr(row, name) for name in FEATURES] for row in inputs])
-        return clipped(rows).astype(np.float32)
 
     @override
     def preprocess(self, item: Array) -> dict[str, Array]:
         return {"features": item}
 
-    @route()
-    async def predict(self, request: Measurements, infer: Infer[Array]) -> Diagnosis:
-        """Diagnose one tumour."""
-        prediction = int((await infer(self.items([request])))[0])
-        return Diagnosis.model_validate({"label": LABELS[prediction], "prediction": prediction})
+    @override
+    def columns(self, outputs: Array) -> Columns:
+        return {"label": np.array(LABELS, dtype=np.object_)[outputs], "prediction": outputs}

@@ -13,7 +13,23 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from tokenizers import Tokenizer
 from typing_extensions import override
 
-from models.model import LARGE_BYTES, UNDECODABLE, Array, Infer, LabelScore, Model, ranking, route, softmax, stand_in
+from models.model import (
+    CLASSIFICATION,
+    LARGE_BYTES,
+    RAW_ITEMS,
+    UNDECODABLE,
+    Array,
+    Column,
+    Columns,
+    Infer,
+    LabelScore,
+    Model,
+    classification,
+    ranking,
+    route,
+    softmax,
+    stand_in,
+)
 
 MAX_CHARACTERS = 10_000
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
@@ -34,14 +50,7 @@ class RawTexts(msgspec.Struct, gc=False):
     text: list[msgspec.Raw]
 
 
-class RawItems(msgspec.Struct, gc=False):
-    """The same of `infer`."""
-
-    items: list[msgspec.Raw]
-
-
 RAW_TEXTS = msgspec.json.Decoder(RawTexts)
-RAW_ITEMS = msgspec.json.Decoder(RawItems)
 # A text takes no more, each character as two escapes.
 TEXT_BYTES = 12 * MAX_CHARACTERS + 2
 TOO_LONG = "a" * (MAX_CHARACTERS + 1)
@@ -138,6 +147,8 @@ class Sentiment(Model[str]):
 
     input = Text
     input_example = "a delight from start to finish"
+    inputs = (Column("text", Text, input_example),)
+    outputs = CLASSIFICATION
     max_items = MAX_TEXTS
     # A larger batch gains nothing on a CPU, where work grows with the padded length.
     max_batch = 8
@@ -145,10 +156,16 @@ class Sentiment(Model[str]):
     def __init__(self, folder: Path) -> None:
         settings = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
         self.labels: list[str] = settings["labels"]
-        self.inputs: list[str] = settings["inputs"]
+        self.graph_inputs: list[str] = settings["inputs"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(settings["max_length"])
+
+    @classmethod
+    @override
+    def items(cls, columns: Columns) -> list[str]:
+        texts: list[str] = columns["text"].tolist()
+        return texts
 
     @classmethod
     @override
@@ -163,7 +180,11 @@ class Sentiment(Model[str]):
             "attention_mask": encoding.attention_mask,
             "token_type_ids": encoding.type_ids,
         }
-        return {name: np.array(arrays[name], dtype=np.int64) for name in self.inputs}
+        return {name: np.array(arrays[name], dtype=np.int64) for name in self.graph_inputs}
+
+    @override
+    def columns(self, outputs: Array) -> Columns:
+        return classification(softmax(outputs), self.labels)
 
     @route(decode=read_texts)
     async def predict(self, request: Texts, infer: Infer[str]) -> Sentiments:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
 from models.image.pictures import decode
-from models.model import Array, Infer, InvalidInputError, LabelScore, Model, ranking, route, softmax
+from models.model import (
+    CLASSIFICATION,
+    Array,
+    Column,
+    Columns,
+    Infer,
+    InvalidInputError,
+    LabelScore,
+    Model,
+    classification,
+    ranking,
+    route,
+    softmax,
+)
 
 # A photograph of as many pixels as are admitted is smaller by far.
 MAX_FORM_BYTES = 32 * 2**20
@@ -47,6 +59,16 @@ class Classification(BaseModel):
     logits: list[float] | None = None
 
 
+def example() -> bytes:
+    """Return a JPEG file of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (48, 48), "skyblue").save(file, "JPEG")
+    return file.getvalue()
+
+
+EXAMPLE = example()
+
+
 class Upload(NamedTuple):
     """An item: the bytes of a file and whether to resize it."""
 
@@ -58,7 +80,10 @@ class ImageClassifier(Model[Upload]):
     """An item's output is the logits (labels,)."""
 
     input = Path
+    inputs = (Column("image", bytes, EXAMPLE),)
+    outputs = CLASSIFICATION
     max_items = 64
+    max_file_items = 1_000
     # Larger ones gain nothing on a CPU, and those that wait behind them wait longer.
     max_batch = 4
 
@@ -79,15 +104,8 @@ class ImageClassifier(Model[Upload]):
 
     @classmethod
     @override
-    def items(cls, inputs: Sequence[Path]) -> list[Upload]:
-        return [Upload(read(path), resize=True) for path in inputs]
-
-    @classmethod
-    @override
-    def example_items(cls) -> list[Upload]:
-        file = io.BytesIO()
-        Image.new("RGB", (48, 48), "skyblue").save(file, "JPEG")
-        return [Upload(file.getvalue(), resize=True)]
+    def items(cls, columns: Columns) -> list[Upload]:
+        return [Upload(file, resize=True) for file in columns["image"]]
 
     @override
     def key(self, item: Upload) -> bytes:
@@ -125,6 +143,10 @@ class ImageClassifier(Model[Upload]):
         box = (left * across, top * down, (left + shown[0]) * across, (top + shown[1]) * down)
         return middle(image.resize((shown[0], shown[1]), self.resample, box), *self.size)
 
+    @override
+    def columns(self, outputs: Array) -> Columns:
+        return classification(softmax(outputs), self.labels)
+
     @route(max_body_bytes=MAX_FORM_BYTES)
     async def predict(self, request: Picture, infer: Infer[Upload]) -> Classification:
         """Classify one picture."""
@@ -134,14 +156,6 @@ class ImageClassifier(Model[Upload]):
             return Classification(logits=logits.tolist())
         predictions = ranking(softmax(logits), self.labels, TOP)
         return Classification(Label=predictions[0].label, Score=predictions[0].score, predictions=predictions)
-
-
-def read(path: Path) -> bytes:
-    """Return the file's content, or nothing when it is gone: a client that left a batch takes its file along."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def middle(image: Image.Image, width: int, height: int) -> Image.Image:

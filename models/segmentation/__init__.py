@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
 
-from models.model import Array, Infer, Model, route
-from models.segmentation.columns import THRESHOLD, VARIABLES, parse_money, parse_percent
-from models.segmentation.files import read_file
+from models.model import Array, Column, Columns, Infer, Model, route
+from models.segmentation.columns import EXAMPLE, INPUTS, THRESHOLD, VARIABLES, features, parse_money, parse_percent
 from models.segmentation.infer_rows import without_unread
-from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Row, Rows, read_rows, row_features
+from models.segmentation.rows import MAX_ROWS, Row, Rows, read_rows
 
 __all__ = ["Segmentation", "parse_money", "parse_percent"]
-
-
-class File(BaseModel):
-    """A file of up to 100 000 rows."""
-
-    file: Path = Field(description='JSON ({"data": [...]}), CSV with a header, or Parquet')
 
 
 class Segments(BaseModel):
@@ -35,22 +25,26 @@ class Segments(BaseModel):
 
     class_probability: list[float]
     predicted_class: list[int]
-    input_variables: list[str]
+    input_variables: list[str] = list(VARIABLES)
 
 
 class Segmentation(Model[Array]):
     """An item is a row of `features`, its output the probabilities of both classes."""
 
     input = Row
-    input_example = EXAMPLE_ROW
+    input_example = EXAMPLE
+    inputs = INPUTS
+    outputs = (Column("class_probability", float, 0.37), Column("predicted_class", int, 0))
     max_items = MAX_ROWS
     max_batch = 4_096
+    max_file_items = 100_000
     vectorized = True
+    file_response = Segments
 
     @classmethod
     @override
-    def items(cls, inputs: Sequence[Row]) -> Array:
-        return row_features(inputs)
+    def items(cls, columns: Columns) -> Array:
+        return features(columns)
 
     @classmethod
     @override
@@ -61,23 +55,15 @@ class Segmentation(Model[Array]):
     def preprocess(self, item: Array) -> dict[str, Array]:
         return {"features": item}
 
+    @override
+    def columns(self, outputs: Array) -> Columns:
+        probability = outputs[:, 1]
+        return {"class_probability": probability, "predicted_class": (probability > THRESHOLD).astype(np.int64)}
+
     @route(decode=read_rows)
     async def predict(self, request: Rows, infer: Infer[Array]) -> Segments:
         """Score 1 to 10 000 rows."""
-        return segments(await infer(request.features()))
-
-    @route(upload=True)
-    async def uploadfile(self, request: File, infer: Infer[Array]) -> Segments:
-        """Score a file of up to 100 000 rows."""
-        return segments(await infer(await asyncio.to_thread(read_file, request.file)))
-
-
-def segments(probabilities: Array) -> Segments:
-    """Return the response for the probabilities of both classes, float32 (rows, 2)."""
-    probability = probabilities[:, 1]
-    # Their types need no check, which would cost as much as writing them.
-    return Segments.model_construct(
-        class_probability=probability.tolist(),
-        predicted_class=(probability > THRESHOLD).astype(int).tolist(),
-        input_variables=list(VARIABLES),
-    )
+        columns = self.columns(await infer(request.features()))
+        # Their types need no check, which would cost as much as writing them.
+        lists = {name: values.tolist() for name, values in columns.items()}
+        return Segments.model_construct(**lists, input_variables=list(VARIABLES))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from models.model import Array, InvalidInputError, clipped
+from models.model import Array, Column, ColumnNames, clipped
 
 THRESHOLD = 0.75
 
@@ -48,9 +48,6 @@ USED = tuple(dict.fromkeys(name.partition("_")[0] for name in VARIABLES))
 NUMERIC = tuple(name for name in VARIABLES if "_" not in name)
 CATEGORICAL = ("x5", "x31", "x81", "x82")
 COLUMNS = tuple(f"x{i}" for i in range(100))
-
-# Marks of a missing value in files, in any case: of R, pandas, SQL, MySQL, Excel.
-MISSING = frozenset({"", "na", "n/a", "<na>", "#n/a", "#na", "nan", "nat", "null", "none", "\\n"})
 
 # Longest text that is read as a number.
 MAX_CHARACTERS = 100
@@ -92,106 +89,48 @@ def parse_percent(value: object) -> object:
 PARSERS = {"x12": parse_money, "x63": parse_percent}
 
 
-def column_type(name: str, *, text: bool) -> Any:
-    """Return the type of one value of a column; with `text`, numbers may be given as text, as in CSV."""
-    if name not in USED:
-        return Any
-    if name in CATEGORICAL:
-        return str | None
-    number = Annotated[float, Field(strict=not text, allow_inf_nan=False)] | None
-    return Annotated[number, BeforeValidator(PARSERS[name])] if name in PARSERS else number
-
-
-Columns = dict[str, list[Any]]
-
-TEXT_COLUMNS: dict[str, TypeAdapter[list[Any]]] = {
-    name: TypeAdapter(Annotated[list[column_type(name, text=True)], FailFast()])  # type: ignore[arg-type, misc]
-    for name in USED
+# An example of a row as a client sends it.
+EXAMPLE: dict[str, Any] = {
+    "x0": 0.04,
+    "x5": "monday",
+    "x12": "$5,547.78",
+    "x31": "germany",
+    "x44": -0.61,
+    "x53": 0.33,
+    "x56": None,
+    "x58": 0.22,
+    "x62": 0.37,
+    "x63": "36.29%",
+    "x81": "October",
+    "x82": "Female",
+    "x91": 0.04,
+    "x99": -60.3,
 }
 
 
-def known_column(name: str) -> str | None:
-    """Return the column that a name stands for, whatever its case and the spaces in it; None for other names."""
-    if name in KNOWN:
-        return name
-    plain = SPACES.sub("", name).casefold() if len(name) <= MAX_CHARACTERS else ""
-    return plain if plain in KNOWN else None
+def column_type(name: str) -> Any:
+    """Return the type of one value of a column."""
+    if name in CATEGORICAL:
+        return str | None
+    number = Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
+    return Annotated[number, BeforeValidator(PARSERS[name])] if name in PARSERS else number
 
 
-# Those that are not seen, too: of no width, and byte order marks.
-SPACES = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]++")
-KNOWN = frozenset(COLUMNS)
+def column(name: str) -> Column:
+    """Return a column that may be missing."""
+    categories = tuple(variable.partition("_")[2] for variable in VARIABLES if variable.startswith(f"{name}_"))
+    return Column(
+        name,
+        column_type(name),
+        EXAMPLE.get(name),
+        notation=name in PARSERS,
+        categories=categories,
+        used=name in USED,
+    )
 
 
-def used_columns(names: Iterable[str]) -> dict[str, int]:
-    """Return the positions of the columns that the model reads among `names`; ValueError for one that stands twice."""
-    found: dict[str, int] = {}
-    for position, name in enumerate(names):
-        column = known_column(name)
-        if column in USED:
-            if column in found:
-                raise ValueError(f"two columns are named {column}, but for case or spaces")
-            found[column] = position
-    return found
-
-
-def has_odd_names(text: bytes) -> bool:
-    """Tell whether JSON text may hold a column's name in capitals or with spaces around it.
-
-    Fast and without the interpreter's lock, since decoders know exact names only. Some other names are
-    taken for odd ones too.
-    """
-    letters = np.frombuffer(without_escapes(text), np.uint8)
-    quotes = np.flatnonzero(letters == ord('"'))
-    opening, closing = quotes[:-1:2], quotes[1::2]
-    after = letters[np.minimum(closing + 1, len(letters) - 1)]
-    names = (after == ord(":")) | (after <= ord(" "))
-    opening, closing = opening[names], closing[names]
-    first, second, last = letters[opening + 1], letters[np.minimum(opening + 2, len(letters) - 1)], letters[closing - 1]
-    odd = (first == ord("X")) | (first == ord("\\")) | (first <= ord(" ")) | (first >= 128)
-    # Names that are known have one or two digits after the x.
-    digits = (second >= ord("0")) & (second <= ord("9")) & (last >= ord("0")) & (last <= ord("9"))
-    usual = digits & (closing - opening <= 4)
-    return bool(np.any(odd | ((first == ord("x")) & ~usual)))
-
-
-def without_escapes(text: bytes) -> bytes:
-    """Return JSON text of the same length in which every quotation mark begins or ends a string."""
-    return text.replace(rb"\\", b"__").replace(rb"\"", b"__") if b"\\" in text else text
-
-
-# Of a file.
-MAX_FILE_ROWS = 100_000
-TOO_MANY_ROWS = f"the file has more than {MAX_FILE_ROWS:,} rows"
-NO_COLUMNS = "the file has none of the columns x0 to x99"
-
-
-def invalid(message: str, kind: str, *place: str | int) -> InvalidInputError:
-    """Return the error for a fault in the uploaded file; `place` is row and column where they are known."""
-    return InvalidInputError(message, ("file", *place), kind)
-
-
-def checked(columns: Columns, first_row: int) -> Columns:
-    """Parse the columns that the model reads among `columns`; InvalidInputError for the first bad value."""
-    return {name: parsed(name, columns[name], first_row) for name in USED if name in columns}
-
-
-def parsed(name: str, values: list[Any], first_row: int) -> list[Any]:
-    """Parse one column, in which marks of a missing value may stand."""
-    if name in NUMERIC:
-        for row, value in enumerate(values, first_row):
-            if isinstance(value, str) and "_" in value:  # pydantic reads "1_0" as Python does
-                raise invalid("Input should be a number, without underscores", "float_parsing", "data", row, name)
-    try:
-        return TEXT_COLUMNS[name].validate_python(values)
-    except ValidationError:
-        present = [None if isinstance(value, str) and value.strip().lower() in MISSING else value for value in values]
-    try:
-        return TEXT_COLUMNS[name].validate_python(present)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise invalid(fault["msg"], fault["type"], "data", first_row + int(fault["loc"][0]), name) from error
-
+INPUTS = tuple(map(column, COLUMNS))
+NAMES = ColumnNames(INPUTS)
 
 # Where a category stands among the variables, by column.
 PLACES = {
@@ -200,7 +139,7 @@ PLACES = {
 }
 
 
-def features(columns: Mapping[str, Sequence[Any]]) -> Array:
+def features(columns: Mapping[str, Sequence[Any] | Array]) -> Array:
     """Return the GLM's variables, float32 (rows, 25), of validated columns of equal length.
 
     Numeric variables keep their units and are NaN where missing (the graph imputes and standardises

@@ -8,9 +8,8 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from models.model import LARGE_BYTES, stand_in
-from models.segmentation.columns import PLACES, USED, has_odd_names
-from models.segmentation.json_rows import NAMES
+from models.model import LARGE_BYTES, RAW_ITEMS, stand_in
+from models.segmentation.columns import NAMES, PLACES, USED
 from models.segmentation.rows import MAX_NESTED, MAX_ROWS, Slice, brackets, by_known_names, cut, split
 
 # What is read of the columns of so many rows is seldom half as long.
@@ -18,16 +17,10 @@ LONG_SLICE_BYTES = 2**18
 LONGEST_CATEGORY = max(len(category) for categories in PLACES.values() for category in categories)
 
 
-class Items(msgspec.Struct, gc=False):
-    """A body of `infer` whose rows are left as they stand."""
-
-    items: list[msgspec.Raw]
-
-
-ITEMS = msgspec.json.Decoder(Items)
 RAW_ROW: Any = msgspec.defstruct(
     "RawRow", [(name, msgspec.Raw, msgspec.Raw()) for name in USED], gc=False, omit_defaults=True
 )
+BY_NAME = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 RAW_ROWS = msgspec.json.Decoder(list[RAW_ROW])
 
 
@@ -36,7 +29,7 @@ def without_unread(body: bytes) -> bytes:
 
     It ends with the first slice of rows that the schema refuses, where that shows here.
     """
-    rows = split(body, ITEMS)
+    rows = split(body, RAW_ITEMS)
     if rows is None:
         return body if len(body) <= LARGE_BYTES else stand_in(body, "items")
     if len(rows) > MAX_ROWS:
@@ -58,8 +51,8 @@ def slice_without_unread(text: bytes) -> bytes | None:
     Return None where the schema refuses one: it is no row, a column stands twice, or what is long does not fit.
     """
     try:
-        if has_odd_names(text):
-            read = msgspec.json.encode([by_known_names(row) for row in NAMES.decode(text)])
+        if NAMES.has_odd_names(text):
+            read = msgspec.json.encode([by_known_names(row) for row in BY_NAME.decode(text)])
         else:
             read = msgspec.json.encode(RAW_ROWS.decode(text))
         if len(read) > LONG_SLICE_BYTES:

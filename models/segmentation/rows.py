@@ -17,12 +17,12 @@ from models.model import LARGE_BYTES, Array, stand_in
 from models.segmentation.columns import (
     CATEGORICAL,
     COLUMNS,
+    EXAMPLE,
+    NAMES,
     PARSERS,
     USED,
     column_type,
     features,
-    has_odd_names,
-    used_columns,
 )
 
 MAX_ROWS = 10_000
@@ -32,23 +32,6 @@ SLICE_BYTES = 2**20
 # Pydantic refuses whole numbers of more digits, wherever they stand, and what is nested more than 200 levels deep.
 MAX_DIGITS = 4_300
 MAX_NESTED = 150
-
-EXAMPLE_ROW: dict[str, Any] = {
-    "x0": 0.04,
-    "x5": "monday",
-    "x12": "$5,547.78",
-    "x31": "germany",
-    "x44": -0.61,
-    "x53": 0.33,
-    "x56": None,
-    "x58": 0.22,
-    "x62": 0.37,
-    "x63": "36.29%",
-    "x81": "October",
-    "x82": "Female",
-    "x91": 0.04,
-    "x99": -60.3,
-}
 
 
 def list_all_columns(schema: dict[str, Any]) -> None:
@@ -63,7 +46,7 @@ def by_known_names(row: object) -> object:
         return row
     names = list(row)
     try:
-        return {column: row[names[place]] for column, place in used_columns(names).items()}
+        return {column: row[names[place]] for column, place in NAMES.positions(names).items()}
     except ValueError as error:
         raise PydanticCustomError("duplicate_column", str(error)) from error
 
@@ -71,7 +54,7 @@ def by_known_names(row: object) -> object:
 if TYPE_CHECKING:
     Row = dict[str, float | str | None]
 else:
-    Columns = TypedDict("Row", {name: column_type(name, text=False) for name in USED}, total=False)
+    Columns = TypedDict("Row", {name: column_type(name) for name in USED}, total=False)
     Columns.__pydantic_config__ = ConfigDict(json_schema_extra=list_all_columns)
     Row = Annotated[Columns, BeforeValidator(by_known_names)]
 
@@ -79,7 +62,7 @@ else:
 class Rows(BaseModel):
     """Rows of x0 to x99; a field may be null or absent and is then imputed, other fields are ignored."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"data": [EXAMPLE_ROW]}})
+    model_config = ConfigDict(json_schema_extra={"example": {"data": [EXAMPLE]}})
 
     # Of many bad rows the first is reported: ten thousand would make an answer larger than the request.
     data: Annotated[list[Row], Field(min_length=1, max_length=MAX_ROWS), FailFast()]
@@ -226,7 +209,7 @@ def has_long_number(body: bytes, step: int = 64) -> bool:
 def slice_features(text: bytes, first: int) -> Array:
     """Return `features` of a JSON list of rows that begin with the one of index `first`; raises ValidationError."""
     try:
-        if not has_odd_names(text):
+        if not NAMES.has_odd_names(text):
             return features(fast_columns(text))
     except (msgspec.DecodeError, ValueError):
         pass

@@ -17,6 +17,7 @@ import models
 from models.model import InvalidInputError, Route
 from serving.http.routes import respond
 from serving.http.surrogates import replace_halves
+from serving.http.uploads import routes_of
 from serving.inference import context
 from serving.inference.context import own_context
 from serving.inference.errors import ModelFaultError, OverloadedError
@@ -38,7 +39,7 @@ def api_methods(names: Iterable[str], timeout_seconds: float) -> dict[str, Any]:
     """
     methods = {}
     for name in names:
-        for route in models.find(name).routes():
+        for route in routes_of(name):
             methods[f"{name}_{route.name}"] = route_method(name, route, timeout_seconds)
         methods[f"{name}_infer"] = infer_method(name, timeout_seconds)
     return methods
@@ -86,8 +87,8 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
             with tracing.detached():
                 # Converting ten thousand rows, or files, takes long.
                 slow = len(items) >= BLOCK_ROWS or model.input is Path
-                convert = asyncio.to_thread(model.items, items) if slow else None
-                converted = model.items(items) if convert is None else await convert
+                convert = asyncio.to_thread(model.items_of, items) if slow else None
+                converted = model.items_of(items) if convert is None else await convert
                 outputs = await self.inference.infer(name, converted, own_context(timeout_seconds))
         except OverloadedError as error:
             raise ServiceUnavailable("overloaded") from error

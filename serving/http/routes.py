@@ -11,11 +11,11 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-import models
 from models.model import InvalidInputError, Route
 from serving.http.body import parse_beside
 from serving.http.errors import ErrorDetail, overloaded, unprocessable, validation_response
 from serving.http.surrogates import replace_halves
+from serving.http.uploads import routes_of
 from serving.inference import context
 from serving.inference.context import own_context
 from serving.inference.errors import ModelFaultError, OverloadedError
@@ -30,7 +30,7 @@ async def respond(predictor: Predictor, route: Route, request: Any, timeout_seco
     """Answer a validated request; raise ModelFaultError when the model fails or its answer does not fit its schema."""
     infer = partial(predictor.infer, request=context.current.get() or own_context(timeout_seconds))
     try:
-        answer: BaseModel = await getattr(predictor.model, route.name)(request, infer)
+        answer = await route.handler(predictor.model, request, infer)
         content = answer.model_dump_json(exclude_unset=True)
     except InvalidInputError as error:
         return unprocessable([ErrorDetail(loc=list(error.location), msg=str(error), type=error.kind)])
@@ -69,7 +69,7 @@ def json_routes(
     return {
         f"/{name}/{route.name}": answer_to(name, route)
         for name in names
-        for route in models.find(name).routes()
+        for route in routes_of(name)
         if not file_fields(route.request)
     }
 
@@ -94,7 +94,7 @@ def form_routes(
     return {
         f"/{name}/{route.name}": answer_to(name, route)
         for name in names
-        for route in models.find(name).routes()
+        for route in routes_of(name)
         if file_fields(route.request)
     }
 

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 import models
+from models.model import Route as ModelRoute
 from serving.http.errors import ErrorBody, error_response
 from serving.inference.registry import Registry
 from serving.telemetry import metrics
@@ -145,7 +146,7 @@ def system_app(
     )
 
 
-def predict_of(name: str) -> models.model.Route:
+def predict_of(name: str) -> ModelRoute:
     """Return a model's predict route, which every model has."""
     return next(route for route in models.find(name).routes() if route.name == "predict")
 

@@ -127,8 +127,8 @@ class Predictor:
         """Return the outputs of items stacked, (n, ...); raise the first InvalidInputError."""
         blocks = self.blocks(items)
         if blocks is None:
-            return np.stack([valid(output) for output in await self.outputs(items, request)])
-        return np.concatenate([valid(output) for output in await self.block_outputs(blocks, request)])
+            return np.stack(valid(await self.outputs(items, request)))
+        return np.concatenate(valid(await self.block_outputs(blocks, request)))
 
     async def block_outputs(self, blocks: Sequence[Array], request: RequestContext) -> list[Array | InvalidInputError]:
         """Return the outputs of each block, (rows, ...), or the error in their place."""
@@ -226,8 +226,7 @@ class Predictor:
         for _ in range(2):
             request = own_context(timeout_seconds=60)
             request.no_cache = request.no_store = True
-            for output in await self.outputs(self.model.example_items(), request):
-                valid(output)
+            valid(await self.outputs(self.model.example_items(), request))
 
     def close(self) -> None:
         """Stop the batcher's threads."""
@@ -248,8 +247,9 @@ async def outcome_of(jobs: Collection[Job]) -> None:
                 job.future.cancel()  # no effect on a finished job
 
 
-def valid(output: Array | InvalidInputError) -> Array:
-    """Return an output; raise the error that stands in its place."""
-    if isinstance(output, InvalidInputError):
-        raise output
-    return output
+def valid(outputs: Sequence[Array | InvalidInputError]) -> list[Array]:
+    """Return outputs; raise the first error that stands in the place of one, with its index."""
+    for index, output in enumerate(outputs):
+        if isinstance(output, InvalidInputError):
+            raise InvalidInputError(str(output), output.location, output.kind, index)
+    return list(outputs)  # type: ignore[arg-type]

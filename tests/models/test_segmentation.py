@@ -9,11 +9,10 @@ import pytest
 from pydantic_core import PydanticCustomError
 
 from models.segmentation.columns import (
+    NAMES,
     NUMERIC,
     VARIABLES,
     features,
-    has_odd_names,
-    known_column,
     parse_money,
     parse_percent,
 )
@@ -82,7 +81,7 @@ def test_what_is_no_percentage(text: str) -> None:
     ],
 )
 def test_a_column_is_known_whatever_its_case_and_spaces(name: str, column: str | None) -> None:
-    assert known_column(name) == column
+    assert NAMES.find(name) == column
 
 
 @pytest.mark.parametrize(
@@ -92,17 +91,17 @@ def test_a_column_is_known_whatever_its_case_and_spaces(name: str, column: str |
 def test_odd_names_are_seen_in_json(name: str, indent: int | None) -> None:
     rows = [{"x12": 1, "a": '"X12": '}, {name: 1, 'b\\"': "c"}]
     for ascii_only in (True, False):
-        assert has_odd_names(json.dumps(rows, indent=indent, ensure_ascii=ascii_only).encode())
+        assert NAMES.has_odd_names(json.dumps(rows, indent=indent, ensure_ascii=ascii_only).encode())
 
 
 def test_usual_names_are_not_odd() -> None:
     rows = [{"x12": " X12 ", "y": "\\", "a b": "x12 "}, {"x5": 'X"'}, {"x0": [" ", "X"]}]
-    assert not has_odd_names(json.dumps(rows).encode())
+    assert not NAMES.has_odd_names(json.dumps(rows).encode())
 
 
 @pytest.mark.parametrize("text", [b"", b'"', b'""', b'{"', b'{"x5":1}', b'{"":1}'])
 def test_short_json_has_no_odd_names(text: bytes) -> None:
-    assert not has_odd_names(text)
+    assert not NAMES.has_odd_names(text)
 
 
 def test_features_stand_in_the_order_of_the_variables() -> None:

@@ -15,9 +15,9 @@ from pydantic import BaseModel, FailFast, ValidationError
 
 from models.model import Array
 from models.segmentation import rows
-from models.segmentation.columns import USED
+from models.segmentation.columns import EXAMPLE, USED
 from models.segmentation.infer_rows import without_unread
-from models.segmentation.rows import EXAMPLE_ROW, MAX_ROWS, Row, Rows, read_rows
+from models.segmentation.rows import MAX_ROWS, Row, Rows, read_rows
 
 # What JSON text may hold in place of a value, and what it may not.
 ODD_VALUES = [
@@ -148,7 +148,7 @@ def test_both_ways_take_any_bytes_for_the_same(body: bytes) -> None:
 
 
 def test_rows_as_clients_send_them_are_read_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretty = json.dumps({"data": [EXAMPLE_ROW, {"x5": "mön"}, {"y": {"a": [1]}}]}, ensure_ascii=False, indent=4)
+    pretty = json.dumps({"data": [EXAMPLE, {"x5": "mön"}, {"y": {"a": [1]}}]}, ensure_ascii=False, indent=4)
     expected = outcome(Rows.model_validate_json, pretty.encode())
     monkeypatch.setattr(rows, "Rows", None)
     monkeypatch.setattr(rows, "Slice", None)

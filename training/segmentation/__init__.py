@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models.model import Array
-from models.segmentation.columns import NUMERIC, THRESHOLD, VARIABLES, Columns, checked, features
+from models.model import Array, check
+from models.segmentation.columns import INPUTS, NUMERIC, THRESHOLD, VARIABLES, features
 from training.evaluation import evaluate_binary
 from training.export import sklearn_to_onnx
 from training.served import Served, serve
@@ -36,30 +36,31 @@ MISSING = 0.05
 X31_SHARES = (0.05, 0.27, 0.31, 0.06, 0.31)
 
 
-def draw(rows: int, seed: int) -> tuple[Columns, Array]:
+def draw(rows: int, seed: int) -> tuple[dict[str, Array], Array]:
     """Raw columns x0 to x99 as clients send them, 5 % of the values missing, and classes int64 (rows,).
 
     A class is drawn with the probability that the published GLM gives to the row. The published
     deviations were taken after imputation, so the values are drawn that much wider.
     """
     rng = np.random.default_rng(seed)
-    columns: Columns = {}
+    columns: dict[str, Array] = {}
     values: dict[str, Array] = {}
     for name, figure in FIGURES["numeric"].items():
         z = rng.standard_normal(rows) / np.sqrt(1 - MISSING)
         missing = rng.random(rows) < MISSING
         raw = np.round(figure["mean"] + figure["std"] * z, 6)
-        columns[name] = [None if gone else as_text(name, x) for gone, x in zip(missing, raw.tolist(), strict=True)]
+        cells = [None if gone else as_text(name, x) for gone, x in zip(missing, raw.tolist(), strict=True)]
+        columns[name] = np.array(cells, dtype=object)
         values[name] = np.where(missing, 0.0, z)
     for name, categories in FIGURES["categorical"].items():
         shares = X31_SHARES if name == "x31" else None
         drawn = rng.choice(np.array(categories, dtype=object), rows, p=shares)
         drawn[rng.random(rows) < MISSING] = None
-        columns[name] = drawn.tolist()
+        columns[name] = drawn
     logit = np.zeros(rows)
     for variable, figure in FIGURES["coefficients"].items():
         name, _, category = variable.partition("_")
-        column = np.array(columns[name], dtype=object) == category if category else values[name]
+        column = columns[name] == category if category else values[name]
         logit += figure["coef"] * column
     classes = (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(np.int64)
     return columns, classes
@@ -108,7 +109,7 @@ def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
         raise TrainingError("glm26.json and models/segmentation name different variables")
     report("drawing rows", 0.0)
     columns, classes = draw(rows, seed=26)
-    matrix = features(checked(columns, 0))
+    matrix = features(check(columns, INPUTS))
     report("fitting", 0.5)
     fitted = pipeline().fit(matrix, classes)
     worst = check_coefficients(coefficients(fitted)) if rows >= ROWS else float("nan")
@@ -158,7 +159,7 @@ def samples() -> Array:
 def test_rows() -> tuple[Array, Array]:
     """Rows to evaluate on, which are never fitted on: features float32 (10 000, 25) and classes int64 (10 000,)."""
     columns, classes = draw(ROWS // 4, seed=27)
-    return features(checked(columns, 0)), classes
+    return features(check(columns, INPUTS)), classes
 
 
 def evaluate(served: Served, data: Path | None = None) -> Evaluation:

@@ -56,7 +56,8 @@ import os, sys
 from pathlib import Path
 import duckdb
 from models.model import InvalidInputError
-from models.segmentation.files import read_file
+from models.segmentation import Segmentation
+from serving.tables.formats import read_items
 
 def peak():
     status = Path("/proc/self/status").read_text().split()
@@ -67,7 +68,7 @@ for name in sys.argv[1:]:
     if not os.fork():
         before = peak()
         try:
-            read_file(Path(name))
+            read_items(Path(name), Segmentation)
         except InvalidInputError:
             pass
         print(peak() - before, flush=True)

@@ -7,17 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.segmentation.columns import (
-    CATEGORICAL,
-    MAX_FILE_ROWS,
-    NO_COLUMNS,
-    TOO_MANY_ROWS,
-    Columns,
-    invalid,
-    known_column,
-    used_columns,
-)
-from models.segmentation.database import MAX_TEXT_BYTES, connect, fetch
+from serving.tables.database import connect, fetch
+from serving.tables.schema import Cells, Schema, invalid
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -26,16 +17,13 @@ if TYPE_CHECKING:
 MAX_FOOTER_BYTES = 4 * 2**20
 # The types of text, and what tells its bytes.
 LENGTHS = {"VARCHAR": "strlen", "BLOB": "octet_length"}
-NUMBERS = (
-    *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"),
-    *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"),
-    *("FLOAT", "DOUBLE", "DECIMAL"),
-)
+WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+NUMBERS = (*WHOLE_NUMBERS, "HUGEINT", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 SOURCE = "read_parquet(?, hive_partitioning = false)"
 
 
-def parquet_chunks(path: Path) -> Iterator[Columns]:
-    """Yield the columns of a Parquet file; NaN, pandas' mark of a missing number, is missing."""
+def parquet_cells(path: Path, schema: Schema) -> Iterator[Cells]:
+    """Yield the cells of some rows at a time; NaN, pandas' mark of a missing number, is missing."""
     import duckdb
 
     with path.open("rb") as file:
@@ -45,42 +33,41 @@ def parquet_chunks(path: Path) -> Iterator[Columns]:
         raise invalid(f"the footer of the file takes more than {MAX_FOOTER_BYTES:,} bytes", "parquet")
     with connect(path) as connection:
         try:
-            types = column_types(connection, path)
-            check_rows(connection, path, types)
-            yield from fetch(connection, {name: value(name, *kind) for name, kind in types.items()}, SOURCE, path)
+            types = column_types(connection, path, schema)
+            check_rows(connection, path, types, schema)
+            picked = {name: cell(schema.columns[name].base, *kind) for name, kind in types.items()}
+            yield from fetch(connection, picked, SOURCE, path, schema)
         except duckdb.OutOfMemoryException as error:
             raise invalid("the pages of the file are too large to be decoded", "parquet") from error
         except duckdb.Error as error:
             raise invalid("the file is not readable Parquet", "parquet") from error
 
 
-def column_types(connection: DuckDBPyConnection, path: Path) -> dict[str, tuple[str, str]]:
+def column_types(connection: DuckDBPyConnection, path: Path, schema: Schema) -> dict[str, tuple[str, str]]:
     """Return the SQL for each column that the model reads, and its type."""
     names = column_names(connection, path)
-    if not any(map(known_column, names)):
-        raise invalid(NO_COLUMNS, "missing")
-    try:
-        places = used_columns(names)
-    except ValueError as error:
-        raise invalid(str(error), "duplicate_column") from error
+    schema.check_names(names)
+    places = schema.positions(names)
     described = connection.execute(f"DESCRIBE SELECT * FROM {SOURCE}", [str(path)]).fetchall()  # noqa: S608
     return {column: (f"#{i + 1}", described[i][1].partition("(")[0]) for column, i in places.items()}
 
 
-def check_rows(connection: DuckDBPyConnection, path: Path, types: dict[str, tuple[str, str]]) -> None:
-    """Raise InvalidInputError for too many rows, and for long text, before DuckDB copies it for each of many rows."""
+def check_rows(connection: DuckDBPyConnection, path: Path, types: dict[str, tuple[str, str]], schema: Schema) -> None:
+    """Raise InvalidInputError for too many rows, and for long cells, before DuckDB copies these for many rows."""
     (rows,) = connection.execute(f"SELECT count(*) FROM {SOURCE}", [str(path)]).fetchall()[0]  # noqa: S608
-    if rows > MAX_FILE_ROWS:
-        raise invalid(TOO_MANY_ROWS, "too_long")
+    if rows > schema.max_rows:
+        raise invalid(schema.too_many_rows, "too_long")
     lengths = {name: f"{LENGTHS[kind]}({column})" for name, (column, kind) in types.items() if kind in LENGTHS}
     if not lengths:
         return
-    first = ", ".join(f"min(file_row_number) FILTER ({length} > {MAX_TEXT_BYTES})" for length in lengths.values())
+    first = ", ".join(
+        f"min(file_row_number) FILTER ({length} > {schema.max_bytes(name)})" for name, length in lengths.items()
+    )
     source = "read_parquet(?, hive_partitioning = false, file_row_number = true)"
     found = connection.execute(f"SELECT {first} FROM {source}", [str(path)]).fetchall()[0]  # noqa: S608
     for name, row in zip(lengths, found, strict=True):
         if row is not None:
-            message = f"Input should be a text of at most {MAX_TEXT_BYTES:,} bytes"
+            message = f"Input should have at most {schema.max_bytes(name):,} bytes"
             raise invalid(message, "string_too_long", "data", row, name)
 
 
@@ -98,12 +85,18 @@ def column_names(connection: DuckDBPyConnection, path: Path) -> list[str]:
     return names
 
 
-def value(name: str, column: str, kind: str) -> str:
-    """Return the SQL for a column's values as number or text; what is neither is given as a faulty value."""
+def cell(base: type, column: str, kind: str) -> str:
+    """Return the SQL for a column's cells as number, text or bytes; what is none is given as a faulty cell."""
+    if base is bytes:
+        return column if kind == "BLOB" else f"CASE WHEN {column} IS NOT NULL THEN true END"
     if kind in LENGTHS:
         return f"CAST({column} AS VARCHAR)"
-    if kind in NUMBERS and name not in CATEGORICAL:
+    if base is bool and kind == "BOOLEAN":
+        return column
+    if base is int and kind in WHOLE_NUMBERS:
+        return f"CAST({column} AS BIGINT)"
+    if kind in NUMBERS and base is not str:
         number = f"CAST({column} AS DOUBLE)"
         return f"CASE WHEN isnan({number}) THEN NULL ELSE {number} END"
-    fault = "true" if name in CATEGORICAL else "'?'"
+    fault = "true" if base is str else "'?'"
     return f"CASE WHEN {column} IS NOT NULL THEN {fault} END"

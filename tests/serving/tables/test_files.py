@@ -17,9 +17,10 @@ import pyarrow as pa
 import pytest
 
 from models.model import InvalidInputError
+from models.segmentation import Segmentation
 from models.segmentation.columns import USED, VARIABLES, features
-from models.segmentation.files import read_file
-from models.segmentation.json_arrays import MAX_ROW_BYTES
+from serving.tables.formats import read_items
+from serving.tables.json_arrays import MAX_ROW_BYTES
 from tests.support.rows import written
 
 COMPLETE = {"x5": "monday", "x12": 66.55, "x31": "germany", "x62": 0.37, "x91": 0.4}
@@ -32,7 +33,7 @@ def read(tmp_path: Path) -> Any:
     def content_read(content: bytes) -> Any:
         path = tmp_path / "rows"
         path.write_bytes(content)
-        return read_file(path)
+        return read_items(path, Segmentation)
 
     return content_read
 
@@ -331,7 +332,7 @@ def test_json_is_read_alike_wherever_its_blocks_end(read: Any, monkeypatch: pyte
     rows = [{"x12": f"${i},000.5", "x91": i, **other} for i in range(1, 40)]
     texts = [json.dumps({"a": ["]"], "data": rows, "b": {"data": [1]}}), "\n".join(map(json.dumps, rows))]
     for size in (1, 7, 64):
-        monkeypatch.setattr("models.segmentation.json_arrays.BLOCK_BYTES", size)
+        monkeypatch.setattr("serving.tables.json_arrays.BLOCK_BYTES", size)
         for text in texts:
             assert same(read(text.encode()), *({"x12": float(f"{row['x91']}000.5"), "x91": row["x91"]} for row in rows))
 
@@ -351,7 +352,7 @@ def test_csv_is_read_alike_wherever_its_blocks_end(read: Any) -> None:
 def test_duckdb_reads_no_file_but_the_one_that_was_sent(tmp_path: Path) -> None:
     import duckdb
 
-    from models.segmentation.database import connect
+    from serving.tables.database import connect
 
     sent, other = tmp_path / "sent [1]*.csv", tmp_path / "other.csv"
     for path in (sent, other):

@@ -8,8 +8,8 @@ from typing import IO
 import msgspec
 import numpy as np
 
-from models.model import UNDECODABLE, Array
-from models.segmentation.columns import invalid, known_column, without_escapes
+from models.model import UNDECODABLE, Array, without_escapes
+from serving.tables.schema import Schema, invalid
 
 # What is cut, and then decoded, at a time: the interpreter's lock is held meanwhile.
 BLOCK_BYTES = 2**18
@@ -20,7 +20,7 @@ ONE = msgspec.json.Decoder(msgspec.Raw)
 LINE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def has_rows_in_lines(file: IO[bytes]) -> bool:
+def has_rows_in_lines(file: IO[bytes], schema: Schema) -> bool:
     """Tell whether the first line is a row by itself; the file is left where it was."""
     start = file.tell()
     line = file.readline(MAX_ROW_BYTES)
@@ -29,7 +29,7 @@ def has_rows_in_lines(file: IO[bytes]) -> bool:
         names = LINE.decode(line)
     except UNDECODABLE:
         return False
-    return "data" not in names and any(map(known_column, names))
+    return "data" not in names and schema.names.count(names) > 0
 
 
 def line_arrays(file: IO[bytes]) -> Iterator[bytes]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.segmentation.columns import NUMERIC, Columns, invalid, known_column, used_columns
-from models.segmentation.database import bounded, connect, fetch, quoted
+from serving.tables.database import bounded, connect, fetch, quoted
+from serving.tables.schema import Cells, Schema, invalid
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 MAX_COLUMNS = 10_000
@@ -37,6 +37,7 @@ class Csv:
     """A CSV file in UTF-8 with a header, and its dialect."""
 
     path: Path
+    schema: Schema
     header: list[str]
     delimiter: str
     # What stands before a quotation mark in a quoted cell.
@@ -57,27 +58,26 @@ class Csv:
 
     def picked(self) -> dict[str, str]:
         """Return the SQL for each column that the model reads."""
-        try:
-            return {column: bounded(f"c{i}") for column, i in used_columns(self.header).items()}
-        except ValueError as error:
-            raise invalid(str(error), "duplicate_column") from error
+        return {
+            column: bounded(column, f"c{i}", self.schema) for column, i in self.schema.positions(self.header).items()
+        }
 
-    def chunks(self) -> Iterator[Columns]:
-        """Yield the columns of some rows at a time; UnreadableError for a line that does not follow the dialect."""
+    def cells(self) -> Iterator[Cells]:
+        """Yield the cells of some rows at a time; UnreadableError for a line that does not follow the dialect."""
         import duckdb
 
         rows = 0
         empty = False
-        points = Points(self.delimiter == ";")
+        points = Points(self.schema.numeric if self.delimiter == ";" else [])
         with connect(self.path) as connection:
             try:
-                for columns in fetch(connection, self.picked(), self.sql(), self.path):
-                    if self.delimiter != ",":
-                        refuse_commas(columns.get("x12", []), rows)
-                    points.see(columns, rows)
-                    empty = empty or not all(map(has_text, zip(*columns.values(), strict=True)))
-                    rows += len(next(iter(columns.values())))
-                    yield columns
+                for cells in fetch(connection, self.picked(), self.sql(), self.path, self.schema):
+                    for name in self.schema.notations if self.delimiter != "," else ():
+                        refuse_commas(name, cells.get(name, []), rows)
+                    points.see(cells, rows)
+                    empty = empty or not all(map(has_text, zip(*cells.values(), strict=True)))
+                    rows += len(next(iter(cells.values())))
+                    yield cells
             except duckdb.OutOfMemoryException as error:
                 message = "the lines of the file are too long, or too many of them are empty"
                 raise invalid(message, "csv") from error
@@ -128,23 +128,24 @@ class Csv:
                 return 0
 
 
-def read_header(path: Path) -> Csv:
+def read_header(path: Path, schema: Schema) -> Csv:
     """Read the first line; between its cells stands the delimiter by which most of them are columns."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         start = file.read(MAX_LINE_BYTES)
     if not start.strip():
         raise invalid("the file has no rows", "too_short")
     headers = {delimiter: first_record(start, delimiter) for delimiter in DELIMITERS}
-    delimiter = max(headers, key=lambda candidate: sum(known_column(name) is not None for name in headers[candidate]))
+    delimiter = max(headers, key=lambda candidate: schema.names.count(headers[candidate]))
     header = headers[delimiter]
-    if not any(map(known_column, header)):
+    if not schema.names.count(header):
         understood = ", ".join(DELIMITERS.values())
         raise invalid(
-            f"the first line has none of the columns x0 to x99, whose names are separated by {understood}", "missing"
+            f"the first line has none of the columns {schema.listing}, whose names are separated by {understood}",
+            "missing",
         )
     if len(header) > MAX_COLUMNS:
         raise invalid(f"the file has more than {MAX_COLUMNS:,} columns", "too_long")
-    return Csv(path, header, delimiter)
+    return Csv(path, schema, header, delimiter)
 
 
 def first_record(text: str, delimiter: str) -> list[str]:
@@ -162,30 +163,30 @@ def has_text(cells: tuple[str | None, ...]) -> bool:
     return bool("".join(filter(None, cells)).strip())
 
 
-def refuse_commas(amounts: list[Any], first_row: int) -> None:
+def refuse_commas(name: str, amounts: list[Any], first_row: int) -> None:
     """Raise InvalidInputError for '1,234' where commas do not separate cells: it may be a decimal comma."""
     for row, amount in enumerate(amounts, first_row):
         if amount and "," in amount and "." not in amount:
             message = "the comma may stand before decimals or thousands: write 1234.5"
-            raise invalid(message, "money", "data", row, "x12")
+            raise invalid(message, "ambiguous_comma", "data", row, name)
 
 
 class Points:
     """Whether points stand before decimals, in a file in which they may stand before thousands, as in '1.250'."""
 
-    def __init__(self, doubtful: bool) -> None:
+    def __init__(self, doubtful: list[str]) -> None:
         self.doubtful = doubtful
         self.first: tuple[int, str] | None = None
 
-    def see(self, columns: Columns, first_row: int) -> None:
+    def see(self, cells: Cells, first_row: int) -> None:
         """Look at some rows, until a number such as '0.5' tells."""
-        for name in NUMERIC if self.doubtful else ():
-            for row, value in enumerate(columns.get(name, ()), first_row):
+        for name in self.doubtful:
+            for row, value in enumerate(cells.get(name, ()), first_row):
                 whole, point, decimals = (value or "").strip(" +-$()").partition(".")
                 if not point:
                     continue
                 if len(decimals) != 3 or not 1 <= len(whole) <= 3 or whole.startswith("0"):
-                    self.doubtful = False
+                    self.doubtful = []
                     return
                 self.first = self.first or (row, name)
 
@@ -196,10 +197,10 @@ class Points:
             raise invalid(message, "ambiguous_point", "data", *self.first)
 
 
-def dialects(path: Path) -> Iterator[Csv]:
+def dialects(path: Path, schema: Schema) -> Iterator[Csv]:
     """Yield a CSV file in the dialects that it may be written in, the likeliest first."""
     check_line_lengths(path)
-    file = read_header(path)
+    file = read_header(path, schema)
     yield file
     if any(b'\\"' in block for block in blocks(path, overlap=1)):
         yield replace(file, escape="\\")

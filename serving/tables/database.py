@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.segmentation.columns import USED, Columns
+from serving.tables.schema import Cells, Schema
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 2_048
 # What DuckDB may hold of one file: lines, pages of Parquet.
 MEMORY_LIMIT = "200MB"
-# Longest text that is fetched, in bytes; longer text is neither a number nor a category.
-MAX_TEXT_BYTES = 1_000
+# The same of rows that hold files.
+CHUNK_FILES = 64
 
 
 def connect(path: Path) -> DuckDBPyConnection:
@@ -44,18 +44,25 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def bounded(column: str) -> str:
-    """Return SQL for the text of a column, with a question mark in place of what is too long."""
-    return f"CASE WHEN strlen({column}) > {MAX_TEXT_BYTES} THEN '?' ELSE {column} END"
+def bounded(name: str, column: str, schema: Schema) -> str:
+    """Return SQL for the text of a column, cut to one character more than is admitted.
+
+    Text that is too long for a number or a category is none, whatever it is: a question mark stands in its place.
+    """
+    characters = schema.max_characters(name)
+    cut = "'?'" if characters is None else f"left({column}, {characters + 1})"
+    return f"CASE WHEN strlen({column}) > {schema.max_bytes(name)} THEN {cut} ELSE {column} END"
 
 
-def fetch(connection: DuckDBPyConnection, picked: dict[str, str], source: str, path: Path) -> Iterator[Columns]:
-    """Yield the columns of some rows at a time; `picked` has the SQL for each column, `source` that for the file.
+def fetch(
+    connection: DuckDBPyConnection, picked: dict[str, str], source: str, path: Path, schema: Schema
+) -> Iterator[Cells]:
+    """Yield the cells of some rows at a time; `picked` has the SQL for each column, `source` that for the file.
 
     Where none is picked the rows still count: what is absent is missing.
     """
-    picked = picked or {USED[0]: "NULL"}
+    picked = picked or {next(iter(schema.columns)): "NULL"}
     # No part of the SQL was written by the client.
     rows = connection.execute(f"SELECT {', '.join(picked.values())} FROM {source}", [str(path)])  # noqa: S608
-    while chunk := rows.fetchmany(CHUNK_ROWS):
+    while chunk := rows.fetchmany(CHUNK_FILES if schema.blobs else CHUNK_ROWS):
         yield dict(zip(picked, map(list, zip(*chunk, strict=True)), strict=True))

@@ -1,0 +1,31 @@
+"""The contract between a model and the rest of the project."""
+
+from models.model.classification import CLASSIFICATION, LabelScore, classification, ranking, softmax
+from models.model.columns import Array, Column, Columns, InvalidInputError, check
+from models.model.contract import Infer, Model, Route, clipped, route
+from models.model.json_bodies import LARGE_BYTES, RAW_ITEMS, UNDECODABLE, stand_in
+from models.model.names import ColumnNames, without_escapes
+
+__all__ = [
+    "CLASSIFICATION",
+    "LARGE_BYTES",
+    "RAW_ITEMS",
+    "UNDECODABLE",
+    "Array",
+    "Column",
+    "ColumnNames",
+    "Columns",
+    "Infer",
+    "InvalidInputError",
+    "LabelScore",
+    "Model",
+    "Route",
+    "check",
+    "classification",
+    "clipped",
+    "ranking",
+    "route",
+    "softmax",
+    "stand_in",
+    "without_escapes",
+]

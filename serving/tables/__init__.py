@@ -1,0 +1,1 @@
+"""Readers of files of rows, for every model, by its columns."""

@@ -1,0 +1,84 @@
+"""Reads a ZIP archive of files, such as pictures: each is a row of the only column."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from models.model import InvalidInputError
+from serving.tables.database import CHUNK_FILES
+from serving.tables.schema import MAX_FILE_BYTES, Cells, Schema, invalid
+
+ZIP = b"PK\x03\x04"
+# An archive's directory, which takes many times its size when it is read; and the record that tells of it.
+MAX_DIRECTORY_BYTES = 4 * 2**20
+END_OF_DIRECTORY = b"PK\x05\x06"
+END_BYTES = 22
+MAX_COMMENT_BYTES = 2**16
+# What all files of an archive may take together once they are decompressed.
+MAX_TOTAL_BYTES = 2**30
+
+
+def archive_cells(path: Path, schema: Schema) -> Iterator[Cells]:
+    """Yield the files of an archive, some at a time, in the order of its directory."""
+    (column,) = schema.columns
+    check_directory(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if is_meant(entry)]
+            if len(entries) > schema.max_rows:
+                raise invalid(schema.too_many_rows, "too_long")
+            if sum(entry.file_size for entry in entries) > MAX_TOTAL_BYTES:
+                raise invalid(f"the files of the archive have more than {MAX_TOTAL_BYTES:,} bytes", "too_long")
+            for first in range(0, len(entries), CHUNK_FILES):
+                part = entries[first : first + CHUNK_FILES]
+                yield {column: [content(archive, entry, first + i, column) for i, entry in enumerate(part)]}
+    except InvalidInputError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, ValueError) as error:
+        raise invalid("the file is not a readable ZIP archive", "archive") from error
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file begins as a ZIP archive does."""
+    with path.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP
+
+
+def archived_names(path: Path) -> list[str]:
+    """Return the names of the files that `archive_cells` yields."""
+    with zipfile.ZipFile(path) as archive:
+        return [entry.filename for entry in archive.infolist() if is_meant(entry)]
+
+
+def check_directory(path: Path) -> None:
+    """Raise InvalidInputError for an archive whose directory is so large that reading it would take much memory."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - END_BYTES - MAX_COMMENT_BYTES))
+        end = file.read()
+    place = end.rfind(END_OF_DIRECTORY)
+    if place < 0 or len(end) < place + END_BYTES:
+        raise invalid("the ZIP archive has no directory: it may be cut off", "archive")
+    if int.from_bytes(end[place + 12 : place + 16], "little") > MAX_DIRECTORY_BYTES:
+        raise invalid(f"the directory of the archive takes more than {MAX_DIRECTORY_BYTES:,} bytes", "archive")
+
+
+def is_meant(entry: zipfile.ZipInfo) -> bool:
+    """Return whether an entry is a file that somebody put there, not a folder or what a file manager added."""
+    path = PurePosixPath(entry.filename)
+    return not entry.is_dir() and not path.name.startswith(".") and path.parts[:1] != ("__MACOSX",)
+
+
+def content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, row: int, column: str) -> bytes:
+    """Return a file of the archive; InvalidInputError for one that is too large or encrypted."""
+    if entry.flag_bits & 1:
+        raise invalid("the files of the archive are encrypted", "archive", "data", row, column)
+    if entry.file_size > MAX_FILE_BYTES:
+        message = f"the file has more than {MAX_FILE_BYTES:,} bytes"
+        raise invalid(message, "string_too_long", "data", row, column)
+    with archive.open(entry) as file:
+        return file.read(MAX_FILE_BYTES)

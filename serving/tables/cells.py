@@ -1,0 +1,72 @@
+"""Cells of a file as values of a column: numbers that are written as text, and marks of what is missing."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import FailFast, Field, TypeAdapter, ValidationError
+
+from models.model import Array, Column
+from serving.tables.schema import MAX_TEXT_CHARACTERS, invalid
+
+# Marks of a missing number, in any case: of R, pandas, SQL, MySQL, Excel.
+MISSING = frozenset({"", "na", "n/a", "<na>", "#n/a", "#na", "nan", "nat", "null", "none", "\\n"})
+# How a number may be written.
+LAX: dict[type, Any] = {float: Annotated[float, Field(allow_inf_nan=False)], int: int, bool: bool}
+
+
+def values_of(column: Column, cells: list[Any], first_row: int) -> Array:
+    """Return a column's cells as values (n,), still to be checked; rows are counted from `first_row`.
+
+    Raises InvalidInputError for the first cell that is no number where one should be.
+    """
+    if column.base in (str, bytes):
+        check_length(column, cells, first_row)
+        return objects(cells)
+    if column.notation:
+        return objects(with_missing(cells))
+    for row, cell in enumerate(cells, first_row):
+        if isinstance(cell, str) and "_" in cell:  # pydantic reads "1_0" as Python does
+            raise invalid("Input should be a number, without underscores", "float_parsing", "data", row, column.name)
+    numbers = numbers_of(column.base, column.optional)
+    try:
+        return column.array(numbers.validate_python(cells))
+    except ValidationError:
+        present = with_missing(cells) if column.optional else cells
+    try:
+        return column.array(numbers.validate_python(present))
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ("data", first_row + int(fault["loc"][0]), column.name)
+        raise invalid(fault["msg"], fault["type"], *place) from error
+
+
+def check_length(column: Column, cells: list[Any], first_row: int) -> None:
+    """Raise InvalidInputError for the first text that is too long, where the column sets no bound."""
+    if column.base is bytes or column.categories or column.max_length is not None:
+        return
+    for row, cell in enumerate(cells, first_row):
+        if isinstance(cell, str) and len(cell) > MAX_TEXT_CHARACTERS:
+            message = f"Input should be a text of at most {MAX_TEXT_CHARACTERS:,} characters"
+            raise invalid(message, "string_too_long", "data", row, column.name)
+
+
+def with_missing(cells: list[Any]) -> list[Any]:
+    """Return cells with None in the place of marks of a missing value."""
+    return [None if isinstance(cell, str) and cell.strip().lower() in MISSING else cell for cell in cells]
+
+
+@cache
+def numbers_of(base: type, optional: bool) -> TypeAdapter[list[Any]]:
+    """Return the reader of a column of numbers, which stops at the first that is none."""
+    number = LAX[base] | None if optional else LAX[base]
+    return TypeAdapter(Annotated[list[number], FailFast()])  # type: ignore[arg-type, valid-type]
+
+
+def objects(cells: list[Any]) -> Array:
+    """Return cells as an array of objects."""
+    array: Array = np.empty(len(cells), dtype=np.object_)
+    array[:] = cells
+    return array

@@ -1,0 +1,138 @@
+"""Reads a file of a model's columns: JSON, JSON lines, CSV, Parquet, or a ZIP archive of files; by its content."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from models.model import Array, Columns, InvalidInputError, Model, check
+from serving.tables.archives import ZIP, archive_cells
+from serving.tables.cells import values_of
+from serving.tables.csv_files import UnreadableError, dialects
+from serving.tables.json_arrays import BLOCK_BYTES, SPACE
+from serving.tables.json_files import json_cells
+from serving.tables.parquet_files import parquet_cells
+from serving.tables.schema import Cells, Schema, invalid
+
+# How files begin that would be taken for CSV otherwise.
+OTHER_FORMATS = {
+    b"PK\x03\x04": "an Excel workbook or another ZIP archive: save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save it as CSV",
+    b"\x1f\x8b": "compressed with gzip: decompress it",
+    b"BZh9": "compressed with bzip2: decompress it",
+    b"\xfd7zXZ": "compressed with xz: decompress it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: decompress it",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
+    b"\xff\xfe": "text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16: save it as UTF-8",
+    b"PARE": "encrypted Parquet: decrypt it",
+    b"ARROW1": "an Arrow file: save it as Parquet",
+    b"FEA1": "a Feather file: save it as Parquet",
+    b"Obj\x01": "an Avro file: save it as Parquet",
+    b"%PDF": "a PDF: save it as CSV",
+}
+
+
+def read_items(path: Path, model: type[Model[Any]]) -> Array:
+    """Return the items of all rows of a file, for a vectorized model.
+
+    Raises InvalidInputError that names row and column of the first fault.
+    """
+    faults: list[str] = []
+    for way in ways(path, Schema(model)):
+        try:
+            return np.concatenate([model.items(columns) for columns in way.columns()])
+        except UnreadableError as fault:
+            faults.append(str(fault))
+    raise invalid(faults[0], "csv")
+
+
+def read_columns(path: Path, model: type[Model[Any]]) -> Iterator[Columns]:
+    """Yield the input columns of some rows of a file at a time, once the whole of it has been checked.
+
+    Raises InvalidInputError that names row and column of the first fault.
+    """
+    faults: list[str] = []
+    for way in ways(path, Schema(model)):
+        try:
+            for _ in way.columns():
+                pass
+        except UnreadableError as fault:
+            faults.append(str(fault))
+        else:
+            yield from way.columns()
+            return
+    raise invalid(faults[0], "csv")
+
+
+class Way(NamedTuple):
+    """One way to read a file; `cells` raises UnreadableError where another way may do."""
+
+    schema: Schema
+    cells: Callable[[], Iterator[Cells]]
+
+    def columns(self) -> Iterator[Columns]:
+        """Yield the input columns of some rows at a time, checked; InvalidInputError for the first fault."""
+        rows = 0
+        for cells in self.cells():
+            values = {name: values_of(self.schema.columns[name], cells[name], rows) for name in cells}
+            try:
+                yield check(values, self.schema.model.inputs)
+            except InvalidInputError as error:
+                raise invalid(str(error), error.kind, *place(error.location, rows)) from None
+            rows += len(next(iter(cells.values())))
+            if rows > self.schema.max_rows:
+                raise invalid(self.schema.too_many_rows, "too_long")
+        if not rows:
+            raise invalid("the file has no rows", "too_short")
+
+
+def place(location: tuple[str | int, ...], first_row: int) -> tuple[str | int, ...]:
+    """Return where in the file a fault is that `check` has found, in rows that begin with `first_row`."""
+    row, *rest = location
+    return ("data", first_row + row, *rest) if isinstance(row, int) else location
+
+
+def ways(path: Path, schema: Schema) -> Iterator[Way]:
+    """Yield the ways to read a file, the likeliest first; InvalidInputError where there is none."""
+    with path.open("rb") as file:
+        start = file.read(16)
+        text = start_of_text(file)
+        file.seek(text)
+        opens_json = file.read(1) in (b"{", b"[")
+    if start.startswith(b"PAR1"):
+        yield Way(schema, partial(parquet_cells, path, schema))
+        return
+    if schema.blobs:
+        if not start.startswith(ZIP) or schema.blobs != list(schema.columns):
+            archive = "a ZIP archive of files, or " if schema.blobs == list(schema.columns) else ""
+            raise invalid(f"the file must be {archive}Parquet with these columns: {schema.listing}", "file_format")
+        yield Way(schema, partial(archive_cells, path, schema))
+        return
+    for magic, advice in OTHER_FORMATS.items():
+        if start.startswith(magic):
+            raise invalid(f"the file is {advice}", "file_format")
+    if opens_json:
+        yield Way(schema, partial(json_cells, path, text, schema))
+        return
+    for dialect in dialects(path, schema):
+        yield Way(schema, dialect.cells)
+
+
+def start_of_text(file: IO[bytes]) -> int:
+    """Return the place of the first byte that is no white space, after a byte order mark if there is one."""
+    file.seek(0)
+    start = file.read(len(codecs.BOM_UTF8))
+    place = len(start) if start == codecs.BOM_UTF8 else 0
+    file.seek(place)
+    while block := file.read(BLOCK_BYTES):
+        text = block.lstrip(SPACE)
+        if text:
+            return place + len(block) - len(text)
+        place += len(block)
+    return place
