@@ -7,6 +7,7 @@ names authorities beside the system's.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import ssl
@@ -14,6 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,8 +59,16 @@ def form(field: str, file: bytes) -> tuple[bytes, str]:
     ), f"multipart/form-data; boundary={boundary}"
 
 
+def archive() -> bytes:
+    """Return a ZIP archive with the picture."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.write(PICTURE, PICTURE.name)
+    return file.getvalue()
+
+
 def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]]:
-    """Yield path, body and media type for each route of an OpenAPI document; forms get a picture, or rows as JSON.
+    """Yield path, body and media type for each route of an OpenAPI document; forms get an example or a picture.
 
     Raises OSError if a route that takes JSON has no example.
     """
@@ -73,9 +83,11 @@ def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]
                 raise OSError(f"the OpenAPI document has no example of a request to {path}, give its schema one")
             yield path, json.dumps(content["schema"]["example"]).encode(), "application/json"
         else:
-            (field,) = bodies[path]["multipart/form-data"]["schema"]["required"]
-            rows = bodies[f"/{path.split('/')[1]}/predict"].get("application/json")
-            yield path, *form(field, json.dumps(rows["schema"]["example"]).encode() if rows else PICTURE.read_bytes())
+            schema = bodies[path]["multipart/form-data"]["schema"]
+            (field,) = schema["required"]
+            examples = schema["properties"][field].get("examples")
+            picture = archive() if path.endswith("/uploadfile") else PICTURE.read_bytes()
+            yield path, *form(field, examples[0].encode() if examples else picture)
 
 
 def main(address: str) -> int:

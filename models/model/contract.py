@@ -88,7 +88,7 @@ class Model(ABC, Generic[Item]):
     def __init_subclass__(cls, **options: Any) -> None:
         """Take the input columns from `input` where a model declares none."""
         super().__init_subclass__(**options)
-        if "inputs" not in vars(cls) and isinstance(getattr(cls, "input", None), type):
+        if "inputs" not in vars(cls) and is_schema(getattr(cls, "input", None)):
             cls.inputs = columns_of(cls.input, cls.input_example or {})
 
     def __init__(self, folder: Path) -> None:
@@ -129,7 +129,7 @@ class Model(ABC, Generic[Item]):
     def values(cls, elements: Sequence[Any]) -> list[tuple[Column, list[Any]]]:
         """Return the values of each column that the model reads, of validated elements of `infer`."""
         used = [column for column in cls.inputs if column.used]
-        if isinstance(cls.input, type) and issubclass(cls.input, BaseModel):
+        if is_schema(cls.input):
             return [(column, [getattr(element, column.name) for element in elements]) for column in used]
         if elements and isinstance(elements[0], Mapping):
             return [(column, [element.get(column.name) for element in elements]) for column in used]
@@ -179,13 +179,24 @@ def read(element: Any) -> Any:
 @cache
 def predict_route(model: type[Model[Any]]) -> Route:
     """Return the route that answers one row with one row: the input columns with the output columns, by name."""
-    example = {column.name: column.example for column in model.outputs}
-    fields: dict[str, Any] = {column.name: (column.type, ...) for column in model.outputs}
-    config = ConfigDict(json_schema_extra={"example": example})
-    response = create_model(f"{model.__name__}Answer", __config__=config, __module__=model.__module__, **fields)
+    request = model.input if is_schema(model.input) else row_schema(model, "Row", model.inputs)
 
     async def predict(self: Model[Any], request: BaseModel, infer: Infer[Any]) -> BaseModel:
-        columns = self.columns(await infer(self.items_of([request])))
+        row = {column.name: column.array([getattr(request, column.name)]) for column in self.inputs if column.used}
+        columns = self.columns(await infer(self.items(row)))
         return response.model_construct(**{name: values[:1].tolist()[0] for name, values in columns.items()})
 
-    return Route("predict", predict, model.input, response, summary(getmodule(model)))
+    response = row_schema(model, "Answer", model.outputs)
+    return Route("predict", predict, request, response, summary(getmodule(model)))
+
+
+def is_schema(type_: Any) -> bool:
+    """Return whether a type is a schema of fields."""
+    return isinstance(type_, type) and issubclass(type_, BaseModel)
+
+
+def row_schema(model: type[Model[Any]], name: str, columns: Sequence[Column]) -> type[BaseModel]:
+    """Return the schema of one row of columns, with their examples."""
+    fields: dict[str, Any] = {column.name: (column.type, None if column.optional else ...) for column in columns}
+    config = ConfigDict(json_schema_extra={"example": {column.name: column.example for column in columns}})
+    return create_model(f"{model.__name__}{name}", __config__=config, __module__=model.__module__, **fields)

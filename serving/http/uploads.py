@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ def upload_route(model: type[Model[Any]]) -> Route:
     """Return the route that answers a file of input columns with the output columns, a list each."""
     schema = Schema(model)
     kinds = "ZIP archive of files, or Parquet" if schema.blobs else "JSON, JSON lines, CSV with a header, or Parquet"
+    row = {column.name: column.example for column in model.inputs if column.example is not None}
+    examples = None if schema.blobs else [json.dumps({"data": [row]})]
     request = create_model(
         f"{model.__name__}File",
         __doc__=f"A file of up to {model.max_file_items:,} rows.",
         __module__=__name__,
-        file=(Path, Field(description=f"{kinds}; columns: {schema.listing}")),
+        file=(Path, Field(description=f"{kinds}; columns: {schema.listing}", examples=examples)),
     )
     response = model.file_response or rows_of(model)
     constants = {name: field.default for name, field in response.model_fields.items() if field.default}

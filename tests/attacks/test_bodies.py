@@ -24,7 +24,8 @@ from tests.support import ROOT
 
 SIZES = (2**18, 2**20)
 ROUTES = {"/breast_cancer/infer", "/breast_cancer/predict", "/image/infer", "/image/predict", "/segmentation/infer"}
-ROUTES |= {"/segmentation/predict", "/segmentation/uploadfile", "/sentiment/infer", "/sentiment/predict"}
+ROUTES |= {"/segmentation/predict", "/sentiment/infer", "/sentiment/predict"}
+ROUTES |= {f"/{name}/uploadfile" for name in models.names()}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import models
-from models.model import Array, Infer, InvalidInputError, Model, route
+from models.model import Array, Column, Columns, Infer, InvalidInputError, Model, route
 from serving.bento.api import Answers, api_methods
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
@@ -77,6 +77,8 @@ class Faulty(Model[str]):
 
     input = str
     input_example = "fine"
+    inputs = (Column("text", str, "fine"),)
+    outputs = (Column("number", int, 1),)
 
     @route()
     async def predict(self, request: Ask, infer: Infer[str]) -> Told:
@@ -89,6 +91,14 @@ class Faulty(Model[str]):
         """Go wrong over a file."""
         told: Told = go_wrong(request.file.read_text(encoding="utf-8"))
         return told
+
+    @classmethod
+    def items(cls, columns: Columns) -> list[str]:
+        texts: list[str] = columns["text"].tolist()
+        return texts
+
+    def columns(self, outputs: Array) -> Columns:
+        return {"number": outputs}
 
     def preprocess(self, item: str) -> dict[str, Array]:
         return {"x": np.array([1], dtype=np.int64) if item == "fine" else go_wrong(item)}

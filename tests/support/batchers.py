@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.model import Array, InvalidInputError, Model
+from models.model import Array, Columns, InvalidInputError, Model
 from serving.inference.batcher import Batcher
 from serving.inference.queue import Job, Output
 from serving.inference.registry import ModelId
@@ -36,6 +36,9 @@ class Sum(Model[list[int]]):
 
     def key(self, item: list[int]) -> bytes:
         return repr(item).encode()
+
+    def columns(self, outputs: Array) -> Columns:
+        return {"sum": outputs}
 
     def preprocess(self, item: list[int]) -> dict[str, Array]:
         self.seen.append(item)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from pydantic import BaseModel
 from starlette.responses import Response
 
 import models
-from models.model import Array, Infer, Model, route
+from models.model import Array, Column, Columns, Infer, Model, route
 from serving.bento.api import infer_method
 from serving.http.body import SMALL_BODY_BYTES
 from serving.http.routes import json_routes
@@ -42,11 +40,16 @@ def decode(body: bytes) -> Numbers:
 
 class Adder(Model[Array]):
     input = int
+    inputs = (Column("number", int),)
+    outputs = (Column("sum", int),)
 
     @classmethod
-    def items(cls, inputs: Sequence[Any]) -> Array:
+    def items(cls, columns: Columns) -> Array:
         THREADS.append(threading.current_thread())
-        return np.array(inputs)
+        return columns["number"]
+
+    def columns(self, outputs: Array) -> Columns:
+        return {"sum": outputs}
 
     def preprocess(self, item: Array) -> dict[str, Array]:
         return {"x": item}
