@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from serving.inference.errors import OverloadedError
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from tests.support.batchers import (
     BROKEN,
+    LATE,
     SUM,
     RowSum,
     Sum,
@@ -27,7 +27,6 @@ from tests.support.batchers import (
     busy_with_a_row,
     rows,
     save_sum,
-    soon,
     until,
 )
 from tests.support.clocks import Clock
@@ -45,11 +44,24 @@ def model_class() -> type[Sum]:
 
 
 @pytest.fixture
-def predictor(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, model_class: type[Sum]
-) -> Iterator[Predictor]:
+def settings() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def predictor(tmp_path: Path, clock: Clock, model_class: type[Sum], settings: dict[str, Any]) -> Iterator[Predictor]:
     cache = PredictionCache(MemoryCache("test", 10**6, 180, clock))
-    made = Predictor(SUM, model_class(tmp_path), save_sum(tmp_path), cache, threads=1)
+    made = Predictor(
+        SUM,
+        model_class(tmp_path),
+        save_sum(tmp_path),
+        cache,
+        threads=1,
+        linger_seconds=0.0,
+        clock=clock,
+        wait=clock.wait,
+        **settings,
+    )
     yield made
     made.model.gate.set()  # type: ignore[attr-defined]
     made.batcher.close()
@@ -62,7 +74,7 @@ def model(predictor: Predictor) -> Sum:
 
 
 def a_request(**settings: Any) -> RequestContext:
-    return RequestContext("test", **{"deadline": soon(), **settings})
+    return RequestContext("test", **{"deadline": LATE, **settings})
 
 
 Asking = asyncio.Task[list[Array | InvalidInputError]]
@@ -164,11 +176,11 @@ def test_one_who_comes_as_the_last_leaves_is_answered(predictor: Predictor, mode
     asyncio.run(use())
 
 
-def test_one_with_more_time_prolongs_what_another_asked_for(predictor: Predictor, model: Sum) -> None:
+def test_one_with_more_time_prolongs_what_another_asked_for(predictor: Predictor, model: Sum, clock: Clock) -> None:
     async def use() -> None:
-        hurried = a_request(deadline=time.monotonic() + 2.0)  # in which both ask, on a busy machine too
+        hurried = a_request(deadline=clock() + 2.0)
         asking = await ask_while_busy(predictor, hurried, a_request())
-        await until(lambda: time.monotonic() > hurried.deadline)
+        clock.advance(2.0)
         model.gate.set()
         assert await asking[1] == [1]
 
@@ -195,7 +207,7 @@ def test_with_no_cache_nothing_in_flight_is_joined(predictor: Predictor, model: 
     async def use() -> None:
         asking = await ask_while_busy(predictor, a_request())
         asking.append(asyncio.create_task(predictor.outputs([[1]], a_request(no_cache=True))))
-        await until(lambda: predictor.batcher.unfinished == 3)
+        await until(lambda: sample("tiffin_queue_items", model="sum", version="1") == 2)
         model.gate.set()
         assert await asyncio.gather(*asking) == [[1], [1]]
 
@@ -249,6 +261,7 @@ def test_the_key_of_an_item_depends_on_the_version_of_the_model(
     newer.batcher.close()
 
 
+@pytest.mark.parametrize("settings", [{"queue_items": 1}])
 def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(predictor: Predictor, model: Sum) -> None:
     before = sample("tiffin_dropped_items_total", model="sum", version="1", reason="refused")
 
@@ -258,7 +271,6 @@ def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(pr
         await busy(predictor.batcher, model)
         in_flight = asyncio.create_task(predictor.outputs([[3]], a_request()))
         await until(lambda: len(predictor.in_flight) == 1)
-        predictor.batcher.queue_items = 1
         assert await predictor.outputs([[1], [2]], a_request()) == [1, 2]
         joined = asyncio.create_task(predictor.outputs([[3], [1]], a_request()))
         await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == 2)
@@ -363,6 +375,9 @@ class TestBulk:
         assert not predictor.in_flight
 
     def test_blocks_that_nobody_waits_for_are_not_computed(self, predictor: Predictor, model: Sum) -> None:
+        abandoned = {"model": "sum", "version": "1", "reason": "abandoned"}
+        before = sample("tiffin_dropped_items_total", **abandoned)
+
         async def use() -> None:
             await busy_with_a_row(predictor.batcher, model)
             asking = asyncio.create_task(predictor.infer(self.ROWS, a_request()))
@@ -371,7 +386,7 @@ class TestBulk:
             await asyncio.wait([asking])
             model.gate.set()
             await predictor.infer(self.ROWS[:1], a_request())
-            await until(lambda: predictor.batcher.unfinished == 0)
+            await until(lambda: sample("tiffin_dropped_items_total", **abandoned) == before + 10 * 3 + 2)  # equal blocks once
 
         asyncio.run(use())
         assert len(model.seen) == 2
