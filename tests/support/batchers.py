@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.model import Array, InvalidInputError, Model
 from serving.inference.batcher import Batcher
-from serving.inference.context import Priority
+from serving.inference.context import Priority, RequestContext
 from serving.inference.job import Job, Output
+from serving.inference.predictor import Predictor
 from serving.inference.registry import ModelId
 from serving.inference.session import open_session
 from tests.support.clocks import Clock
@@ -208,3 +209,19 @@ def a_block(*values: int, priority: Priority = Priority.INTERACTIVE) -> Job:
 async def busy_with_a_row(batcher: Batcher, model: Sum) -> asyncio.Future[Any]:
     """Have the batcher compute a row for as long as the gate is shut; the future of that row."""
     return await busy(batcher, model, rows(9)[0])
+
+
+def a_request(**settings: Any) -> RequestContext:
+    return RequestContext("test", **{"deadline": LATE, **settings})
+
+
+Asking = asyncio.Task[list[Array | InvalidInputError]]
+
+
+async def ask_while_busy(predictor: Predictor, *requests: RequestContext) -> list[Asking]:
+    """Ask for [1] once for each request while another item is computed, which lasts until the gate is opened."""
+    assert isinstance(predictor.model, Sum)
+    await busy(predictor.batcher, predictor.model)
+    asking = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
+    await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == len(requests))
+    return asking

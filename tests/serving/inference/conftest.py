@@ -1,4 +1,4 @@
-"""Batchers of the model of sums."""
+"""Batchers and predictors of the model of sums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from serving.caching.memory import MemoryCache
+from serving.caching.predictions import PredictionCache
 from serving.inference.batcher import Batcher
+from serving.inference.predictor import Predictor
 from tests.support.batchers import SUM, Sessions, Sum, save_sum
 from tests.support.clocks import Clock
 
@@ -49,3 +52,32 @@ def make_batcher(model: Sum, sessions: Sessions, clock: Clock) -> Iterator[Calla
 @pytest.fixture
 def batcher(make_batcher: Callable[..., Batcher]) -> Batcher:
     return make_batcher()
+
+
+@pytest.fixture
+def model_class() -> type[Sum]:
+    return Sum
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def predictor(tmp_path: Path, clock: Clock, model_class: type[Sum], settings: dict[str, Any]) -> Iterator[Predictor]:
+    cache = PredictionCache(MemoryCache("test", 10**6, 180, clock))
+    made = Predictor(
+        SUM,
+        model_class(tmp_path),
+        save_sum(tmp_path),
+        cache,
+        threads=1,
+        linger_seconds=0.0,
+        clock=clock,
+        wait=clock.wait,
+        **settings,
+    )
+    yield made
+    made.model.gate.set()  # type: ignore[attr-defined]
+    made.batcher.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,19 +14,18 @@ import pytest
 from models.model import Array, InvalidInputError
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
-from serving.inference.context import RequestContext
 from serving.inference.errors import OverloadedError
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from tests.support.batchers import (
     BROKEN,
-    LATE,
     SUM,
     RowSum,
     Sum,
+    a_request,
+    ask_while_busy,
     busy,
     busy_with_a_row,
     rows,
-    save_sum,
     until,
 )
 from tests.support.clocks import Clock
@@ -34,59 +33,9 @@ from tests.support.metrics import sample
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def model_class() -> type[Sum]:
-    return Sum
-
-
-@pytest.fixture
-def settings() -> dict[str, Any]:
-    return {}
-
-
-@pytest.fixture
-def predictor(tmp_path: Path, clock: Clock, model_class: type[Sum], settings: dict[str, Any]) -> Iterator[Predictor]:
-    cache = PredictionCache(MemoryCache("test", 10**6, 180, clock))
-    made = Predictor(
-        SUM,
-        model_class(tmp_path),
-        save_sum(tmp_path),
-        cache,
-        threads=1,
-        linger_seconds=0.0,
-        clock=clock,
-        wait=clock.wait,
-        **settings,
-    )
-    yield made
-    made.model.gate.set()  # type: ignore[attr-defined]
-    made.batcher.close()
-
-
-@pytest.fixture
 def model(predictor: Predictor) -> Sum:
     assert isinstance(predictor.model, Sum)
     return predictor.model
-
-
-def a_request(**settings: Any) -> RequestContext:
-    return RequestContext("test", **{"deadline": LATE, **settings})
-
-
-Asking = asyncio.Task[list[Array | InvalidInputError]]
-
-
-async def ask_while_busy(predictor: Predictor, *requests: RequestContext) -> list[Asking]:
-    """Ask for [1] once for each request while another item is computed, which lasts until the gate is opened."""
-    assert isinstance(predictor.model, Sum)
-    await busy(predictor.batcher, predictor.model)
-    asking = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
-    await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == len(requests))
-    return asking
 
 
 def test_only_what_is_missing_is_computed(predictor: Predictor, model: Sum) -> None:
@@ -386,7 +335,9 @@ class TestBulk:
             await asyncio.wait([asking])
             model.gate.set()
             await predictor.infer(self.ROWS[:1], a_request())
-            await until(lambda: sample("tiffin_dropped_items_total", **abandoned) == before + 10 * 3 + 2)  # equal blocks once
+            await until(
+                lambda: sample("tiffin_dropped_items_total", **abandoned) == before + 10 * 3 + 2
+            )  # equal blocks once
 
         asyncio.run(use())
         assert len(model.seen) == 2
