@@ -144,6 +144,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
                 queue_items=own.queue_items,
                 queue_seconds=own.queue_seconds,
                 linger_seconds=own.linger_seconds,
+                batch_share=own.batch_share,
                 max_batch=own.max_batch,
                 provider=settings.execution_provider,
             )

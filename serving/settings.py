@@ -32,6 +32,7 @@ Concurrency = Annotated[int, Field(ge=1, le=MAX_PROCESSES)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 Items = Annotated[int, Field(ge=1)]
 Linger = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 MaxBatch = Annotated[int | None, Field(ge=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 
@@ -54,6 +55,7 @@ class ModelSettings(BaseModel):
     queue_seconds: Seconds = 2.0
     queue_items: Items = 20_000
     linger_seconds: Linger = 0.002
+    batch_share: Share = 0.05
     max_batch: MaxBatch = None
 
 
@@ -103,13 +105,14 @@ class Settings(BaseSettings):
     linger_seconds: Linger = Field(
         default=0.002, description="How long a busy model waits for more items while its batch is not full."
     )
+    batch_share: Share = Field(default=0.05, description="Share of time for batch work while other work waits, 0 to 1.")
     max_batch: MaxBatch = Field(
         default=None, description="Most items in one run of a model; by default what each model's file says."
     )
     model: Annotated[dict[Annotated[str, AfterValidator(known_model)], ModelSettings], NoDecode] = Field(
         default_factory=dict,
-        description="For one model: its SESSION_THREADS, QUEUE_SECONDS, QUEUE_ITEMS, LINGER_SECONDS or MAX_BATCH, "
-        "as TIFFIN_MODEL__SENTIMENT__MAX_BATCH.",
+        description="For one model: its SESSION_THREADS, QUEUE_SECONDS, QUEUE_ITEMS, LINGER_SECONDS, BATCH_SHARE or "
+        "MAX_BATCH, as TIFFIN_MODEL__SENTIMENT__MAX_BATCH.",
     )
     execution_provider: str = Field(
         default="cpu", min_length=1, description="What models run on: cpu, or what else onnxruntime has, such as cuda."

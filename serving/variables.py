@@ -8,7 +8,7 @@ from collections.abc import Iterable
 PREFIX, DELIMITER = "TIFFIN_", "__"
 # The setting that holds what is set for single models; and the settings that never had another name.
 OVERRIDES = "model"
-NEW = {"execution_provider", OVERRIDES}
+NEW = {"batch_share", "execution_provider", OVERRIDES}
 # Names of OpenTelemetry, which set other programs as well: they do not count as old.
 STANDARD = {"otel_exporter_otlp_endpoint"}
 

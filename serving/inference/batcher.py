@@ -7,23 +7,26 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from models.model import Array, Model
-from serving.inference.bisection import run_by_halves
+from models.model import Model
+from serving.inference.admission import Admission
+from serving.inference.context import Priority
+from serving.inference.delivery import Delivery
 from serving.inference.errors import DeadlineExceededError, OverloadedError
+from serving.inference.job import Job, total_size, without
 from serving.inference.observation import Observation
 from serving.inference.pace import Pace
-from serving.inference.padding import batch_inputs, batches, unstack
+from serving.inference.padding import batches
 from serving.inference.preprocessing import preprocess
 from serving.inference.priority import lower_priority
-from serving.inference.queue import Job, Queue, total_size, without
+from serving.inference.queue import Queue
 from serving.inference.registry import ModelId
-from serving.inference.session import PROCESSOR, open_session
+from serving.inference.runner import Runner
+from serving.inference.share import RUN_SECONDS, BatchShare
 
 log = logging.getLogger("tiffin.batcher")
 
@@ -47,85 +50,103 @@ class Batcher:
 
     Blocks of rows wait behind single items, and are taken as many at a time as the free threads can compute.
 
-    Items are refused when, by the pace of the last batches, those ahead of them will take longer than
-    `queue_seconds` or than is left until their deadline; or when `queue_items` already wait.
+    Batch work is taken when no interactive work waits, or when it is due its share of computing time. It is taken a
+    run at a time, cut to `RUN_SECONDS` by the model's pace, so that an interactive item waits for no more than that:
+    on all threads while nothing else is computed; else on one of them, leaving another free unless it is due.
 
-    When a batch fails, its halves are computed, then their halves, so that a bad item fails alone.
+    `Admission` says what is refused. When a batch fails, its halves are computed, then their halves, so that a bad item
+    fails alone.
+
+    `open_session(threads)` opens a session of the model's graph; `clock` and `wait` are the time and a wait for it.
     """
 
     def __init__(
         self,
         model: Model[Any],
-        graph: Path,
+        open_session: Callable[[int], Any],
         model_id: ModelId,
         threads: int,
         *,
         queue_items: int = 20_000,
         queue_seconds: float = 2.0,
         linger_seconds: float = 0.002,
+        batch_share: float = 0.05,
         max_batch: int | None = None,
-        provider: str = PROCESSOR,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Condition, float], bool] = threading.Condition.wait,
     ) -> None:
         self.model = model
-        self.id = model_id
         self.name = name = str(model_id)
         self.max_batch = max_batch or model.max_batch
+        self.linger_seconds = linger_seconds
+        self.clock = clock
+        self.wait = wait
         # Preprocessing, where it takes long, and inference run outside the interpreter lock.
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads, f"infer-{name}", initializer=lower_priority)
-        # Opened in the pool, since a session's own threads inherit the priority of the thread that opens it.
-        self.session = self.pool.submit(open_session, graph, threads, provider=provider).result()
-        self.single = (
-            self.pool.submit(open_session, graph, 1, provider=provider).result() if threads > 1 else self.session
-        )
-        self.queue_items = queue_items
-        self.queue_seconds = queue_seconds
-        self.linger_seconds = linger_seconds
         self.pace = Pace(self.max_batch)
-        self.preparing = 0.0  # seconds of preprocessing per item in the last round
         self.queue = Queue()
-        self.unfinished = 0  # items in the queue and in inference
+        self.share = BatchShare(batch_share, threads, self.queue)
+        self.admission = Admission(
+            self.queue,
+            self.pace,
+            self.share,
+            max_batch=self.max_batch,
+            queue_items=queue_items,
+            queue_seconds=queue_seconds,
+        )
+        self.delivery = Delivery(self.admission)
+        self.observation = Observation(model_id)
+        self.runner = Runner(
+            open_session,
+            threads,
+            self.pool,
+            name=name,
+            pace=self.pace,
+            share=self.share,
+            delivery=self.delivery,
+            observation=self.observation,
+            clock=clock,
+        )
         self.busy = 0  # threads with a batch of their own
         self.changed = threading.Condition()
         self.closed = False
         self.thread = threading.Thread(target=self.work, name=f"batcher-{name}", daemon=True)
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.observation = Observation(model_id)
 
-    def expected_wait(self, *, block: bool = False) -> float:
+    def expected_wait(self, priority: Priority = Priority.INTERACTIVE, *, block: bool = False) -> float:
         """Return the seconds that a new item, or a block, is expected to wait."""
-        # Of the blocks, single items wait only for those that are taken together with them.
-        ahead = self.unfinished if block else self.unfinished - max(0, self.queue.rows - self.max_batch)
-        full, rest = divmod(ahead, self.max_batch)
-        return full * self.pace.seconds(self.max_batch) + self.pace.seconds(rest)
-
-    def check_load(self, deadline: float, *, block: bool = False) -> None:
-        """Raise OverloadedError when a new item, or a block, could not be computed in time."""
-        wait = self.expected_wait(block=block)
-        waiting = self.queue.size if block else len(self.queue.items)
-        left = deadline - time.monotonic()
-        if waiting >= self.queue_items or (self.unfinished and wait > min(self.queue_seconds, left)):
-            raise OverloadedError(max(wait - self.queue_seconds, 0.0))
+        return self.admission.expected_wait(priority, block=block)
 
     def enqueue(self, jobs: Sequence[Job], deadline: float) -> None:
         """Put jobs, all items or all blocks, into the queue; raise OverloadedError when they cannot be done in time."""
         size = total_size(jobs)
+        priority = jobs[0].priority
+        now = self.clock()
         try:
-            self.check_load(deadline, block=jobs[0].block)
+            self.admission.check(deadline - now, priority, block=jobs[0].block)
         except OverloadedError:
             self.observation.dropped["refused"].inc(size)
             raise
-        if self.loop is None:
+        if self.delivery.loop is None:
             self.thread.start()
-            self.loop = asyncio.get_running_loop()
-        now = time.monotonic()
+            self.delivery.loop = asyncio.get_running_loop()
         for job in jobs:
             job.queued = now
         with self.changed:
+            if self.closed:
+                raise RuntimeError("the model is closed")
             self.queue.put(jobs)
-            self.unfinished += size
+            self.admission.unfinished += size
             self.changed.notify()
-        self.observation.depth.set(self.queue.size)
+        self.observe_queue(priority)
+
+    def promote(self, jobs: Sequence[Job]) -> None:
+        """Make jobs interactive that were batch work, wherever they are: somebody waits for them now."""
+        with self.changed:
+            self.queue.promote(jobs)
+            self.changed.notify()
+        self.observe_queue(Priority.INTERACTIVE)
+        self.observe_queue(Priority.BATCH)
 
     def work(self) -> None:
         """Take waiting jobs and compute them until the batcher is closed. Runs in the batcher's thread."""
@@ -135,56 +156,75 @@ class Batcher:
                 self.compute(self.preprocess(self.drop_expired(jobs)))
             except BaseException as error:  # it would end the thread, and with it the model
                 log.exception("a batch of %s failed", self.name)
-                self.fail(jobs, error)
+                self.delivery.fail(jobs, error)
             del jobs  # else their items would be kept until others come
 
     def take(self) -> list[Job]:
-        """Wait for a free thread and take the jobs that have waited longest; return none once closed."""
+        """Wait for work and a thread that may do it, and take the jobs that have waited longest; none once closed."""
         with self.changed:
             idle = not self.queue.size and not self.busy
-            self.changed.wait_for(lambda: self.closed or (self.queue.size and self.busy < self.threads))
+            self.changed.wait_for(lambda: self.closed or self.is_batch_next() or self.is_interactive_next())
+            if not self.closed and self.is_batch_next():
+                # A run on one thread takes as many times longer than on all of them as there are.
+                seconds = RUN_SECONDS / self.threads if self.busy else RUN_SECONDS
+                jobs = self.queue.take_batch(min(self.pace.items(seconds), self.max_batch))
+                self.observe_queue(Priority.BATCH)
+                return jobs
             # No longer than the batch itself takes, and not at all when idle.
             lingers = min(self.linger_seconds, self.pace.seconds(min(self.queue.size, self.max_batch)))
-            end = time.monotonic() + (0.0 if idle else lingers)
+            end = self.clock() + (0.0 if idle else lingers)
             while not self.closed and self.queue.size < self.max_batch:
-                left = end - time.monotonic()
-                if left <= 0 or not self.changed.wait(left):
+                left = end - self.clock()
+                if left <= 0 or not self.wait(self.changed, left):
                     break
             if self.closed:
                 return []
             free = self.threads - self.busy
-            slow = self.preparing * ROUND_BATCHES * self.max_batch > SLOW_SECONDS
+            slow = self.pace.preparing * ROUND_BATCHES * self.max_batch > SLOW_SECONDS
             items = free * self.max_batch if slow else ROUND_BATCHES * self.max_batch
             jobs = self.queue.take(items=items, rows=free * self.max_batch)
-            self.observation.depth.set(self.queue.size)
+            self.observe_queue(Priority.INTERACTIVE)
             return jobs
+
+    def is_interactive_next(self) -> bool:
+        """Return whether interactive work waits and there is a thread for it."""
+        return self.queue.size > 0 and self.busy < self.threads
+
+    def is_batch_next(self) -> bool:
+        """Return whether batch work waits, goes before what interactive work waits, and there is a thread for it."""
+        if not self.queue.batch_size:
+            return False
+        if self.share.is_due:
+            return self.busy < self.threads
+        return not self.queue.size and (not self.busy or self.busy < self.threads - 1)
 
     def drop_expired(self, jobs: list[Job]) -> list[Job]:
         """Drop cancelled jobs and fail expired ones; return the others."""
-        now = time.monotonic()
-        abandoned = [job for job in jobs if job.future.cancelled()]
-        expired = [job for job in jobs if job.deadline <= now and not job.future.cancelled()]
+        now = self.clock()
+        # The future of a part of a block is done as well when another part has failed.
+        abandoned = [job for job in jobs if job.future.done()]
+        expired = [job for job in jobs if job.deadline <= now and not job.future.done()]
         if not abandoned and not expired:
             return jobs
         self.observation.dropped["abandoned"].inc(total_size(abandoned))
         self.observation.dropped["expired"].inc(total_size(expired))
-        self.fail(abandoned + expired, DeadlineExceededError("the deadline passed"))
+        self.delivery.fail(abandoned + expired, DeadlineExceededError("the deadline passed"))
         return without(jobs, abandoned + expired)
 
     def preprocess(self, jobs: list[Job]) -> list[Job]:
         """Set the inputs of jobs and fail those whose items cannot be used; return the others."""
         if not jobs:
             return []
-        started = time.monotonic()
+        started = self.clock()
         share = math.ceil(len(jobs) / (self.threads - self.busy))
         prepare = partial(preprocess, self.model, is_awaited=self.is_awaited)
         others = [self.pool.submit(prepare, jobs[at : at + share]) for at in range(share, len(jobs), share)]
         failed = [*prepare(jobs[:share]), *(fault for other in others for fault in other.result())]
-        self.preparing = (time.monotonic() - started) / total_size(jobs)
+        self.pace.preparing = (self.clock() - started) / total_size(jobs)
         if not failed:
             return jobs
         gone = [job for job, _ in failed]
-        self.deliver(gone, [error for _, error in failed])
+        self.delivery.deliver(gone, [error for _, error in failed])
         return without(jobs, gone)
 
     def is_awaited(self, job: Job) -> bool:
@@ -198,13 +238,15 @@ class Batcher:
         items = total_size(jobs)
         parts = math.ceil(items / self.max_batch)
         size = math.ceil(items / parts)
-        alone = len(jobs) == 1 and not self.busy
+        is_batch_work = jobs[0].priority is Priority.BATCH  # which is one run
+        alone = (len(jobs) == 1 or is_batch_work) and not self.busy
         if self.threads == 1 or alone or self.pace.seconds(size) < PARALLEL_SECONDS:
             for batch in batches(jobs, size):
-                self.infer(self.drop_expired(batch))
+                self.runner.infer(self.drop_expired(batch))
             return
-        free = self.threads - self.busy
-        parts = free * math.ceil(parts / free)
+        if not is_batch_work:
+            free = self.threads - self.busy
+            parts = free * math.ceil(parts / free)
         for batch in batches(jobs, math.ceil(items / parts)):
             with self.changed:
                 self.changed.wait_for(lambda: self.busy < self.threads)
@@ -218,10 +260,10 @@ class Batcher:
     def infer_beside(self, batch: list[Job]) -> None:
         """Compute a batch on one thread, beside others, then release the thread."""
         try:
-            self.infer(self.drop_expired(batch), self.threads)
+            self.runner.infer(self.drop_expired(batch), beside=True)
         except BaseException as error:  # nobody awaits the result of this call
             log.exception("a batch of %s failed", self.name)
-            self.fail(batch, error)
+            self.delivery.fail(batch, error)
         finally:
             self.release()
 
@@ -231,62 +273,10 @@ class Batcher:
             self.busy -= 1
             self.changed.notify()
 
-    def infer(self, batch: list[Job], parallel: int = 1) -> None:
-        """Compute a batch, one of `parallel`; when it fails, retry it by halves, so that a bad item fails alone."""
-        if not batch:
-            return
-        started = time.monotonic()
-        self.observation.queue_wait.observe(started - min(job.queued for job in batch))
-        try:
-            outputs = self.outputs(batch, parallel)
-        except Exception as error:
-            self.retry(batch, parallel, error)
-        else:
-            self.deliver(batch, outputs)
-        self.observation.trace(batch, started)
-
-    def retry(self, batch: list[Job], parallel: int, cause: Exception) -> None:
-        """Retry a failed batch by halves; fail the items that fail alone, and the parts left when retries run out."""
-        failed = 0
-        for part, outputs in run_by_halves(batch, cause, lambda part: self.outputs(part, parallel)):
-            if isinstance(outputs, Exception):
-                failed, cause = failed + total_size(part), outputs
-                self.fail(part, outputs)
-            else:
-                self.deliver(part, outputs)
-        log.error("%d of %d items in a batch of %s failed", failed, total_size(batch), self.name, exc_info=cause)
-
-    def outputs(self, batch: Sequence[Job], parallel: int) -> Sequence[Array]:
-        """Run a batch, one of `parallel`; return each job's output, raise ModelFaultError if their number is wrong."""
-        session = self.session if parallel == 1 else self.single
-        started = time.monotonic()
-        items = total_size(batch)
-        outputs = unstack(batch, items, session.run(None, batch_inputs(batch)))
-        seconds = time.monotonic() - started
-        self.observation.inference_seconds.observe(seconds)
-        self.observation.batch_items.observe(items)
-        self.pace.record(items, seconds / parallel + self.preparing * items)
-        return outputs
-
-    def fail(self, jobs: Sequence[Job], error: BaseException) -> None:
-        """Fail jobs with an error, in the event loop."""
-        self.deliver(jobs, [error] * len(jobs))
-
-    def deliver(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
-        """Settle jobs with their outputs or errors, in the event loop."""
-        if self.loop is None:
-            return
-        try:
-            self.loop.call_soon_threadsafe(self.settle, jobs, outputs)
-        except RuntimeError:  # the loop is closed: nobody waits
-            pass
-
-    def settle(self, jobs: Sequence[Job], outputs: Sequence[Any]) -> None:
-        """Settle jobs with their outputs or errors, and count them as finished."""
-        for job, output in zip(jobs, outputs, strict=True):
-            if not job.settled:
-                self.unfinished -= job.size
-                job.settle(output)
+    def observe_queue(self, priority: Priority) -> None:
+        """Set the gauge of the items of a priority that wait."""
+        size = self.queue.batch_size if priority is Priority.BATCH else self.queue.size
+        self.observation.waiting[priority].set(size)
 
     def close(self) -> None:
         """Stop the threads once the batches that they run are done, and fail the jobs that still wait."""
@@ -296,4 +286,4 @@ class Batcher:
         if self.thread.is_alive():
             self.thread.join()
         self.pool.shutdown()
-        self.fail(self.queue.take(items=self.queue.size, rows=self.queue.rows), RuntimeError("the model is closed"))
+        self.delivery.fail(self.queue.drain(), RuntimeError("the model is closed"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from models.model import Array
 from serving.inference.errors import ModelFaultError
-from serving.inference.queue import Job
+from serving.inference.job import Job
 
 # Limit of the runs on halves, quarters, ... of a batch: enough for each item of a small batch, or for a few bad ones
 # among thousands. When there are more, the parts that still hold bad items fail as a whole.

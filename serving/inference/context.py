@@ -5,11 +5,19 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Priority(IntEnum):
+    """Whether somebody waits for the answer, or the work may take what time others leave, as a background job may."""
+
+    INTERACTIVE = 0
+    BATCH = 1
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """A request's id, its deadline (by `time.monotonic`), what it allows caches to do and what they did.
+    """A request's id, its deadline (by `time.monotonic`), its priority, what it allows caches to do and what they did.
 
     `no_cache`: use no output that was computed before. `no_store`: store no output that is computed now.
     """
@@ -18,6 +26,7 @@ class RequestContext:
     deadline: float
     no_cache: bool = False
     no_store: bool = False
+    priority: Priority = Priority.INTERACTIVE
     hits: int = 0
     misses: int = 0
     # Seconds since the oldest cached output in the answer was computed.
@@ -34,6 +43,6 @@ class RequestContext:
 current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
 
 
-def own_context(timeout_seconds: float) -> RequestContext:
+def own_context(timeout_seconds: float, priority: Priority = Priority.INTERACTIVE) -> RequestContext:
     """Return a context for work that belongs to no request, or to several at once."""
-    return RequestContext("-", time.monotonic() + timeout_seconds)
+    return RequestContext("-", time.monotonic() + timeout_seconds, priority=priority)

@@ -12,6 +12,7 @@ class Pace:
     def __init__(self, max_batch: int) -> None:
         # Moving averages; 0 where there has been no such batch.
         self.batch_seconds = [0.0] * (max_batch.bit_length() + 1)
+        self.preparing = 0.0  # seconds of preprocessing per item in the last round
 
     def record(self, items: int, seconds: float) -> None:
         """Record the seconds that a batch of `items` took."""
@@ -25,3 +26,15 @@ class Pace:
         size = items.bit_length()
         known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
         return next((seconds for seconds in known if seconds), 0.0)
+
+    def items(self, seconds: float) -> int:
+        """Return how many items may go into a batch that is to take `seconds` at most; one at least.
+
+        That is in proportion to the largest batches that took no longer, so that sizes that were slow once are tried
+        again when smaller ones have become faster.
+        """
+        most = 1
+        for bits, known in enumerate(self.batch_seconds):
+            if 0 < known <= seconds:
+                most = max(1, int(2 ** (bits - 1) * seconds / known))
+        return most

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.model import Array
 from serving.inference.errors import ModelFaultError
-from serving.inference.queue import Inputs, Job
+from serving.inference.job import Inputs, Job
 
 
 def length(inputs: Inputs) -> int:

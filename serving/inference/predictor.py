@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +16,9 @@ from models.model import Array, InvalidInputError, Model
 from serving.inference.batcher import Batcher
 from serving.inference.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
-from serving.inference.queue import Job
+from serving.inference.job import Job
 from serving.inference.registry import ModelId
+from serving.inference.session import PROCESSOR, open_session
 from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.predictor")
@@ -69,6 +71,8 @@ class Predictor:
         cache: OutputCache,
         threads: int,
         metadata: Mapping[str, Any] | None = None,
+        *,
+        provider: str = PROCESSOR,
         **queue: Any,
     ) -> None:
         self.id = model_id
@@ -77,7 +81,7 @@ class Predictor:
         self.info = {"name": name, "version": str(model_id), "instruction_set": instruction_set(), **(metadata or {})}
         self.of_files = getattr(self.model, "input", None) is Path
         self.cache = cache
-        self.batcher = Batcher(model, graph, model_id, threads, **queue)
+        self.batcher = Batcher(model, partial(open_session, graph, provider=provider), model_id, threads, **queue)
         self.digest = blake2b(str(model_id).encode() + b"\0", digest_size=16)
         # Jobs that are being computed, by key, for all requests that ask for the same meanwhile.
         self.in_flight: dict[bytes, Job] = {}
@@ -141,6 +145,7 @@ class Predictor:
         """Return the outputs of items, or of blocks, with these keys: from the cache, from jobs in flight, or new."""
         found: dict[bytes, Array | InvalidInputError] = {}
         awaited: dict[bytes, Job] = {}
+        promoted: list[Job] = []
         missing: dict[bytes, Any] = {}
         for key, item in zip(keys, items, strict=True):
             if key in found or key in awaited or key in missing:
@@ -153,6 +158,8 @@ class Predictor:
                 if (flight := self.in_flight.get(key)) is not None and not flight.future.done():
                     flight.deadline = max(flight.deadline, request.deadline)
                     awaited[key] = flight
+                    if flight.priority > request.priority:
+                        promoted.append(flight)
                     continue
             missing[key] = item
         if found:
@@ -161,6 +168,8 @@ class Predictor:
             self.memory_misses.inc(len(missing))
         request.hits += len(found)
         request.misses += len(awaited) + len(missing)
+        if promoted:
+            self.batcher.promote(promoted)
         if missing:
             awaited |= self.start(missing, request, block=block)
         if awaited:
@@ -172,7 +181,10 @@ class Predictor:
     def start(self, missing: Mapping[bytes, Any], request: RequestContext, *, block: bool) -> dict[bytes, Job]:
         """Start a job for each item, or block, that is not in memory; return them by key. Other requests may join."""
         loop = asyncio.get_running_loop()
-        jobs = {key: Job(item, request.deadline, loop, block=block) for key, item in missing.items()}
+        jobs = {
+            key: Job(item, request.deadline, loop, block=block, priority=request.priority)
+            for key, item in missing.items()
+        }
         shared = self.cache.is_shared and not block
         if not shared or request.no_cache:
             self.batcher.enqueue(list(jobs.values()), request.deadline)

@@ -7,8 +7,8 @@ from typing import Any
 
 from models.model import InvalidInputError, Model
 from serving.inference.errors import without_frames
+from serving.inference.job import Job
 from serving.inference.padding import length
-from serving.inference.queue import Job
 
 
 def preprocess(

@@ -43,12 +43,20 @@ batch_items = Histogram(
     MODEL,
     buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096),
 )
-queue_items = Gauge("tiffin_queue_items", "Items that wait for inference.", MODEL, multiprocess_mode="livesum")
+queue_items = Gauge(
+    "tiffin_queue_items", "Interactive items that wait for inference.", MODEL, multiprocess_mode="livesum"
+)
 queue_seconds = Histogram(
     "tiffin_queue_seconds",
-    "Seconds for which the first item of a batch waited.",
+    "Seconds for which the first item of a batch waited; batch work, which may wait for long, does not count.",
     MODEL,
     buckets=LATENCY_BUCKETS,
+)
+batch_work_items = Gauge(
+    "tiffin_batch_work_items",
+    "Items of batch work that wait until interactive work leaves them time.",
+    MODEL,
+    multiprocess_mode="livesum",
 )
 dropped_items = Counter(
     "tiffin_dropped_items_total",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import models
 from serving.setting_faults import SECRET, faults
 from serving.settings import ModelSettings, Settings
-from serving.variables import renamed
+from serving.variables import NEW, renamed
 from tests.support import ROOT
 
 
@@ -184,7 +184,7 @@ STANDARD = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hidden@collector:4318"}
 
 
 def test_old_names_mean_what_the_new_ones_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {name.lower() for name in OLD | STANDARD} == Settings.model_fields.keys() - {"model", "execution_provider"}
+    assert {name.lower() for name in OLD | STANDARD} == Settings.model_fields.keys() - NEW
     for name, value in (OLD | STANDARD).items():
         monkeypatch.setenv(name, value)
     old = Settings()
@@ -242,6 +242,7 @@ def test_a_model_has_the_settings_of_all_but_for_its_own(monkeypatch: pytest.Mon
         "queue_seconds": "0.5",
         "queue_items": "9",
         "linger_seconds": "0",
+        "batch_share": "1",
         "max_batch": "4",
     }
     assert own.keys() == ModelSettings.model_fields.keys()
@@ -252,7 +253,7 @@ def test_a_model_has_the_settings_of_all_but_for_its_own(monkeypatch: pytest.Mon
         monkeypatch.setenv(f"TIFFIN_MODEL__SENTIMENT__{name.upper()}", value)
     settings = Settings()
     assert settings.of("sentiment") == ModelSettings(
-        session_threads=3, queue_seconds=0.5, queue_items=9, linger_seconds=0.0, max_batch=4
+        session_threads=3, queue_seconds=0.5, queue_items=9, linger_seconds=0.0, batch_share=1.0, max_batch=4
     )
     assert settings.of("breast_cancer") == ModelSettings(session_threads=2, queue_items=1, max_batch=16)
     assert settings.of("image") == ModelSettings(session_threads=2, max_batch=16)
@@ -273,6 +274,7 @@ OWN = "no setting of a model; after its name and __ come "
     [
         (f"{SENTIMENT}__MAX_BATCH", "0", "must be a whole number from 1 on"),
         (f"{SENTIMENT}__QUEUE_SECONDS", "inf", "must be a number greater than 0, up to 86400"),
+        (f"{SENTIMENT}__BATCH_SHARE", "1.1", "must be a number from 0 on, up to 1"),
         (f"{SENTIMENT}__MAX_BATCHES", "8", OWN),
         (f"{SENTIMENT}__TIMEOUT_SECONDS", "8", OWN),
         (f"{SENTIMENT}__MAX_BATCH__OTHER", "8", OWN),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -15,10 +15,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.model import Array, Columns, InvalidInputError, Model
 from serving.inference.batcher import Batcher
-from serving.inference.queue import Job, Output
+from serving.inference.context import Priority, RequestContext
+from serving.inference.job import Job, Output
+from serving.inference.predictor import Predictor
 from serving.inference.registry import ModelId
+from serving.inference.session import open_session
+from tests.support.clocks import Clock
 
 LIMIT_SECONDS = 60.0
+LATE = math.inf  # a deadline that never passes
+# What an item takes in a recorded session; sums of it are exact.
+ITEM_SECONDS = 1 / 128
 TABLE = 10
 MISFIT = [TABLE]  # beyond the end of the table: the session fails
 BROKEN = [1000]  # preprocessing fails
@@ -66,18 +73,58 @@ class RowSum(Sum):
 SUM = ModelId("sum", "1")
 
 
-class WatchedBatcher(Batcher):
-    """Notes which items it computes together."""
+class Run(NamedTuple):
+    """A run of a session: its items without what pads them, the session's threads, and when it started."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.computed: list[list[list[int]]] = []
-        self.sessions: set[Any] = set()
+    items: list[list[int]]
+    threads: int
+    started: float
 
-    def infer(self, batch: list[Job], parallel: int = 1) -> None:
-        self.computed.append([job.item for job in batch])
-        self.sessions.add(self.session if parallel == 1 else self.single)
-        super().infer(batch, parallel)
+
+class Sessions:
+    """Opens sessions of a graph that note their runs, each of which takes `seconds(items)` of the clock.
+
+    `during` is called in each run.
+    """
+
+    def __init__(self, graph: Path, clock: Clock) -> None:
+        self.graph = graph
+        self.clock = clock
+        self.runs: list[Run] = []
+        self.seconds: Callable[[int], float] = lambda items: items * ITEM_SECONDS
+        self.during: Callable[[Run], object] = lambda run: None
+
+    def __call__(self, threads: int) -> RecordedSession:
+        return RecordedSession(self, threads)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of items in each run."""
+        return [len(run.items) for run in self.runs]
+
+    @property
+    def items(self) -> list[list[int]]:
+        """The items of all runs."""
+        return [item for run in self.runs for item in run.items]
+
+
+class RecordedSession:
+    """A session as the batcher uses it."""
+
+    def __init__(self, sessions: Sessions, threads: int) -> None:
+        self.sessions = sessions
+        self.threads = threads
+        self.session = open_session(sessions.graph, threads)
+
+    def run(self, names: None, inputs: dict[str, Array]) -> Any:
+        """Run the graph."""
+        sessions = self.sessions
+        items = [np.trim_zeros(row, "b").tolist() for row in inputs["x"]]
+        run = Run(items, self.threads, sessions.clock())
+        sessions.runs.append(run)
+        sessions.during(run)
+        sessions.clock.advance(sessions.seconds(len(items)))
+        return self.session.run(names, inputs)
 
 
 def save_sum(folder: Path, outputs: Sequence[str] = ("y",), axis: int = 1) -> Path:
@@ -107,29 +154,49 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def busy(batcher: Batcher, model: Sum) -> asyncio.Future[Any]:
-    """Have the batcher compute an item for as long as the gate is shut; the future of that item."""
+async def warm_up(batcher: Batcher, sessions: Sessions, *sizes: int, item: Any = None) -> None:
+    """Have the batcher know its pace from batches of [1] of these sizes, of which nothing else is noted."""
+    for size in sizes:
+        await run(batcher, [[1] if item is None else item] * size)
+    sessions.runs.clear()
+
+
+async def busy(batcher: Batcher, model: Sum, item: Any = None) -> asyncio.Future[Any]:
+    """Have the batcher compute an item, [9], for as long as the gate is shut; the future of that item."""
+    model.seen.clear()
     model.gate.clear()
-    (job,) = submit(batcher, [[9]], soon())
-    await until(lambda: model.seen == [[9]])
+    (job,) = submit(batcher, [[9] if item is None else item])
+    await until(lambda: len(model.seen) == 1)
     return job.future
 
 
-def submit(batcher: Batcher, items: Collection[Any], deadline: float) -> list[Job]:
+def submit(
+    batcher: Batcher, items: Collection[Any], deadline: float = LATE, priority: Priority = Priority.INTERACTIVE
+) -> list[Job]:
     """Put items into the queue; return the job of each."""
-    jobs = [Job(item, deadline, asyncio.get_running_loop()) for item in items]
+    jobs = [Job(item, deadline, asyncio.get_running_loop(), priority=priority) for item in items]
     batcher.enqueue(jobs, deadline)
     return jobs
 
 
+def submit_batch_work(batcher: Batcher, items: Collection[Any], deadline: float = LATE) -> list[Job]:
+    """Put items into the queue that are batch work."""
+    return submit(batcher, items, deadline, Priority.BATCH)
+
+
+async def outputs(jobs: Collection[Job]) -> list[Any]:
+    """Return the output of each job."""
+    return [np.asarray(output).tolist() for output in await asyncio.gather(*(job.future for job in jobs))]
+
+
 async def run(batcher: Batcher, items: Collection[Any]) -> list[Output]:
     """Return the graph's output for each item, or why that item has none."""
-    return [await job.future for job in submit(batcher, items, soon())]
+    return [await job.future for job in submit(batcher, items)]
 
 
-def soon() -> float:
-    """A deadline that no test reaches."""
-    return time.monotonic() + 6 * LIMIT_SECONDS
+def has_nothing_to_do(batcher: Batcher) -> bool:
+    """Whether a batcher that knows its pace has no unfinished work."""
+    return batcher.expected_wait(Priority.BATCH) == 0
 
 
 def rows(*values: int) -> Array:
@@ -137,14 +204,27 @@ def rows(*values: int) -> Array:
     return np.array([[value // 2, value - value // 2] for value in values], dtype=np.int64)
 
 
-def a_block(*values: int) -> Job:
+def a_block(*values: int, priority: Priority = Priority.INTERACTIVE) -> Job:
     """A job for such a block."""
-    return Job(rows(*values), soon(), asyncio.get_running_loop(), block=True)
+    return Job(rows(*values), LATE, asyncio.get_running_loop(), block=True, priority=priority)
 
 
-async def busy_with_a_row(batcher: Batcher, model: Sum) -> Job:
-    """Have the batcher compute a row for as long as the gate is shut; its job."""
-    model.gate.clear()
-    (job,) = submit(batcher, [rows(9)[0]], soon())
-    await until(lambda: len(model.seen) == 1)
-    return job
+async def busy_with_a_row(batcher: Batcher, model: Sum) -> asyncio.Future[Any]:
+    """Have the batcher compute a row for as long as the gate is shut; the future of that row."""
+    return await busy(batcher, model, rows(9)[0])
+
+
+def a_request(**settings: Any) -> RequestContext:
+    return RequestContext("test", **{"deadline": LATE, **settings})
+
+
+Asking = asyncio.Task[list[Array | InvalidInputError]]
+
+
+async def ask_while_busy(predictor: Predictor, *requests: RequestContext) -> list[Asking]:
+    """Ask for [1] once for each request while another item is computed, which lasts until the gate is opened."""
+    assert isinstance(predictor.model, Sum)
+    await busy(predictor.batcher, predictor.model)
+    asking = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
+    await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == len(requests))
+    return asking

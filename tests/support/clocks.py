@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
@@ -16,9 +17,28 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.lock = threading.Lock()
+        # Conditions that somebody waits for until they are notified or the clock is set on.
+        self.awaited: list[threading.Condition] = []
 
     def __call__(self) -> float:
         return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Set the clock on, and have those who wait look at it."""
+        with self.lock:
+            self.now += seconds
+        for condition in [*self.awaited]:
+            with condition:
+                condition.notify_all()
+
+    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+        """Wait as `Condition.wait` does, but for seconds of this clock."""
+        end = self.now + seconds
+        self.awaited.append(condition)
+        condition.wait()
+        self.awaited.remove(condition)
+        return self.now < end
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:

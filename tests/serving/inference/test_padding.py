@@ -6,16 +6,16 @@ import asyncio
 
 import numpy as np
 
+from serving.inference.job import Job
 from serving.inference.padding import batches, stack
-from serving.inference.queue import Job
 from tests.support.batchers import (
-    soon,
+    LATE,
 )
 
 
 def test_batches_are_sorted_by_length_and_bounded() -> None:
     async def jobs() -> list[Job]:
-        made = [Job(n, soon(), asyncio.get_running_loop()) for n in (9, 1, 8, 2, 3)]
+        made = [Job(n, LATE, asyncio.get_running_loop()) for n in (9, 1, 8, 2, 3)]
         for job in made:
             job.length = job.item
         return made

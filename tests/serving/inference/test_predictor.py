@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 from models.model import Array, InvalidInputError
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
-from serving.inference.context import RequestContext
 from serving.inference.errors import OverloadedError
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from tests.support.batchers import (
@@ -23,11 +21,11 @@ from tests.support.batchers import (
     SUM,
     RowSum,
     Sum,
+    a_request,
+    ask_while_busy,
     busy,
     busy_with_a_row,
     rows,
-    save_sum,
-    soon,
     until,
 )
 from tests.support.clocks import Clock
@@ -35,46 +33,9 @@ from tests.support.metrics import sample
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def model_class() -> type[Sum]:
-    return Sum
-
-
-@pytest.fixture
-def predictor(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, model_class: type[Sum]
-) -> Iterator[Predictor]:
-    cache = PredictionCache(MemoryCache("test", 10**6, 180, clock))
-    made = Predictor(SUM, model_class(tmp_path), save_sum(tmp_path), cache, threads=1)
-    yield made
-    made.model.gate.set()  # type: ignore[attr-defined]
-    made.batcher.close()
-
-
-@pytest.fixture
 def model(predictor: Predictor) -> Sum:
     assert isinstance(predictor.model, Sum)
     return predictor.model
-
-
-def a_request(**settings: Any) -> RequestContext:
-    return RequestContext("test", **{"deadline": soon(), **settings})
-
-
-Asking = asyncio.Task[list[Array | InvalidInputError]]
-
-
-async def ask_while_busy(predictor: Predictor, *requests: RequestContext) -> list[Asking]:
-    """Ask for [1] once for each request while another item is computed, which lasts until the gate is opened."""
-    assert isinstance(predictor.model, Sum)
-    await busy(predictor.batcher, predictor.model)
-    asking = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
-    await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == len(requests))
-    return asking
 
 
 def test_only_what_is_missing_is_computed(predictor: Predictor, model: Sum) -> None:
@@ -164,11 +125,11 @@ def test_one_who_comes_as_the_last_leaves_is_answered(predictor: Predictor, mode
     asyncio.run(use())
 
 
-def test_one_with_more_time_prolongs_what_another_asked_for(predictor: Predictor, model: Sum) -> None:
+def test_one_with_more_time_prolongs_what_another_asked_for(predictor: Predictor, model: Sum, clock: Clock) -> None:
     async def use() -> None:
-        hurried = a_request(deadline=time.monotonic() + 2.0)  # in which both ask, on a busy machine too
+        hurried = a_request(deadline=clock() + 2.0)
         asking = await ask_while_busy(predictor, hurried, a_request())
-        await until(lambda: time.monotonic() > hurried.deadline)
+        clock.advance(2.0)
         model.gate.set()
         assert await asking[1] == [1]
 
@@ -195,7 +156,7 @@ def test_with_no_cache_nothing_in_flight_is_joined(predictor: Predictor, model: 
     async def use() -> None:
         asking = await ask_while_busy(predictor, a_request())
         asking.append(asyncio.create_task(predictor.outputs([[1]], a_request(no_cache=True))))
-        await until(lambda: predictor.batcher.unfinished == 3)
+        await until(lambda: sample("tiffin_queue_items", model="sum", version="1") == 2)
         model.gate.set()
         assert await asyncio.gather(*asking) == [[1], [1]]
 
@@ -249,6 +210,7 @@ def test_the_key_of_an_item_depends_on_the_version_of_the_model(
     newer.batcher.close()
 
 
+@pytest.mark.parametrize("settings", [{"queue_items": 1}])
 def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(predictor: Predictor, model: Sum) -> None:
     before = sample("tiffin_dropped_items_total", model="sum", version="1", reason="refused")
 
@@ -258,7 +220,6 @@ def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(pr
         await busy(predictor.batcher, model)
         in_flight = asyncio.create_task(predictor.outputs([[3]], a_request()))
         await until(lambda: len(predictor.in_flight) == 1)
-        predictor.batcher.queue_items = 1
         assert await predictor.outputs([[1], [2]], a_request()) == [1, 2]
         joined = asyncio.create_task(predictor.outputs([[3], [1]], a_request()))
         await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == 2)
@@ -363,6 +324,9 @@ class TestBulk:
         assert not predictor.in_flight
 
     def test_blocks_that_nobody_waits_for_are_not_computed(self, predictor: Predictor, model: Sum) -> None:
+        abandoned = {"model": "sum", "version": "1", "reason": "abandoned"}
+        before = sample("tiffin_dropped_items_total", **abandoned)
+
         async def use() -> None:
             await busy_with_a_row(predictor.batcher, model)
             asking = asyncio.create_task(predictor.infer(self.ROWS, a_request()))
@@ -371,7 +335,9 @@ class TestBulk:
             await asyncio.wait([asking])
             model.gate.set()
             await predictor.infer(self.ROWS[:1], a_request())
-            await until(lambda: predictor.batcher.unfinished == 0)
+            await until(
+                lambda: sample("tiffin_dropped_items_total", **abandoned) == before + 10 * 3 + 2
+            )  # equal blocks once
 
         asyncio.run(use())
         assert len(model.seen) == 2

@@ -117,8 +117,7 @@ def test_a_fault_of_the_model_is_told_as_such(registry: Registry) -> None:
         infer(registry, [BROKEN], version="1")
 
 
-def test_what_would_take_too_long_is_refused(registry: Registry) -> None:
-    batcher = registry.get("sum").batcher
-    batcher.queue_items = 0
+def test_what_would_take_too_long_is_refused(registry: Registry, tmp_path: Path) -> None:
+    registry.add(Predictor(SUM, Sum(tmp_path), save_sum(tmp_path), NoCache(), threads=1, queue_items=0))
     with pytest.raises(OverloadedError):
         infer(registry, [[1]])
