@@ -99,6 +99,15 @@ class Column:
         """The validator of a list of values, which stops at the first bad one."""
         return TypeAdapter(Annotated[list[self.type], FailFast()])  # type: ignore[arg-type, name-defined]
 
+    def described(self) -> dict[str, Any]:
+        """Return what clients need to know: name, datatype, shape with -1 for any length, whether it may be missing."""
+        return {
+            "name": self.name,
+            "datatype": self.datatype,
+            "shape": [-1, -1] if self.is_list else [-1],
+            "optional": self.optional,
+        }
+
     def checked(self, values: Array) -> Array:
         """Return values (n, ...) as the model takes them; numbers are converted where nothing is lost.
 
@@ -151,7 +160,7 @@ def bound_holds(bound: Any, values: Array) -> Iterator[bool]:
 def parts(type_: Any) -> Iterator[Any]:
     """Yield a type and those that it is made of."""
     yield type_
-    if get_origin(type_) is not Literal:
+    if get_origin(type_) in (Annotated, Union, types.UnionType, list):
         for argument in get_args(type_)[: 1 if get_origin(type_) is Annotated else None]:
             yield from parts(argument)
 

@@ -152,9 +152,12 @@ def predict_of(name: str) -> ModelRoute:
 
 
 def schemas(name: str) -> Document:
-    """Return the JSON schemas of what a model's predict takes and answers, as this code declares them."""
+    """Return a model's columns, and the JSON schemas of what its predict takes and answers, as this code declares them."""
     predict = predict_of(name)
+    model = models.find(name)
     return {
+        "inputs": [column.described() for column in model.inputs],
+        "outputs": [column.described() for column in model.outputs],
         "input_schema": predict.request.model_json_schema(),
         "output_schema": predict.response.model_json_schema(),
     }

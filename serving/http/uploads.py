@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 import models
 from models.model import Array, Infer, InvalidInputError, Model, Route
+from serving.inference import context
+from serving.inference.context import Priority
 from serving.tables.archives import archived_names, is_archive
 from serving.tables.formats import read_columns, read_items
 from serving.tables.schema import Schema
@@ -68,7 +70,13 @@ async def whole(model: type[Model[Any]], file: Path, infer: Infer[Any]) -> Array
 
 
 async def in_parts(model: type[Model[Any]], file: Path, infer: Infer[Any]) -> Array:
-    """Return the graph's outputs for all rows of a file, of which some are read and computed at a time."""
+    """Return the graph's outputs for all rows of a file, of which some are read and computed at a time.
+
+    They are batch work, since thousands of texts or pictures would make single ones wait for seconds.
+    """
+    request = context.current.get()
+    if request is not None:
+        request.priority = Priority.BATCH
     parts: list[Array] = []
     rows = 0
     chunks = read_columns(file, model)

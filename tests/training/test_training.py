@@ -20,7 +20,8 @@ import training.image
 import training.image.fit
 import training.sentiment
 import training.sentiment.fit
-from models.segmentation.columns import VARIABLES, checked, features
+from models.model import check
+from models.segmentation.columns import INPUTS, VARIABLES, features
 from serving.bento.shipped import FOLDER, read_info
 from tests.support import ROOT
 from tests.support.processes import train
@@ -124,7 +125,7 @@ def test_segmentation_is_fitted_on_text_and_missing_values() -> None:
 def test_segmentation_of_a_small_sample_is_made_and_compared() -> None:
     trained = segmentation.train(None, ignore, rows=3_000)
     columns, _ = segmentation.draw(10, seed=5)
-    probability = open_graph(trained.graph)({"features": features(checked(columns, 0))})
+    probability = open_graph(trained.graph)({"features": features(check(columns, INPUTS))})
     assert probability.shape == (10, 2)
     assert ((probability > 0) & (probability < 1)).all()
 
