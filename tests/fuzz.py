@@ -1,7 +1,8 @@
 """Fuzzing: sends a server process what nobody should send, and looks for anything but a proper answer.
 
 Run as `python -m tests.fuzz --requests 100000`. It ends with 1 on a status of 500 or more but 503 and 504, on no
-answer, on an error that is not `{"error": str, "detail": [...]}`, on a leak of memory, file descriptors or temporary
+answer, on an answer that the OpenAPI document does not describe, on an error that is not
+`{"error": str, "detail": [...]}`, on a leak of memory, file descriptors or temporary
 files, on bodies that take the server over 2 GiB or stop it for long, and when it answers otherwise after it than
 before. The same seed makes the same requests.
 """
@@ -28,6 +29,7 @@ from hypothesis import HealthCheck, Phase
 from tests.attacks.client import exchange, fault_of
 from tests.attacks.targets import targets
 from tests.attacks.watch import MemoryWatch, PauseWatch
+from tests.fuzz_answers import DocumentedAnswers
 from tests.fuzz_large import HEADING, Counts, send_large
 from tests.fuzz_requests import FuzzRequest, requests
 from tests.fuzz_values import Json
@@ -72,7 +74,7 @@ def block(document: Json, number: int, count: int) -> list[FuzzRequest]:
     return made[:count]
 
 
-async def fault(port: int, request: FuzzRequest, statuses: Counter[int]) -> str | None:
+async def fault(port: int, request: FuzzRequest, documented: DocumentedAnswers, statuses: Counter[int]) -> str | None:
     """What is wrong with the answer to a request."""
     seconds = ANSWER_SECONDS if request.answered else PATIENCE_SECONDS
     try:
@@ -86,17 +88,19 @@ async def fault(port: int, request: FuzzRequest, statuses: Counter[int]) -> str 
     statuses[answer.status] += 1
     if answer.status == 0:
         return "closed without an answer" if request.answered else None
-    return fault_of(answer, head=request.head)
+    return fault_of(answer, head=request.head) or documented.fault_of(request.kind, answer)
 
 
-async def send_all(port: int, batch: Iterable[FuzzRequest], statuses: Counter[int]) -> list[Failure]:
+async def send_all(
+    port: int, batch: Iterable[FuzzRequest], documented: DocumentedAnswers, statuses: Counter[int]
+) -> list[Failure]:
     """Send requests over CONNECTIONS connections at a time; those that fail."""
     waiting = iter(batch)
     failures = []
 
     async def sender() -> None:
         for request in waiting:
-            wrong = await fault(port, request, statuses)
+            wrong = await fault(port, request, documented, statuses)
             if wrong is not None:
                 failures.append(Failure(request, wrong))
 
@@ -106,6 +110,7 @@ async def send_all(port: int, batch: Iterable[FuzzRequest], statuses: Counter[in
 
 async def fuzz(server: WatchedServer, document: Json, first_seed: int, count: int) -> tuple[list[Failure], int]:
     """Send `count` requests; those that fail, and the server's memory after the warm-up."""
+    documented = DocumentedAnswers(document)
     statuses: Counter[int] = Counter()
     failures: list[Failure] = []
     memory = 0
@@ -113,7 +118,8 @@ async def fuzz(server: WatchedServer, document: Json, first_seed: int, count: in
     ready = await asyncio.to_thread(block, document, first_seed * 10_000, BLOCK)
     for done in range(0, count, BLOCK):
         making = asyncio.to_thread(block, document, first_seed * 10_000 + done // BLOCK + 1, BLOCK)
-        ready, wrong = await asyncio.gather(making, send_all(server.port, ready[: count - done], statuses))
+        sending = send_all(server.port, ready[: count - done], documented, statuses)
+        ready, wrong = await asyncio.gather(making, sending)
         failures += wrong
         if not memory and done + BLOCK >= WARM_UP * count:
             memory = server.memory_bytes()

@@ -19,6 +19,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes = b""
     retry_after: bool = False
+    media_type: str = ""
 
 
 async def exchange(port: int, pieces: Iterable[bytes | memoryview], *, head: bool = False) -> Answer:
@@ -46,7 +47,7 @@ async def receive(reader: asyncio.StreamReader, *, head: bool = False) -> Answer
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="HEAD" if head else "POST", target="/", headers=[("Host", "localhost")]))
     connection.send(h11.EndOfMessage())
-    status, retry_after = 0, False
+    status, headers = 0, dict[bytes, bytes]()
     body = bytearray()
     while True:
         event = connection.next_event()
@@ -54,11 +55,12 @@ async def receive(reader: asyncio.StreamReader, *, head: bool = False) -> Answer
             connection.receive_data(await reader.read(2**16))
         elif isinstance(event, h11.Response):
             status = event.status_code
-            retry_after = b"retry-after" in dict(event.headers)
+            headers = dict(event.headers)
         elif isinstance(event, h11.Data):
             body += event.data
         elif isinstance(event, h11.EndOfMessage):
-            return Answer(status, bytes(body), retry_after)
+            media_type = headers.get(b"content-type", b"").decode("latin-1")
+            return Answer(status, bytes(body), b"retry-after" in headers, media_type)
         elif isinstance(event, h11.ConnectionClosed):
             return Answer(0)
 
