@@ -1,4 +1,4 @@
-"""Whether answers are those that an OpenAPI document describes."""
+"""Check responses against an OpenAPI document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fuzz_values import Json
 
 
 class DocumentedAnswers:
-    """The answers that an OpenAPI document gives its POST operations, by path and status."""
+    """Response schemas of the POST operations of an OpenAPI document, by path and status."""
 
     def __init__(self, document: Json) -> None:
         schemas = document["components"]["schemas"]
@@ -27,7 +27,7 @@ class DocumentedAnswers:
         }
 
     def fault_of(self, path: str, answer: Answer) -> str | None:
-        """Return where an answer departs from the document, if it does; one to another path never does."""
+        """Return how a response violates the document, or None if it does not or the document lacks the path."""
         if path not in self.validators:
             return None
         validator = self.validators[path].get(answer.status)

@@ -1,4 +1,4 @@
-"""The fuzz tells answers that the OpenAPI document describes from others."""
+"""The fuzz notices responses that the OpenAPI document does not describe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JSON = "application/json"
 
 @pytest.fixture(scope="module")
 def documented(client: httpx.Client) -> DocumentedAnswers:
-    """What the server's own document says of its answers."""
+    """Return the response schemas of the server's own document."""
     return DocumentedAnswers(client.get("/docs.json").json())
 
 

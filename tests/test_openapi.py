@@ -1,4 +1,4 @@
-"""What /docs.json says of requests and answers holds."""
+"""The server does what /docs.json says about requests and responses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
 def test_the_server_does_what_its_document_says(client: httpx.Client, tmp_path: Path) -> None:
-    # Each field in turn at its bounds and with every kind of fault: what fits the document must be accepted, what does
-    # not must be refused, and each answer must have a status, media type, headers and body that the document gives it.
-    # As a program: its plugin for pytest fails with pytest 9.2.
+    # Schemathesis tries each field at its bounds and with every kind of violation. What conforms must be accepted, what
+    # does not must be rejected, and status, media type, headers and body of each response must be documented.
+    # It runs as a command since its pytest plugin fails with pytest 9.2.
     schemathesis = [sys.executable, "-X", "utf8", "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)]
     document = client.get("/docs.json")
     done = subprocess.run(
