@@ -1,9 +1,10 @@
-"""Fuzzing: sends a server process what nobody should send, and looks for anything but a proper answer.
+"""Fuzz a server process: send it malformed and hostile requests, and report everything but a proper response.
 
-Run as `python -m tests.fuzz --requests 100000`. It ends with 1 on a status of 500 or more but 503 and 504, on no
-answer, on an error that is not `{"error": str, "detail": [...]}`, on a leak of memory, file descriptors or temporary
-files, on bodies that take the server over 2 GiB or stop it for long, and when it answers otherwise after it than
-before. The same seed makes the same requests.
+Run as `python -m tests.fuzz --requests 100000`. The exit code is 1 if any request gets no response, a 5xx other than
+503 and 504, a response that the OpenAPI document does not describe, or an error other than
+`{"error": str, "detail": [...]}`; if the server leaks memory, file descriptors or temporary files; if a body takes it
+over 2 GiB or blocks it for long; or if it answers known requests differently afterwards. The same seed generates the
+same requests.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from hypothesis import HealthCheck, Phase
 from tests.attacks.client import exchange, fault_of
 from tests.attacks.targets import targets
 from tests.attacks.watch import MemoryWatch, PauseWatch
+from tests.fuzz_answers import DocumentedAnswers
 from tests.fuzz_large import HEADING, Counts, send_large
 from tests.fuzz_requests import FuzzRequest, requests
 from tests.fuzz_values import Json
 from tests.support.watched import SMALL_CACHES, WatchedServer, known_answers, same, watched
 
 CONNECTIONS = 16
-# Requests that hypothesis makes in one go, while those of the last go are sent.
+# Requests that hypothesis generates at a time, while the block before them is sent.
 BLOCK = 500
 ANSWER_SECONDS = 15.0
-# So long an answer is awaited where the server may wait for more of the request.
+# How long to wait for a response when the server may still be waiting for the rest of the request.
 PATIENCE_SECONDS = 0.2
 SETTLE_SECONDS = 30.0
 WARM_UP = 0.2
@@ -46,14 +48,14 @@ MAX_FAILURES = 20
 
 
 class Failure(NamedTuple):
-    """A request and what is wrong with its answer."""
+    """A request and what is wrong with its response."""
 
     request: FuzzRequest
     fault: str
 
 
 def block(document: Json, number: int, count: int) -> list[FuzzRequest]:
-    """`count` requests, the same for the same number."""
+    """Generate `count` requests, the same ones for the same `number`."""
     made: list[FuzzRequest] = []
 
     @hypothesis.seed(number)
@@ -72,8 +74,8 @@ def block(document: Json, number: int, count: int) -> list[FuzzRequest]:
     return made[:count]
 
 
-async def fault(port: int, request: FuzzRequest, statuses: Counter[int]) -> str | None:
-    """What is wrong with the answer to a request."""
+async def fault(port: int, request: FuzzRequest, documented: DocumentedAnswers, statuses: Counter[int]) -> str | None:
+    """Send a request; return what is wrong with its response, or None."""
     seconds = ANSWER_SECONDS if request.answered else PATIENCE_SECONDS
     try:
         async with asyncio.timeout(seconds):
@@ -81,22 +83,24 @@ async def fault(port: int, request: FuzzRequest, statuses: Counter[int]) -> str 
     except TimeoutError:
         return f"not answered within {seconds:g} seconds" if request.answered else None
     except h11.RemoteProtocolError as error:
-        # Without a whole answer the connection may be closed.
+        # After an incomplete request the server may close the connection.
         return f"not HTTP: {error}" if request.answered or "without sending" not in str(error) else None
     statuses[answer.status] += 1
     if answer.status == 0:
         return "closed without an answer" if request.answered else None
-    return fault_of(answer, head=request.head)
+    return fault_of(answer, head=request.head) or documented.fault_of(request.kind, answer)
 
 
-async def send_all(port: int, batch: Iterable[FuzzRequest], statuses: Counter[int]) -> list[Failure]:
-    """Send requests over CONNECTIONS connections at a time; those that fail."""
+async def send_all(
+    port: int, batch: Iterable[FuzzRequest], documented: DocumentedAnswers, statuses: Counter[int]
+) -> list[Failure]:
+    """Send requests, CONNECTIONS at a time, each on its own connection; return the failures."""
     waiting = iter(batch)
     failures = []
 
     async def sender() -> None:
         for request in waiting:
-            wrong = await fault(port, request, statuses)
+            wrong = await fault(port, request, documented, statuses)
             if wrong is not None:
                 failures.append(Failure(request, wrong))
 
@@ -105,7 +109,8 @@ async def send_all(port: int, batch: Iterable[FuzzRequest], statuses: Counter[in
 
 
 async def fuzz(server: WatchedServer, document: Json, first_seed: int, count: int) -> tuple[list[Failure], int]:
-    """Send `count` requests; those that fail, and the server's memory after the warm-up."""
+    """Send `count` requests; return the failures, and the server's memory in bytes after the warm-up."""
+    documented = DocumentedAnswers(document)
     statuses: Counter[int] = Counter()
     failures: list[Failure] = []
     memory = 0
@@ -113,7 +118,8 @@ async def fuzz(server: WatchedServer, document: Json, first_seed: int, count: in
     ready = await asyncio.to_thread(block, document, first_seed * 10_000, BLOCK)
     for done in range(0, count, BLOCK):
         making = asyncio.to_thread(block, document, first_seed * 10_000 + done // BLOCK + 1, BLOCK)
-        ready, wrong = await asyncio.gather(making, send_all(server.port, ready[: count - done], statuses))
+        sending = send_all(server.port, ready[: count - done], documented, statuses)
+        ready, wrong = await asyncio.gather(making, sending)
         failures += wrong
         if not memory and done + BLOCK >= WARM_UP * count:
             memory = server.memory_bytes()
@@ -126,7 +132,7 @@ async def fuzz(server: WatchedServer, document: Json, first_seed: int, count: in
 
 
 def report(failure: Failure, folder: Path) -> None:
-    """Print a failure, and keep its request."""
+    """Print a failure and write its request to a file in `folder`."""
     file = Path(tempfile.mkstemp(prefix="request-", dir=folder)[1])
     file.write_bytes(b"".join(failure.request.pieces))
     print(f"\n{failure.request.kind}: {failure.fault}\nsent in {len(failure.request.pieces)} pieces, also in {file}:")
@@ -135,7 +141,7 @@ def report(failure: Failure, folder: Path) -> None:
 
 
 def small_bodies(server: WatchedServer, document: Json, seed: int, count: int) -> tuple[list[Failure], list[str]]:
-    """Send what is made of the document; the requests that fail, and what else is wrong."""
+    """Send requests generated from the document; return those that fail, and any other faults."""
     failures, warm = asyncio.run(fuzz(server, document, seed, count))
     grown = server.memory_bytes() / warm - 1
     print(f"memory grew by {grown:.1%} after the warm-up")
@@ -144,7 +150,7 @@ def small_bodies(server: WatchedServer, document: Json, seed: int, count: int) -
 
 
 def large_bodies(server: WatchedServer, document: Json, seed: int, counts: Counts) -> list[str]:
-    """Send bodies as large as each route admits; what is wrong."""
+    """Send bodies as large as each route admits; return the faults."""
     with MemoryWatch(server.memory_bytes, server.kill) as memory, PauseWatch(server.port) as pauses:
         noise = pauses.noise_seconds()
         print(f"large bodies, each alone; a pause of {noise * 1000:.0f} ms may be noise\n{HEADING}")
@@ -155,7 +161,7 @@ def large_bodies(server: WatchedServer, document: Json, seed: int, counts: Count
 
 
 class Traces:
-    """What requests may leave behind: open files, and files in the server's folder for temporary ones."""
+    """Open and temporary files that requests may leave behind; `folder` is the server's temporary folder."""
 
     def __init__(self, server: WatchedServer, folder: Path) -> None:
         self.server = server
@@ -163,12 +169,12 @@ class Traces:
         self.before = self.now()
 
     def now(self) -> tuple[int, set[Path]]:
-        """The number of open files, and the temporary files."""
-        # Empty folders are kept for the next request.
+        """Return the number of open files, and the temporary files."""
+        # The server reuses empty folders.
         return self.server.open_files(), {path for path in self.folder.rglob("*") if path.is_file()}
 
     def left(self) -> list[str]:
-        """What is left once the server had time to close and remove it."""
+        """Wait for the server to clean up, for SETTLE_SECONDS at most; return what it left behind."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             (opened, files), (opened_before, files_before) = self.now(), self.before
@@ -183,7 +189,7 @@ class Traces:
 
 
 def changed(client: httpx.Client, expected: list[Json]) -> list[str]:
-    """What is wrong with the answers to known requests."""
+    """Send known requests again; return what is wrong with the responses."""
     try:
         if same(known_answers(client), expected) and client.get("/readyz").status_code == 200:
             return []
@@ -193,7 +199,7 @@ def changed(client: httpx.Client, expected: list[Json]) -> list[str]:
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the fuzz and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--large", type=int, default=50, help="bodies at 90 to 100 %% of its bound for each route")

@@ -1,4 +1,4 @@
-"""Fuzzing with bodies as large as a route admits, each sent alone while /livez is asked and memory is read."""
+"""Fuzz with bodies as large as each route admits, one at a time, while /livez and memory are watched."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from tests.attacks.watch import (
 )
 from tests.fuzz_requests import written
 
-# The server gives up before.
+# The server itself times out earlier.
 ANSWER_SECONDS = 40.0
-# Bodies over that are uploads, which take seconds each.
+# Routes that admit more than this take uploads, which take seconds each.
 UPLOAD_BYTES = 64 * 2**20
 SMALL_BYTES = 2**20
 LEGAL = 3
 PIECE_BYTES = 2**20
-# After so many failures of a route the others' turn comes.
+# Failures after which a route is abandoned for the next.
 MAX_FAILURES = 5
 
 
 class LargeBody(NamedTuple):
-    """A body for a route, made when it is sent; `expected` is its status where there is only one."""
+    """A body for a route, generated when it is sent; `expected` is its status, or 0 if several are right."""
 
     kind: str
     size: int
@@ -51,22 +51,22 @@ class LargeBody(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many bodies at 90 to 100 % of its bound a route gets."""
+    """How many bodies of 90 to 100 % of its bound each route gets."""
 
     others: int
     uploads: int
 
     def of(self, target: Target) -> int:
-        """The number for a route."""
+        """Return the number for a route."""
         return self.others if target.max_body_bytes <= UPLOAD_BYTES else self.uploads
 
     def total(self, found: list[Target]) -> int:
-        """The number for all routes together."""
+        """Return the total for all routes."""
         return sum(map(self.of, found))
 
 
 class Failure(NamedTuple):
-    """A body for a path, by its kind and bytes, and what is wrong with its answer or with what it did."""
+    """A body, by path, kind and size in bytes, and what is wrong with its response or its effect on the server."""
 
     path: str
     kind: str
@@ -79,7 +79,7 @@ class Failure(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What came of a route's bodies."""
+    """The result of sending a route its bodies."""
 
     target: Target
     statuses: Counter[int] = field(default_factory=Counter)
@@ -92,7 +92,7 @@ class Outcome:
     large: int = 0
 
     def note(self, body: LargeBody, attempt: Attempt) -> None:
-        """Count an attempt."""
+        """Record an attempt."""
         self.statuses[attempt.status] += 1
         if body.size < SMALL_BYTES:
             self.small_pause_seconds = max(self.small_pause_seconds, attempt.pause_seconds)
@@ -103,7 +103,7 @@ class Outcome:
 def bodies(target: Target, count: int, number: int) -> Iterator[LargeBody]:
     """Yield bodies of every kind up to 1 MiB, `count` at 90 to 100 % of the route's bound, and two over it.
 
-    The same number makes the same bodies.
+    The same number generates the same bodies.
     """
     source = forms if target.form else json_bodies
     kinds = source.hostile(target)
@@ -123,17 +123,17 @@ def bodies(target: Target, count: int, number: int) -> Iterator[LargeBody]:
 
 
 def legal_maker(target: Target, number: int) -> Maker:
-    """Return what makes legal bodies for a route."""
+    """Return a generator of legal bodies for a route."""
     if target.form:
         return lambda size: forms.legal(target, size, number)
-    # Texts of punctuation are legal, too, however many values they look like.
+    # Texts of JSON punctuation are legal too, though they look like many values.
     texts = target.fields[target.array].get("items", {}).get("type") == "string"
     item = b'"' + b",:[{" * 2_000 + b'"' if texts and number == 1 else b""
     return lambda size: json_bodies.legal(target, size, item)
 
 
 def pieces(target: Target, body: bytes, *, chunked: bool) -> Iterator[bytes | memoryview]:
-    """Yield a request in pieces."""
+    """Yield the request in pieces."""
     media_type = forms.MEDIA_TYPE if target.form else b"application/json"
     framing = (b"Transfer-Encoding", b"chunked") if chunked else (b"Content-Length", b"%d" % len(body))
     yield written(b"POST", target.path.encode(), [(b"Content-Type", media_type), framing], b"")
@@ -205,7 +205,7 @@ async def send_large(
     pauses: PauseWatch,
     noise_seconds: float,
 ) -> list[Outcome]:
-    """Send each route its large bodies, and print a row of the table under HEADING for it."""
+    """Send each route its large bodies, and print its row of the table under HEADING."""
     outcomes = []
     for target in found:
         started = time.monotonic()
@@ -224,7 +224,7 @@ json.loads | by | longest pause of bodies under 1 MiB |
 
 
 def row(outcome: Outcome) -> str:
-    """Return a route's line of the table under HEADING."""
+    """Return a route's row of the table under HEADING."""
     cells = [
         f"`{outcome.target.path}`",
         f"{outcome.target.max_body_bytes:,} bytes",

@@ -1,4 +1,4 @@
-"""Odd values of everything that a request consists of, for fuzzing."""
+"""Odd values for every part of a request, for fuzzing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ TEXTS = [
     b"\xef\xbb\xbf{}",
     b"{}{}",
     b'"\\ud800"',
-    # A form, for requests of which a header says so and another does not.
+    # Forms, for requests whose headers contradict each other about the media type.
     *(b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n--x--\r\n' % field for field in FORM_FIELDS),
 ]
 MEDIA_TYPES = [
@@ -87,7 +87,7 @@ HEADERS: dict[bytes, list[bytes]] = {
     b"Cookie": [b"a" * 4_000, b"=;=\xff"],
     b"Upgrade": [b"h2c", b"\xff"],
 }
-# After these the server may wait for a body that does not come.
+# With these the server may wait for a body that never comes.
 FRAMING: dict[bytes, list[bytes]] = {
     b"Content-Length": [b"", b"-1", b"0", b"1", b"+5", b"5, 5", b"0x5", b"9" * 30, b"100000000", b"\xb2", b"1 "],
     b"Transfer-Encoding": [b"chunked", b"identity", b"gzip, chunked", b"chunked, chunked", b"\xff", b""],
@@ -138,14 +138,14 @@ FILE_NAMES = [
 
 
 def parquet(**columns: Any) -> bytes:
-    """A Parquet file."""
+    """Return a Parquet file with these columns."""
     file = io.BytesIO()
     pyarrow.parquet.write_table(pa.table(columns), file)
     return file.getvalue()
 
 
 def files() -> list[bytes]:
-    """Pictures and tables, some of which fit."""
+    """Return pictures and tables, some of them valid."""
     pictures = [photo(form, size) for form in ("JPEG", "PNG", "WEBP", "GIF") for size in ((32, 32), (90, 40), (1, 1))]
     arrays = [
         *(pa.array([1.5, None]), pa.array([1, 2]), pa.array(["$1", "monday"]), pa.array([True, None]), pa.nulls(2)),

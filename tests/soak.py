@@ -1,7 +1,7 @@
-"""Soak: mixed load on a server process for minutes, which must neither err nor grow.
+"""Soak a server process in mixed load for minutes; it must neither fail nor grow.
 
-Run as `python -m tests.soak --minutes 10`. It ends with 1 when an answer is not the expected one, when a
-connection fails that was not meant to, and when the server's memory grows by 3 % or more after the warm-up.
+Run as `python -m tests.soak --minutes 10`. The exit code is 1 if a response is not the expected one, if a connection
+fails unexpectedly, or if the server's memory grows by 3 % or more after the warm-up.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from tests.support.watched import KNOWN, SMALL_CACHES, WatchedServer, known_answ
 
 CLIENTS = 12
 MAX_GROWTH = 0.03
-# Memory at a moment is the median of so many seconds.
+# Memory at a moment is the median over this window.
 WINDOW_SECONDS = 10
-# The caches are full by then, and what is loaded late has been; a slow machine takes longer for it.
+# By then caches are full and lazy loading is done. A slow machine takes longer, hence the minimum of requests.
 WARM_UP_SECONDS = 60
 WARM_UP_REQUESTS = 3_000
 MAX_ERRORS = 20
 
 JSON = {"content-type": "application/json"}
-# What is refused: path, arguments for httpx, status.
+# Requests that must be rejected: path, arguments for httpx, status.
 REFUSED: list[tuple[str, dict[str, Any], int]] = [
     ("/sentiment/predict", {"json": {"text": []}}, 422),
     ("/sentiment/infer", {"json": {"items": ["a", 1]}}, 422),
@@ -52,7 +52,7 @@ REFUSED: list[tuple[str, dict[str, Any], int]] = [
 
 
 class Soak:
-    """Mixed load; `errors` are what should not have happened."""
+    """Mixed load on a server; `errors` are unexpected responses and failures."""
 
     def __init__(self, server: WatchedServer, client: httpx.AsyncClient, expected: list[Any]) -> None:
         self.server = server
@@ -63,7 +63,7 @@ class Soak:
         self.requests: Counter[str] = Counter()
         self.errors: list[str] = []
         self.over = False
-        # Each with its weight.
+        # Kinds of requests and their weights.
         self.kinds: dict[Callable[[], Awaitable[None]], int] = {
             self.known: 30,
             self.new_texts: 15,
@@ -77,7 +77,7 @@ class Soak:
         }
 
     async def run(self) -> None:
-        """Keep CLIENTS requests under way until the load is over."""
+        """Keep CLIENTS requests in flight until the load is over."""
 
         async def work() -> None:
             while not self.over and len(self.errors) < MAX_ERRORS:
@@ -91,7 +91,7 @@ class Soak:
         await asyncio.gather(*(work() for _ in range(CLIENTS)))
 
     async def post(self, path: str, **arguments: Any) -> Any:
-        """The answer; one that is no success is an error, and then None."""
+        """Send a request and return the parsed response; record anything but a success as an error and return None."""
         response = await self.client.post(path, **arguments)
         if response.status_code == 200:
             return response.json()
@@ -99,12 +99,12 @@ class Soak:
         return None
 
     def check(self, path: str, fits: bool, answer: Any) -> None:
-        """Note a wrong answer."""
+        """Record a wrong response as an error."""
         if answer is not None and not fits:
             self.errors.append(f"{path} answered wrongly: {str(answer)[:500]}")
 
     async def known(self) -> None:
-        """A repeated input, whose answer is known."""
+        """Send a known input, whose response is known."""
         number = self.rng.randrange(len(KNOWN))
         path, arguments = KNOWN[number]
         headers = {"cache-control": "no-cache"} if self.rng.random() < 0.3 else {}
@@ -112,14 +112,14 @@ class Soak:
         self.check(path, same(answer, self.expected[number]), answer)
 
     async def new_texts(self) -> None:
-        """Texts that were not sent before."""
+        """Send new texts."""
         texts = [f"take {next(self.numbers)}, a wonderful film" for _ in range(self.rng.choice([1, 1, 1, 8]))]
         answer = await self.post("/sentiment/predict", json={"text": texts})
         labels = [ranked[0]["label"] for ranked in answer["predictions"]] if answer else []
         self.check("/sentiment/predict", labels == ["POSITIVE"] * len(texts), answer)
 
     async def new_tumours(self) -> None:
-        """Rows that were not sent before, all malignant."""
+        """Send new rows, all of them malignant."""
         items = [TUMOUR | {"area_worst": 2019 + next(self.numbers) / 1e6} for _ in range(self.rng.choice([1, 100]))]
         answer = await self.post("/breast_cancer/predict", json=items[0])
         self.check("/breast_cancer/predict", answer == {"label": "M", "prediction": 1}, answer)
@@ -127,7 +127,7 @@ class Soak:
         self.check("/breast_cancer/infer", outputs and len(outputs) == len(items), outputs)
 
     async def new_rows(self) -> None:
-        """Rows that were not sent before and give the same answer, since the model does not use x0."""
+        """Send new rows that give the same output, since the model does not use x0."""
         rows = [ROW | {"x0": next(self.numbers)} for _ in range(self.rng.choice([1, 20]))]
         answer = await self.post("/segmentation/predict", json={"data": rows})
         expected = self.expected[4]["class_probability"][0]
@@ -135,7 +135,7 @@ class Soak:
         self.check("/segmentation/predict", fits, answer)
 
     async def new_upload(self) -> None:
-        """A file of rows that was not sent before."""
+        """Send a file of new rows."""
         count = self.rng.choice([10, 1_000, 5_000])
         lines = [f"{next(self.numbers) / 1e6},monday,$3" for _ in range(count)]
         file = "\n".join(["x91,x5,x12", *lines]).encode()
@@ -143,7 +143,7 @@ class Soak:
         self.check("/segmentation/uploadfile", answer and len(answer["predicted_class"]) == count, answer)
 
     async def new_pictures(self) -> None:
-        """Pictures that were not sent before, of different sizes."""
+        """Send new pictures of different sizes."""
         path, field, count = self.rng.choice([("/image/predict", "image_file", 1), ("/image/infer", "items", 3)])
         pixels = np.random.default_rng(next(self.numbers)).integers(0, 256, (8, 8, 3), np.uint8)
         size = self.rng.choice([(32, 32), (200, 100), (640, 480)])
@@ -153,21 +153,21 @@ class Soak:
         self.check(path, len(predictions) == (5 if field == "image_file" else count), answer)
 
     async def refused(self) -> None:
-        """An input that does not fit."""
+        """Send an input that must be rejected."""
         path, arguments, status = self.rng.choice(REFUSED)
         response = await self.client.post(path, **arguments)
         if response.status_code != status or set(response.json()) != {"error", "detail"}:
             self.errors.append(f"{path} answered {response.status_code}, not {status}: {response.text[:500]}")
 
     async def look(self) -> None:
-        """One of the routes for operators."""
+        """Request one of the routes for operators."""
         path = self.rng.choice(["/", "/docs.json", "/readyz", "/metrics", "/image/info", "/sentiment/info"])
         response = await self.client.get(path)
         if response.status_code != 200:
             self.errors.append(f"{path} answered {response.status_code}: {response.text[:500]}")
 
     async def leave(self) -> None:
-        """A request, or a part of one, after which the connection is closed without waiting for an answer."""
+        """Send a request or a part of one, and close the connection without waiting for the response."""
         path, arguments = self.rng.choice(KNOWN)
         request = self.client.build_request("POST", path, headers={"cache-control": "no-cache"}, **arguments)
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
@@ -181,9 +181,9 @@ class Soak:
 
 
 async def soak(server: WatchedServer, expected: list[Any], seconds: float) -> tuple[Soak, list[int], int]:
-    """Load for so long, longer where the warm-up takes longer.
+    """Load a server for `seconds`, or longer if the warm-up takes longer.
 
-    Returns what came of it, the server's memory in bytes every second, and after how many of these it was warm.
+    Return the load, the server's memory in bytes every second, and the number of these samples that are warm-up.
     """
     warm_up = min(WARM_UP_SECONDS, seconds / 2)
     samples: list[int] = []
@@ -202,7 +202,7 @@ async def soak(server: WatchedServer, expected: list[Any], seconds: float) -> tu
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the soak and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     seconds = max(parser.parse_args().minutes * 60, 4 * WINDOW_SECONDS)

@@ -1,4 +1,4 @@
-"""Forms that clients send by mistake or malice: the status and message of the contract, never a 5xx."""
+"""Bad forms, by mistake or malice, get the status and message of the contract, never a 5xx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON and requests that clients send by mistake or malice: the status and message of the contract, never a 5xx."""
+"""Bad JSON and requests, by mistake or malice, get the status and message of the contract, never a 5xx."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def changed(valid: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (valid | changes).items() if value is not ...}
 
 
-# path, body, location and type of the only problem
+# Path, body, location and type of the only error.
 UNPROCESSABLE = [
     # sentiment
     ("/sentiment/predict", {}, ["text"], "missing"),

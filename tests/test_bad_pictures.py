@@ -1,4 +1,4 @@
-"""Pictures that clients send by mistake or malice: the status and message of the contract, never a 5xx."""
+"""Bad pictures, by mistake or malice, get the status and message of the contract, never a 5xx."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.photos import photo, saved
 
 
 def png_header(width: int, height: int) -> bytes:
-    """The start of a PNG file that claims to have this size."""
+    """Return the start of a PNG file that claims this size."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"\0" * 1000)
     chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data, b"IEND")]
@@ -65,7 +65,7 @@ def animation() -> bytes:
 
 
 def rotated() -> bytes:
-    """A JPEG whose EXIF data says that it lies on its side."""
+    """Return a JPEG whose EXIF orientation is rotated by 90 degrees."""
     image = Image.open(io.BytesIO(photo("PNG", (48, 32)))).convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""Tables that clients send as files by mistake or malice: the status and message of the contract, never a 5xx."""
+"""Bad table files, by mistake or malice, get the status and message of the contract, never a 5xx."""
 
 from __future__ import annotations
 

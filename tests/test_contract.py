@@ -220,7 +220,7 @@ def test_metrics_are_in_prometheus_text_format(client: httpx.Client) -> None:
 
 def test_metrics_add_up_over_workers(store: Path) -> None:
     with serving(store, {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "2"}) as address:
-        for _ in range(40):  # each on a connection of its own, so that both workers get some
+        for _ in range(40):  # each on a new connection, so that both workers get some
             assert httpx.post(f"{address}/breast_cancer/predict", json=TUMOUR).status_code == 200
         for _ in range(10):
             text = httpx.get(f"{address}/metrics").text
@@ -288,7 +288,7 @@ def test_same_input_gives_the_same_answer_alone_and_in_a_batch(client: httpx.Cli
     texts = [f"a film number {i} " + "and more " * i for i in range(20)]
     together = answer(client.post("/sentiment/infer", json={"items": texts}))
     for text, expected in zip(texts, together, strict=True):
-        # Another text shares its request, so that neither is answered from the cache alone.
+        # The trailing space makes it a new text, which the cache does not hold.
         alone = answer(client.post("/sentiment/infer", json={"items": [text + " "]}))[0]
         assert alone == pytest.approx(expected, abs=1e-5)
 

@@ -1,7 +1,6 @@
-"""The pipelines hold no logic of their own, and a deployment that fails is rolled back.
+"""The pipelines hold no logic of their own, and a failed deployment is rolled back.
 
-Since a cluster is no part of what tests may need, `kubectl` is a stand-in that notes what it is asked and forwards
-ports to a real server.
+Tests must not need a cluster, so `kubectl` is a stand-in that records its calls and forwards ports to a real server.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-
 
 
 def lines_of(job: dict[str, Any]) -> Iterator[str]:
-    """Every line of shell in a job of GitHub's."""
+    """Return every line of shell in a GitHub job."""
     for step in job["steps"]:
         yield from step.get("run", "").splitlines()
 
 
 def steps() -> Iterator[tuple[str, str]]:
-    """Every line of shell in the pipelines, but for that on Windows, which has no make."""
+    """Return every line of shell in the pipelines, except those for Windows, which has no make."""
     for name, file in (("github", GITHUB), ("pages", PAGES), ("platforms", PLATFORMS)):
         for job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].values():
             if not job["runs-on"].startswith("windows"):
@@ -56,7 +55,7 @@ def steps() -> Iterator[tuple[str, str]]:
     ids=["github", "pages", "platforms", "gitlab"],
 )
 class TestSchema:
-    """A pipeline fits its schema, and the check tells when one does not."""
+    """A pipeline conforms to its schema, and the check notices when one does not."""
 
     @staticmethod
     def check(schema: list[str], file: Path) -> subprocess.CompletedProcess[str]:
@@ -82,7 +81,7 @@ def test_a_step_is_a_target_of_the_makefile(pipeline: str, line: str) -> None:
 
 def test_windows_runs_the_commands_of_its_page_and_asks_every_model() -> None:
     job = yaml.safe_load(PLATFORMS.read_text(encoding="utf-8"))["jobs"]["windows"]
-    # The page's reader looks whether the server is ready and what it answers; the pipeline has a command for each.
+    # A reader of the page checks readiness and responses by eye; the pipeline has a command for each.
     lines = [line.removesuffix(" &") for line in lines_of(job)]
     ready, smoke = "curl.exe --silent --show-error --fail", r".venv\Scripts\python k8s\smoke.py "
     lines = [line for line in lines if not line.startswith((ready, smoke))]
@@ -104,7 +103,7 @@ def test_a_pipeline_goes_from_lint_to_deployment(name: str) -> None:
 
 
 def triggers(pipeline: str) -> list[str]:
-    """The patterns of the paths that start a pipeline, but for that of its own file."""
+    """Return the patterns of the paths that trigger a pipeline, except that of its own file."""
     if pipeline == "github":
         document = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))
         found, own = document[True]["push"]["paths"], GITHUB  # YAML 1.1 reads `on` as true
@@ -118,7 +117,7 @@ def triggers(pipeline: str) -> list[str]:
 
 
 def ingredients() -> set[str]:
-    """Every file that the Bento, the images or their checks are made of."""
+    """Return every file that goes into the Bento, the images or their checks."""
     bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text(encoding="utf-8"))
     patterns = [pattern.removeprefix("/") for pattern in bento["include"]]
     generator = (ROOT / "loadtest" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
@@ -141,7 +140,7 @@ def ingredients() -> set[str]:
 
 @pytest.mark.parametrize("pipeline", ["github", "gitlab"])
 def test_what_the_images_are_made_of_starts_a_pipeline(pipeline: str) -> None:
-    patterns = [pattern.replace("**", "*") for pattern in triggers(pipeline)]  # the * of fnmatch takes / too
+    patterns = [pattern.replace("**", "*") for pattern in triggers(pipeline)]  # in fnmatch * matches / too
     missed = [file for file in ingredients() if not any(fnmatch(file, pattern) for pattern in patterns)]
     assert missed == []
 
@@ -155,7 +154,7 @@ def test_a_pipeline_is_started_by_paths_that_there_are() -> None:
 
 
 def environment(pipeline: str) -> dict[str, str]:
-    """What a pipeline sets for `make deploy`: an owner with capitals, who has set no variable of the repository."""
+    """Return what a pipeline sets for `make deploy`: the owner has capitals, and no repository variable is set."""
     if pipeline == "github":
         document = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))
         variables = document["env"] | document["jobs"]["deploy"]["env"]
@@ -227,7 +226,7 @@ def test_pipelines_hold_secrets_by_name_only() -> None:
 
 @pytest.fixture
 def deploy(tmp_path: Path, server: str) -> Any:
-    """Deploy to a cluster, see `tests.support.kubectl`, in which the Service leads to a server; what came of it."""
+    """Deploy to a cluster of `tests.support.kubectl` whose Service forwards to a server; return the result."""
 
     def run(*arguments: str, port: str = server.rpartition(":")[2], **cluster: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -244,7 +243,7 @@ def deploy(tmp_path: Path, server: str) -> Any:
 
 
 def asked(folder: Path) -> list[str]:
-    """What kubectl was asked to do, in order."""
+    """Return the calls of kubectl, in order."""
     return (folder / "asked").read_text(encoding="utf-8").splitlines()
 
 

@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ say holds: answers, cards, links, commands, paths."""
+"""The README and the pages of docs/ are right: responses, cards, links, commands, paths."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.stores import newest
 MODELS = ["breast_cancer", "image", "segmentation", "sentiment"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z0-9]+):", MAKEFILE, re.MULTILINE))
-# Models that the walk adds are answered in tests/training/test_add_a_model.py.
+# Models that the walkthrough adds are tried in tests/training/test_add_a_model.py.
 REQUESTS = [
     request
     for page in PAGES
@@ -44,7 +44,7 @@ REQUESTS = [
 
 
 def named_targets(command: str) -> list[str]:
-    """Targets that a line of shell has make make."""
+    """Return the make targets in a line of shell."""
     if not re.search(r"(?:^|\s)make [a-z]", command):
         return []
     words = shlex.split(re.sub(r"\$\([^)]*\)", "", command))
@@ -53,7 +53,7 @@ def named_targets(command: str) -> list[str]:
 
 
 def is_module(module: str) -> bool:
-    """Whether `python -m` finds a module: one of the project, of Python, or of a pinned package."""
+    """Return whether `python -m` finds a module: of the project, of Python, or of a pinned package."""
     path = ROOT / module.replace(".", "/")
     if (ROOT / module.partition(".")[0]).is_dir():
         return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
@@ -81,7 +81,7 @@ def test_the_table_of_cards_shows_what_is_in_the_store(store: Path, model: str) 
     assert len(figures) >= 2
     for metric, *shown in figures:
         estimate = card["metrics"][metric.strip().replace(" ", "_")]
-        # Other processors round otherwise, which may turn one answer of many.
+        # Other processors round differently, which may change one prediction among many.
         expected = [estimate[part] for part in ("value", "low", "high")]
         assert [float(figure) for figure in shown] == pytest.approx(expected, abs=2e-3), metric
 

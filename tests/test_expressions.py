@@ -1,4 +1,4 @@
-"""Every regular expression that the server uses takes time in proportion to the text that it sees."""
+"""Every regular expression of the server runs in linear time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import ROOT
 
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "split", "sub", "subn")
 SIZES = [2**k for k in range(9, 21)]
-# A quadratic expression takes twice the time per character whenever the text is twice as long.
+# The time per character of a quadratic expression doubles with the length of the text.
 TIMES_SLOWER = 8
 TRIES = 10
 
@@ -30,7 +30,7 @@ def sources() -> Iterator[Path]:
 
 
 def expressions() -> Iterator[tuple[str, Any, str]]:
-    """Where each expression stands, the expression, and the method by which it is used."""
+    """Yield each regular expression: its place in the code, the pattern, and the method that is called on it."""
     for path in sources():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         used: dict[str, set[str]] = {}
@@ -59,7 +59,7 @@ def expressions() -> Iterator[tuple[str, Any, str]]:
 
 
 def evaluated(path: Path, node: ast.expr) -> Any:
-    """The value of an expression of a module's code, which must be made of the module's constants."""
+    """Evaluate an expression of a module's code that depends only on the module's constants."""
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     code = compile(ast.unparse(node), str(path), "eval")
     constants = {} if name == "service" else vars(importlib.import_module(name))
@@ -70,7 +70,7 @@ FOUND = list(expressions())
 
 
 def hostile(pattern: Any) -> list[str]:
-    """Texts to be repeated: each character, and pieces of the expression itself."""
+    """Return texts to repeat: each character, and pieces of the pattern itself."""
     literal = re.findall(r"\w{2,}", pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode())
     return [*string.printable, "é", "1,", ",1", "1.", "$1", "-1", "(1", " 1", "a ", "1,111", *literal]
 
@@ -87,7 +87,7 @@ def seconds_per_character(pattern: Any, method: str, piece: str, size: int) -> f
 
 
 def is_linear(pattern: Any, method: str, piece: str, sizes: list[int]) -> bool:
-    """Whether no size costs many times what the smallest costs, per character; the best of some tries counts."""
+    """Return whether the time per character stays near that of the smallest size, by the best of TRIES."""
     base = min(seconds_per_character(pattern, method, piece, sizes[0]) for _ in range(TRIES))
     return all(
         any(seconds_per_character(pattern, method, piece, size) < TIMES_SLOWER * base for _ in range(TRIES))

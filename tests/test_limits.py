@@ -1,4 +1,4 @@
-"""What a request may cost: the largest that is legal is answered, and a slow one is waited for."""
+"""The largest legal requests are answered, and slow ones are waited for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TUMOUR = dict.fromkeys(
 )
 TEXTS = ["\U0001f600" * 10_000] * 256
 JSON = {"Content-Type": "application/json"}
-# As widely as JSON is written: every character escaped, a line for every value, fields that the schema does not know.
+# Written as widely as JSON allows: every character escaped, a line per value, fields that the schema does not know.
 LARGEST: dict[str, Any] = {
     "/sentiment/predict": {"text": TEXTS},
     "/sentiment/infer": {"items": TEXTS},
@@ -54,7 +54,7 @@ def test_the_largest_legal_json_is_answered(client: httpx.Client, path: str, doc
 
 
 def noise(side: int) -> bytes:
-    """A PNG of noise, which cannot be compressed."""
+    """Return a PNG of noise, which cannot be compressed."""
     file = io.BytesIO()
     pixels = random.Random(1).randbytes(3 * side * side)
     Image.frombytes("RGB", (side, side), pixels).save(file, "PNG", compress_level=0)
@@ -78,10 +78,10 @@ def test_the_most_rows_of_a_file_are_answered(client: httpx.Client) -> None:
 
 
 class TestSlowClients:
-    """Clients that take longer than a server of little patience."""
+    """Clients that take longer than the server's short time limit."""
 
     TIMEOUT_SECONDS = 1
-    # BentoML's own time-out would be over, which is five seconds longer.
+    # Past BentoML's own timeout, which is five seconds longer.
     UPLOAD_SECONDS = TIMEOUT_SECONDS + 7
 
     @pytest.fixture(scope="class")

@@ -1,4 +1,4 @@
-"""The README is short, shows a request for every model, and its map is whole."""
+"""The README is short, shows a request for every model, and lists every folder."""
 
 from __future__ import annotations
 

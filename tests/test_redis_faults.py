@@ -1,4 +1,4 @@
-"""A server whose Redis has every kind of fault while requests keep coming: it answers as without Redis."""
+"""A server answers as without Redis, whatever fault its Redis has while requests keep coming."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     *(("/breast_cancer/predict", TUMOUR | {"area_se": float(area)}) for area in range(10, 15)),
     *(("/sentiment/predict", {"text": [f"a film of {minutes} minutes"]}) for minutes in range(90, 95)),
 ]
-# Every request finds memory empty and asks Redis.
+# Without caches in memory, every request goes to Redis.
 ENVIRONMENT = {
     "TIFFIN_MODELS": "breast_cancer,sentiment",
     "TIFFIN_WORKERS": "1",
@@ -36,7 +36,7 @@ ANSWERS_IN_A_FAULT = 20
 
 
 class Traffic:
-    """Requests one after the other, in a thread, until it is stopped; and what was wrong with the answers."""
+    """Sequential requests from a thread until it is stopped; `faults` are the wrong responses."""
 
     def __init__(self, address: str) -> None:
         self.client = httpx.Client(base_url=address, timeout=10)
@@ -62,14 +62,14 @@ class Traffic:
             self.answered += 1
 
     def go_on(self) -> None:
-        """Return after some more answers."""
+        """Wait for ANSWERS_IN_A_FAULT more responses."""
         enough = self.answered + ANSWERS_IN_A_FAULT
         wait_until(lambda: self.answered >= enough, 30)
 
 
 @contextlib.contextmanager
 def traffic(address: str) -> Iterator[Traffic]:
-    """Requests that keep coming; at the end each must have had its right answer."""
+    """Keep sending requests; assert in the end that every response was right."""
     made = Traffic(address)
     assert all(answer.startswith("200 ") for answer in made.expected)
     made.thread.start()
@@ -84,7 +84,7 @@ def traffic(address: str) -> Iterator[Traffic]:
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis that has not been started."""
+    """Yield a Redis that is not started yet."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
@@ -92,14 +92,14 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def address(store: Path, redis: RedisServer) -> Iterator[str]:
-    """A server that started without its Redis."""
+    """Yield the address of a server that started without its Redis."""
     with serving(store, {"TIFFIN_REDIS_URL": redis.url, **ENVIRONMENT}) as address:
         yield address
 
 
 @pytest.fixture
 def healthy(address: str, redis: RedisServer) -> str:
-    """The server, with a Redis that works."""
+    """Return the address of the server once it uses a fresh Redis."""
     redis.stop()
     redis.start()
     with traffic(address):
@@ -108,13 +108,13 @@ def healthy(address: str, redis: RedisServer) -> str:
 
 
 def assert_redis_is_used(address: str) -> None:
-    """While requests come: soon what is written to Redis is read from it, and the breaker is closed."""
+    """Wait, while requests come, until the server reads from Redis and its circuit breaker is closed."""
     before = redis_hits(address)
     wait_until(lambda: redis_hits(address) > before and not passed_over(address), RECOVERY_SECONDS)
 
 
 def assert_redis_is_passed_over(address: str, requests: Traffic) -> None:
-    """While requests come: soon they go without Redis."""
+    """Wait, while requests come, until the server bypasses Redis."""
     wait_until(lambda: passed_over(address), START_SECONDS)
     requests.go_on()
 
@@ -175,7 +175,7 @@ def test_a_master_that_becomes_a_replica(healthy: str, redis: RedisServer, tmp_p
             redis.stop()
             with tcp_server(lambda reader, writer: forwarding(target.port)(reader, writer), redis.port):
                 wait_until(lambda: servers[0].ask("DBSIZE") > 0, RECOVERY_SECONDS)
-                # The name means the other from now on, but connections stay.
+                # The name now leads to the other server, but open connections stay.
                 target = servers[1]
                 servers[0].ask("REPLICAOF", "127.0.0.1", servers[1].port)
                 wait_until(lambda: servers[1].ask("DBSIZE") > 0, RECOVERY_SECONDS)
@@ -229,6 +229,6 @@ def test_another_server_finds_what_the_first_computed(healthy: str, store: Path,
     with traffic(healthy) as requests:
         requests.go_on()
     with serving(store, {"TIFFIN_REDIS_URL": redis.url, **ENVIRONMENT}) as other:
-        redis.ask("CONFIG", "SET", "maxmemory", 1)  # it cannot find what it has written itself
+        redis.ask("CONFIG", "SET", "maxmemory", 1)  # it cannot read back what it has written
         with traffic(other):
             assert_redis_is_used(other)

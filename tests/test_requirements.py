@@ -1,4 +1,4 @@
-"""The files of requirements agree with each other, and serving's lock with what it is made from."""
+"""The requirement files agree with each other, and serving's lock with its source."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from tests.support import ROOT
 
 FOLDER = ROOT / "requirements"
-# Those of environments of their own have pins of their own.
+# Files of separate environments may have other pins.
 SHARED = ("benchmarks", "development", "image", "locust", "no-deps", "serving", "training")
 
 
 def pins(file: str) -> dict[str, str]:
-    """Versions by name, as pip spells names."""
+    """Return the pinned versions, by normalized name."""
     lines = (FOLDER / file).read_text(encoding="utf-8").splitlines()
     found = [re.match(r"([\w.-]+)==([^\s;\\]+)", line) for line in lines]
     return {re.sub(r"[-_.]+", "-", match[1]).lower(): match[2] for match in found if match}

@@ -1,4 +1,4 @@
-"""How servers end and are replaced: whole processes, signals and a load balancer."""
+"""Shutdown and replacement of servers: real processes, signals and a load balancer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def answers(server: Server) -> bool:
 
 
 def end(server: Server) -> None:
-    """Ask the server to end; return when it says that it does."""
+    """Ask the server to end; return when it reports that it does."""
     server.process.send_signal(signal.SIGTERM)
     wait_until(lambda: not ready(server), GRACE_SECONDS)
 
@@ -106,14 +106,14 @@ def test_what_a_killed_worker_held_is_no_longer_reported(server: Server) -> None
 
 
 def kill_worker(server: Server) -> None:
-    """Kill the server's worker; return when another one answers."""
+    """Kill the server's worker; return when a new one responds."""
     (worker,) = workers(server)
     psutil.Process(worker).kill()
     wait_until(lambda: worker not in workers(server) and answers(server), RESTART_SECONDS)
 
 
 def workers(server: Server) -> set[int]:
-    """Ids of the processes that answer requests."""
+    """Return the ids of the worker processes."""
     found = set()
     for child in psutil.Process(server.process.pid).children():
         with contextlib.suppress(psutil.Error):  # it has ended
@@ -123,7 +123,7 @@ def workers(server: Server) -> set[int]:
 
 
 class Balancer:
-    """Passes new TCP connections to servers that are ready, in turn."""
+    """A TCP load balancer that forwards new connections to the servers that are ready, in turn."""
 
     def __init__(self) -> None:
         self.servers: list[Server] = []
@@ -131,7 +131,7 @@ class Balancer:
         self.passed: dict[str, int] = {}
 
     async def watch(self) -> None:
-        """Ask the servers again and again whether they are ready."""
+        """Poll the readiness of the servers."""
         async with httpx.AsyncClient() as client:
             while True:
                 self.ready = [server for server in self.servers if await self.is_ready(client, server)]
@@ -150,7 +150,7 @@ class Balancer:
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
-        """The address at which it takes connections."""
+        """Listen for connections; yield the address."""
         watch = asyncio.create_task(self.watch())
         async with await asyncio.start_server(self.connect, "127.0.0.1") as listener:
             yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
@@ -165,7 +165,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 class Client:
-    """Sends one request after the other over a connection that it keeps."""
+    """A client that sends requests in sequence over a keep-alive connection."""
 
     def __init__(self) -> None:
         self.answered = 0

@@ -1,1 +1,1 @@
-"""Attacks on a server process: the bodies, the connections, and what watches the server meanwhile."""
+"""Attacks on a server process by bodies and connections, and the watches on its memory and pauses."""

@@ -1,8 +1,8 @@
-"""Attack servers, one way after another, and print what an honest client and the memory see of it.
+"""Run the attacks in turn, and print what each does to an honest client and to the server's memory.
 
-Run as `python -m tests.attacks`. Each attack has a server of its own with default settings. It ends with 1 when an
-honest request gets anything but 200, 429, 503 or 504, when the server's processes pass 2 GiB together, and when the
-server does not answer as before once the attack is over.
+Run as `python -m tests.attacks`. Each attack gets its own server with default settings. The exit code is 1 if an
+honest request gets anything but 200, 429, 503 or 504, if the server's processes together exceed 2 GiB, or if the
+server does not recover once the attack is over.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ATTACKS = {attack.name: attack for attack in [*bodies.ATTACKS, *connections.ATTA
 
 
 def main() -> int:
-    """Return the exit code."""
+    """Run the attacks and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="ATTACK", help=f"all by default: {', '.join(ATTACKS)}")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each attack, and of the time before it")

@@ -1,4 +1,4 @@
-"""What an attack is, and how attackers send: again and again, on as many connections as they like."""
+"""Attacks, and the ways in which attackers send: repeatedly, on as many connections as they like."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fuzz_requests import written
 
 JSON = b"application/json"
 CONNECTIONS = 8
-# An attacker that is thrown out comes back after so long.
+# How long an attacker that was disconnected waits before it reconnects.
 RETURN_SECONDS = 0.05
 PIECE_BYTES = 2**20
 LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -30,7 +30,7 @@ Pieces = Iterable[bytes | memoryview]
 
 @dataclass
 class Victim:
-    """The server as attackers see it; `answers` counts what it gave them, by status or by what happened."""
+    """The server under attack; `answers` counts its responses by status, and connections by what became of them."""
 
     port: int
     targets: dict[str, Target]
@@ -39,15 +39,15 @@ class Victim:
 
 
 def no_requests(targets: dict[str, Target]) -> list[Pieces]:
-    """Return nothing, for attacks that make their bytes as they go."""
+    """Return no requests, for attacks that generate their bytes as they go."""
     return []
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Something that is done to a server until it is cancelled.
+    """An attack on a server, which runs until it is cancelled.
 
-    `make` makes the requests that it needs, beforehand; `env` are settings of the server.
+    `make` generates the requests it needs, beforehand; `env` holds settings of the server.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Attack:
 
 
 def request(path: str, body: bytes, media_type: bytes = JSON, *headers: tuple[bytes, bytes]) -> list[bytes]:
-    """Return a POST request in pieces; the body is not copied."""
+    """Return a POST request in pieces, without copying the body."""
     framing = (b"Content-Length", b"%d" % len(body))
     return [written(b"POST", path.encode(), [(b"Content-Type", media_type), framing, *headers], b""), body]
 
@@ -68,7 +68,7 @@ def form_request(path: str, body: bytes) -> list[bytes]:
 
 
 def parts(pieces: Pieces) -> Pieces:
-    """Yield what pieces hold in smaller ones."""
+    """Split pieces into smaller ones of at most PIECE_BYTES."""
     for piece in pieces:
         view = memoryview(piece)
         for start in range(0, len(view), PIECE_BYTES):
@@ -76,7 +76,7 @@ def parts(pieces: Pieces) -> Pieces:
 
 
 async def flood(victim: Victim, requests: Sequence[Pieces] = (), connections: int = CONNECTIONS) -> None:
-    """Send requests in turn, those made beforehand by default, each on a connection of its own, for ever."""
+    """Send requests in turn, each on a new connection, forever; by default those made beforehand."""
     requests = requests or victim.requests
     turn = iter(range(2**60))
 
@@ -95,7 +95,7 @@ async def flood(victim: Victim, requests: Sequence[Pieces] = (), connections: in
 
 
 async def together(attacker: Callable[[], Coroutine[None, None, None]], count: int) -> None:
-    """Have `count` attackers at work until all end."""
+    """Run `count` attackers concurrently until all end."""
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
             group.create_task(attacker())
@@ -103,12 +103,12 @@ async def together(attacker: Callable[[], Coroutine[None, None, None]], count: i
 
 @contextlib.asynccontextmanager
 async def connected(victim: Victim) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Yield a connection, which is closed without a word in the end."""
+    """Yield a connection, which is reset in the end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", victim.port)
     try:
         yield reader, writer
     finally:
-        # By a reset; else so many connections would use up the ports of this machine.
+        # Without a reset, connections in TIME_WAIT would use up the ports of the machine.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
         writer.transport.abort()
 
@@ -120,7 +120,7 @@ async def hold(
     then: bytes = b"",
     every_seconds: float = 1.0,
 ) -> None:
-    """Keep `connections` open: send `first`, then `then` again and again; those that are closed come back."""
+    """Keep `connections` open: send `first`, then `then` repeatedly; reopen those that are closed."""
 
     async def attacker() -> None:
         while True:
@@ -139,7 +139,7 @@ async def hold(
 
 
 async def trickle(writer: asyncio.StreamWriter, data: bytes, every_seconds: float) -> None:
-    """Send data again and again until the connection is closed."""
+    """Send data every `every_seconds` until the connection is closed."""
     while data:
         await asyncio.sleep(every_seconds)
         writer.write(data)
@@ -147,7 +147,7 @@ async def trickle(writer: asyncio.StreamWriter, data: bytes, every_seconds: floa
 
 
 async def note(victim: Victim, reader: asyncio.StreamReader) -> None:
-    """Note the status lines that come until the connection is closed; then ConnectionError."""
+    """Count responses by status until the connection is closed; then raise ConnectionResetError."""
     while data := await reader.read(2**16):
         for status in data.split(b"HTTP/1.1 ")[1:]:
             victim.answers[status[:3].decode("latin-1")] += 1

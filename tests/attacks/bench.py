@@ -1,4 +1,4 @@
-"""Measures an attack: what it does to an honest client beside it and to the server's memory."""
+"""Measure an attack: its effect on an honest client and on the server's memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.attacks.targets import targets
 from tests.attacks.watch import MAX_MEMORY_BYTES, MemoryWatch
 from tests.support.watched import KNOWN, known_answers, same, watched
 
-# What an honest client may be told while others attack.
+# Statuses that an honest client may get during an attack.
 ALLOWED = {200, 429, 503, 504}
-# Within so long a server must answer as before.
+# How soon after an attack a server must answer as before.
 RECOVERY_SECONDS = 30.0
 HEADING = """\
 | attack | p99 beside it / p99 alone | answers to the honest client | peak memory | answers to the attackers |
@@ -29,7 +29,7 @@ HEADING = """\
 
 
 class Measurement(NamedTuple):
-    """What an attack did; `faults` say what must not be."""
+    """The result of an attack; `faults` are violations of what it must not do."""
 
     name: str
     alone: list[Result]
@@ -39,7 +39,7 @@ class Measurement(NamedTuple):
     faults: list[str]
 
     def row(self) -> str:
-        """Return the line of the table under HEADING."""
+        """Return the row of the table under HEADING."""
         ratio = p99(self.during) / p99(self.alone) if self.during and self.alone else math.nan
         honest = Counter("none" if result.status == 0 else str(result.status) for result in self.during)
         cells = [
@@ -53,17 +53,17 @@ class Measurement(NamedTuple):
 
 
 def listed(counts: Counter[str]) -> str:
-    """Return counts as they fit a cell."""
+    """Format counts for a cell of the table."""
     return ", ".join(f"{name}: {count:,}" for name, count in sorted(counts.items())) or "none"
 
 
 def p99(results: Sequence[Result]) -> float:
-    """Return the 99th percentile of the seconds that answers took."""
+    """Return the 99th percentile of the response times, in seconds."""
     return sorted(result.seconds for result in results)[math.ceil(0.99 * len(results)) - 1]
 
 
 def honest_requests(client: httpx.Client) -> list[Request]:
-    """Return small requests to several routes, which no cache answers."""
+    """Return small requests to several routes that no cache can serve."""
     built = [client.build_request("GET", "/livez")]
     built += [client.build_request("POST", path, **arguments) for path, arguments in KNOWN]
     for request in built:
@@ -72,14 +72,14 @@ def honest_requests(client: httpx.Client) -> list[Request]:
 
 
 async def assault(attack: Attack, victim: Victim, seconds: float) -> None:
-    """Attack for so long."""
+    """Run an attack for `seconds`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await attack.run(victim)
 
 
 def measured(attack: Attack, seconds: float) -> Measurement:
-    """Attack a server of its own for so long, after an honest client had it for itself for as long."""
+    """Start a server, measure an honest client alone on it for `seconds`, then for as long under attack."""
     with (
         watched(attack.env) as server,
         httpx.Client(base_url=server.address, timeout=RECOVERY_SECONDS, headers={"x-api-key": KEY}) as client,
@@ -112,7 +112,7 @@ def measured(attack: Attack, seconds: float) -> Measurement:
 
 
 def faults_of(during: Sequence[Result], peak_bytes: int) -> list[str]:
-    """Return what an honest client should not have seen, and whether there was too little memory."""
+    """Return the faults: responses an honest client should not have got, and memory over the limit."""
     wrong = Counter(result.status for result in during if result.status not in ALLOWED)
     faults = [f"{count} honest requests got {status or 'no answer'}" for status, count in sorted(wrong.items())]
     if not during:

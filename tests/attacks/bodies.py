@@ -1,4 +1,4 @@
-"""Attacks by bodies: bombs of JSON, digits, tables, pictures and forms."""
+"""Attacks by bodies: JSON, digit, table, picture and form bombs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.attacks.attackers import Attack, Pieces, flood, form_request, request
 from tests.attacks.targets import Target
 from tests.support.rows import ROW
 
-# Quadratic work on so many digits takes seconds, and they fit any route.
+# Quadratic work on this many digits takes seconds, and every route admits them.
 DIGITS = 8_000
 LARGE_BYTES = 200 * 2**20
-# Most of a body that these attacks make.
+# The largest body of these attacks.
 MOST_BYTES = 64 * 2**20
-# What a small body may unpack to.
+# The size to which small bodies unpack.
 UNPACKED_BYTES = 2**30
 JSON_BOMBS = (
     "objects without the fields",
@@ -33,7 +33,7 @@ FORM_BOMBS = ("empty fields", "empty files", "many headers of a part", "many par
 
 
 def size(target: Target) -> int:
-    """Return how large a body is made for a route, in bytes."""
+    """Return the size of the bodies for a route, in bytes."""
     return min(target.max_body_bytes, MOST_BYTES)
 
 
@@ -43,7 +43,7 @@ def json_routes(targets: dict[str, Target]) -> list[Target]:
 
 
 def forms_of(targets: dict[str, Target], *, pictures: bool) -> list[Target]:
-    """Return the routes that take pictures, or tables."""
+    """Return the routes that take pictures, or those that take tables."""
     return [target for target in targets.values() if target.form and forms.takes_pictures(target) == pictures]
 
 
@@ -57,7 +57,7 @@ def json_bombs(targets: dict[str, Target], names: tuple[str, ...] = JSON_BOMBS) 
 
 
 def nesting(targets: dict[str, Target]) -> list[Pieces]:
-    """Return bodies and files of nothing but open brackets."""
+    """Return bodies and files of opening brackets only."""
     names = ("open arrays", "open objects", "open arrays in the field", "short nesting")
     return json_bombs(targets, names) + uploads(targets, *(f"a file: {name}" for name in names))
 
@@ -69,7 +69,7 @@ def uploads(targets: dict[str, Target], *names: str, pictures: bool = False) -> 
 
 
 def digit_bombs(targets: dict[str, Target]) -> list[Pieces]:
-    """Return rows with long numbers that are none at the end, in JSON and in files."""
+    """Return rows with long numbers that turn out invalid at the end, in JSON and in files."""
     rows = [ROW | {name: "1" * DIGITS + "x"} for name in ("x12", "x63")]
     found: list[Pieces] = [
         request(target.path, json.dumps({target.array: [row]}).encode())
@@ -95,7 +95,7 @@ def parquet_bombs(targets: dict[str, Target]) -> list[Pieces]:
 
 
 def picture_bombs(targets: dict[str, Target]) -> list[Pieces]:
-    """Return small pictures of many pixels, and as many of them as a route takes."""
+    """Return small files of many pixels, as many of them as a route takes."""
     found: list[Pieces] = []
     for target in forms_of(targets, pictures=True):
         field = forms.file_field(target)
@@ -128,7 +128,7 @@ def packed() -> bytes:
     """Return a gzip stream of a megabyte that unpacks to a gigabyte."""
     plain = b" " * 2**24
     times = UNPACKED_BYTES // len(plain)
-    # After a full flush a block needs nothing of those before it, and may come again.
+    # After a full flush a block does not depend on those before it, so that it can be repeated.
     compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     block = compressor.compress(plain) + compressor.flush(zlib.Z_FULL_FLUSH)
     checksum = functools.reduce(lambda sum_, _: zlib.crc32(plain, sum_), range(times), 0)

@@ -1,4 +1,4 @@
-"""A client that sends whatever bytes it is given, and judges the answer by the contract alone."""
+"""A client that sends arbitrary bytes and judges responses by the contract alone."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import NamedTuple
 
 import h11
 
-# An error never echoes a body.
+# Errors never echo a whole body.
 MAX_ERROR_BYTES = 2**20
 
 
 class Answer(NamedTuple):
-    """What came back; status 0 when nothing did."""
+    """A response; status 0 when none came."""
 
     status: int
     body: bytes = b""
     retry_after: bool = False
+    media_type: str = ""
 
 
 async def exchange(port: int, pieces: Iterable[bytes | memoryview], *, head: bool = False) -> Answer:
-    """Return the answer to a request on a connection of its own; it may come before all pieces are sent."""
+    """Send a request on a new connection and return the response, which may come before all pieces are sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer = asyncio.ensure_future(receive(reader, head=head))
     try:
@@ -41,12 +42,12 @@ async def exchange(port: int, pieces: Iterable[bytes | memoryview], *, head: boo
 
 
 async def receive(reader: asyncio.StreamReader, *, head: bool = False) -> Answer:
-    """Return the first answer on a connection."""
-    # h11 reads answers only to a request of its own, which stays here.
+    """Return the first response on a connection."""
+    # h11 parses a response only after a request, which is not sent.
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="HEAD" if head else "POST", target="/", headers=[("Host", "localhost")]))
     connection.send(h11.EndOfMessage())
-    status, retry_after = 0, False
+    status, headers = 0, dict[bytes, bytes]()
     body = bytearray()
     while True:
         event = connection.next_event()
@@ -54,17 +55,18 @@ async def receive(reader: asyncio.StreamReader, *, head: bool = False) -> Answer
             connection.receive_data(await reader.read(2**16))
         elif isinstance(event, h11.Response):
             status = event.status_code
-            retry_after = b"retry-after" in dict(event.headers)
+            headers = dict(event.headers)
         elif isinstance(event, h11.Data):
             body += event.data
         elif isinstance(event, h11.EndOfMessage):
-            return Answer(status, bytes(body), retry_after)
+            media_type = headers.get(b"content-type", b"").decode("latin-1")
+            return Answer(status, bytes(body), b"retry-after" in headers, media_type)
         elif isinstance(event, h11.ConnectionClosed):
             return Answer(0)
 
 
 def fault_of(answer: Answer, *, head: bool = False) -> str | None:
-    """Return what is wrong with an answer to what may be bad input, if anything is."""
+    """Return what is wrong with the response to possibly bad input, or None."""
     if answer.status == 503 and not answer.retry_after:
         return "status 503 without Retry-After"
     if answer.status >= 500 and answer.status not in (503, 504):
@@ -75,7 +77,7 @@ def fault_of(answer: Answer, *, head: bool = False) -> str | None:
 
 
 def is_error_body(body: bytes) -> bool:
-    """Return whether it is the body that the contract gives to errors."""
+    """Return whether a body has the form that the contract gives errors."""
     if len(body) > MAX_ERROR_BYTES:
         return False
     try:

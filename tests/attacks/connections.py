@@ -1,4 +1,4 @@
-"""Attacks by connections: what is sent slowly, never ends, or is never read; floods; guesses."""
+"""Attacks by connections: slow and endless requests, unread responses, floods, guessed keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW, MANY, FLOOD = 20, 200, 1_000
 KEY = "honest"
 PIPELINED = 5_000
 ROWS = 10_000
-# The least that systems allow.
+# The smallest receive buffer that systems allow.
 UNREAD_BYTES = 2_048
 
 
@@ -30,7 +30,7 @@ async def idle_connections(victim: Victim) -> None:
 
 
 async def new_connections(victim: Victim) -> None:
-    """Open connections and close them at once, as fast as may be."""
+    """Open connections and close them at once, as fast as possible."""
 
     async def attacker() -> None:
         while True:
@@ -43,7 +43,7 @@ async def new_connections(victim: Victim) -> None:
 
 
 async def slow_headers(victim: Victim) -> None:
-    """Send a header a second and never an end."""
+    """Send a header per second, and never the end of the head."""
     await hold(victim, MANY, START, b"A: b\r\n")
 
 
@@ -54,7 +54,7 @@ async def many_headers(victim: Victim) -> None:
 
 
 async def long_headers(victim: Victim) -> None:
-    """Send requests with a header of 64 KiB, of a megabyte, and with such a path."""
+    """Send requests with a header of 64 KiB, with one of 1 MB, and with a path as long."""
     heads = [
         START + JSON_HEADER + b"A: " + b"a" * size + b"\r\nContent-Length: 0\r\n\r\n" for size in (2**16 + 1, 2**20)
     ]
@@ -63,19 +63,19 @@ async def long_headers(victim: Victim) -> None:
 
 
 async def endless_headers(victim: Victim) -> None:
-    """Send headers without an end, as fast as the server reads them."""
+    """Send an endless head, as fast as the server reads it."""
     starts = (START + b"A: ", START + b"A", START)
     units = (b"a" * 2**16, b"a" * 2**16, b"A: b\r\n" * 2**13)
     await asyncio.gather(*(hold(victim, FEW // 4, start, unit, 0) for start, unit in zip(starts, units, strict=True)))
 
 
 async def slow_bodies(victim: Victim) -> None:
-    """Send a body at a byte a second."""
+    """Send a body at one byte per second."""
     await hold(victim, MANY, START + JSON_HEADER + b"Content-Length: 10000\r\n\r\n{", b" ")
 
 
 async def stalled_bodies(victim: Victim) -> None:
-    """Send most of a large body to each route, and no more."""
+    """Send each route most of a large body, and then nothing."""
     targets = list(victim.targets.values())
 
     async def stall(path: str, media_type: str, size: int) -> None:
@@ -86,19 +86,19 @@ async def stalled_bodies(victim: Victim) -> None:
 
 
 async def slow_chunks(victim: Victim) -> None:
-    """Send a body in chunks of a byte, slowly."""
+    """Send a body in chunks of one byte, slowly."""
     await hold(victim, MANY, START + JSON_HEADER + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", 0.1)
 
 
 async def small_chunks(victim: Victim) -> None:
-    """Send bodies in chunks of a byte, fast, and with more about a chunk than in it."""
+    """Send bodies in chunks of one byte, fast, and with chunk extensions longer than the chunks."""
     start = START + JSON_HEADER + b"Transfer-Encoding: chunked\r\n\r\n"
     bodies = [b"1\r\n \r\n" * 2**18, (b"1;" + b"a" * 1_000 + b"\r\n \r\n") * 2**11]
     await flood(victim, [[start + body + b"0\r\n\r\n"] for body in bodies])
 
 
 async def unread_answers(victim: Victim) -> None:
-    """Ask for answers to ten thousand rows, many at a time on one connection, and read none."""
+    """Pipeline requests of ten thousand rows each on a connection, and read no response."""
     body = json.dumps({"data": [{}] * ROWS}).encode()
     asked = b"".join(request("/segmentation/predict", body)) * 50
 
@@ -118,13 +118,13 @@ async def unread_answers(victim: Victim) -> None:
 
 
 async def pipelined(victim: Victim) -> None:
-    """Send thousands of requests on a connection at once."""
+    """Pipeline thousands of requests on a connection."""
     asked = (GET + b"".join(request(PATH, BODY))) * PIPELINED
     await hold(victim, FEW // 4, asked, asked, 0)
 
 
 async def upgrades(victim: Victim) -> None:
-    """Offer to speak HTTP/2, and to open a web socket."""
+    """Ask to upgrade to HTTP/2 and to a WebSocket."""
     offers = [b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"]
     offers += [b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: YQ==\r\n"]
     end = b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
@@ -134,13 +134,13 @@ async def upgrades(victim: Victim) -> None:
 
 
 async def guessed_keys(victim: Victim) -> None:
-    """Guess keys."""
+    """Guess API keys."""
     requests = [request(PATH, BODY, JSON, (b"X-API-Key", b"guess %d" % number)) for number in range(1_000)]
     await flood(victim, requests, FEW)
 
 
 async def many_rows(victim: Victim) -> None:
-    """Send as many legal rows as are admitted."""
+    """Send as many legal rows as a request may have."""
     body = json.dumps({"data": [ROW] * ROWS}).encode()
     await flood(victim, [request("/segmentation/predict", body)])
 

@@ -1,4 +1,4 @@
-"""Files of any size to be uploaded: tables and pictures, legal and hostile."""
+"""Files of any size for uploads: tables and pictures, legal and hostile."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ PICTURES: dict[str, Pattern] = {
     "GIF": (photo("GIF"), b"\0", b""),
     "zeros": (b"\x89PNG\r\n\x1a\n", b"\0", b""),
 }
-# Characters of a page that a few bytes make.
+# Characters to which the few bytes of a page unpack.
 PAGE_CHARACTERS = 2**26
 PIXELS = 24_900_000
 SIDE = 4_990
 
 
 def csv_table(size: int, rows: int = 100_000) -> bytes:
-    """Return so many rows of all columns, as wide as fit into `size` bytes."""
+    """Return a CSV file of `rows` rows of all columns, as wide as `size` bytes allow."""
     names = ",".join(ROW).encode() + b"\n"
     line = ",".join(f'"{value}"' if "," in str(value) else str(value) for value in ROW.values()).encode()
     width = min((size - len(names)) // rows, 2**16)
-    # A column that the service does not know takes what is left.
+    # A column that the service does not know fills the rest.
     cell = max(0, width - len(line) - 2)
     return names.replace(b"\n", b",note\n") + (line + b"," + b"a" * cell + b"\n") * min(rows, size // (len(line) + 2))
 
 
 def json_table(size: int, rows: int = 100_000) -> bytes:
-    """Return so many rows as JSON, with white space, in `size` bytes."""
+    """Return a JSON file of `rows` rows, padded with white space to `size` bytes."""
     row = json.dumps(ROW).encode()
     count = min(rows, (size - 20) // (len(row) + 2))
     table = b'{"data": [' + b", ".join([row] * count) + b"]}"
@@ -78,7 +78,7 @@ def parquet(compression: dict[str, str], columns: dict[str, Any], **options: Any
 
 
 def parquet_table(size: int, rows: int = 100_000) -> bytes:
-    """Return so many rows as Parquet, most of it a column that the service does not know."""
+    """Return a Parquet file of `rows` rows, most of it a column that the service does not know."""
     rows = min(rows, size // 100)
     numbers = np.linspace(0, 1, rows)
     pad = (size - 12 * rows - 4_000) // rows - 4
@@ -88,7 +88,7 @@ def parquet_table(size: int, rows: int = 100_000) -> bytes:
 
 @functools.cache
 def parquet_bomb(*, dictionary: bool) -> bytes:
-    """Return a small Parquet file whose pages are large: one value again and again, or once in a dictionary."""
+    """Return a small Parquet file of large pages: one value repeated, or once in a dictionary."""
     text = "a" * (PAGE_CHARACTERS if dictionary else 2**16)
     codes = pa.array(np.zeros(100_000 if dictionary else PAGE_CHARACTERS // len(text), np.int32))
     column = pa.DictionaryArray.from_arrays(codes, [text])
@@ -103,7 +103,7 @@ def parquet_rows() -> bytes:
 
 
 def padded(file: bytes, size: int) -> bytes:
-    """Return a file with zeros behind it."""
+    """Return a file padded with trailing zeros."""
     return file.ljust(size, b"\0")
 
 
@@ -115,7 +115,7 @@ def padded_parquet(file: bytes, size: int) -> bytes:
 
 @functools.lru_cache(2)
 def picture(size: int) -> bytes:
-    """Return a picture of at most `size` bytes in which nothing can be compressed."""
+    """Return a picture of noise, which cannot be compressed, of at most `size` bytes."""
     width = min(int(math.sqrt((size - 500) / 3.01)), SIDE)
     pixels = np.random.default_rng(0).integers(0, 256, (width, width, 3), np.uint8)
     return saved(Image.fromarray(pixels), "PNG", compress_level=0)
@@ -123,12 +123,12 @@ def picture(size: int) -> bytes:
 
 @functools.cache
 def flat_picture(form: str) -> bytes:
-    """Return a small file of as many pixels as are admitted."""
+    """Return a small picture file of as many pixels as are admitted."""
     return saved(Image.new("RGB", (SIDE, SIDE)), form)
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a PNG with a header that says so, and chunks."""
+    """Return a PNG whose header claims this size, with these chunks."""
     header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -143,7 +143,7 @@ def compressed_bomb(size: int) -> bytes:
 
 
 def hostile_tables() -> dict[str, Maker]:
-    """Return what makes files of a size that ought to be refused as tables, by name."""
+    """Return generators of hostile tables of any size, by name."""
     patterns = PATTERNS | TABLES
     return {
         **{name: functools.partial(repeated, pattern, field="data") for name, pattern in patterns.items()},
@@ -155,7 +155,7 @@ def hostile_tables() -> dict[str, Maker]:
 
 
 def hostile_pictures() -> dict[str, Maker]:
-    """Return what makes files of a size that ought to be refused as pictures, by name."""
+    """Return generators of hostile pictures of any size, by name."""
     small = zlib.compress(b"\0" * 97)
     return {
         **{name: functools.partial(repeated, pattern, field="") for name, pattern in PICTURES.items()},

@@ -1,4 +1,4 @@
-"""Forms of any size: with files, and with too much of all that a form consists of."""
+"""Forms of any size: with files, and with too many parts, headers or parameters."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ PATTERNS: dict[str, Pattern] = {
 
 
 def form(field: str, contents: list[bytes]) -> bytes:
-    """Return a form of files in one field."""
+    """Return a form with files in one field."""
     head = FILE.replace(b"FIELD", field.encode()) + b"\r\n\r\n"
     return b"".join([part for content in contents for part in (head, content, b"\r\n")]) + END[2:]
 
 
 def file_field(target: Target) -> str:
-    """Return the name of a route's field for files."""
+    """Return the name of a route's file field."""
     names = [name for name, field in target.fields.items() if "binary" in (field | field.get("items", {})).values()]
     return str(names[0])
 
@@ -53,19 +53,19 @@ def takes_pictures(target: Target) -> bool:
 
 
 def legal(target: Target, size: int, number: int = 0) -> bytes:
-    """Return a form of nearly `size` bytes that a route takes; there are several, by `number`."""
+    """Return a legal form of nearly `size` bytes for a route; `number` selects one of several."""
     field = file_field(target)
     room = size - 200
     if not takes_pictures(target):
         make = (files.parquet_table, files.csv_table, files.json_table)[number % 3]
         return form(field, [make(room)])
-    # One picture cannot be so large that the pixels' bound does not matter.
+    # One picture of this size would exceed the bound on pixels.
     count = min(target.fields[field].get("maxItems", 1), 64)
     return form(field, [files.picture(room // count - 100)] * count)
 
 
 def hostile(target: Target) -> dict[str, Maker]:
-    """Return what makes bodies of a size that ought to be refused, by name."""
+    """Return generators of hostile bodies of any size, by name."""
     field = file_field(target)
     contents = files.hostile_pictures() if takes_pictures(target) else files.hostile_tables()
 

@@ -1,7 +1,7 @@
-"""A lone honest client in a process of its own, whom attackers in ours do not slow down.
+"""An honest client in its own process, which attackers in this one do not slow down.
 
-It reads requests from the standard input, pickled; sends them one after another, on a connection that it keeps, until
-the input ends; and writes what came of each to the standard output, after a line once all were sent.
+It reads pickled requests from standard input and sends them in turn on a keep-alive connection until the input is
+closed. Once each was sent it writes a line to standard output, and in the end the pickled results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# A client gives up then.
+# When a client gives up.
 PATIENCE_SECONDS = 30.0
 PAUSE_SECONDS = 0.002
 END_SECONDS = PATIENCE_SECONDS + 30
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Request(NamedTuple):
-    """A request as it is sent again and again."""
+    """A request that is sent repeatedly."""
 
     method: str
     path: str
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 class Result(NamedTuple):
-    """When a request was sent, in seconds since the epoch, how long its answer took, and its status; 0 for none."""
+    """When a request was sent, in seconds since the epoch, its response time, and its status; 0 for none."""
 
     sent: float
     seconds: float
@@ -43,7 +43,7 @@ class Result(NamedTuple):
 
 
 class HonestClient:
-    """The client's process; `results` once it has ended."""
+    """The client's process."""
 
     def __init__(self, port: int, requests: list[Request]) -> None:
         self.process = subprocess.Popen(
@@ -57,19 +57,19 @@ class HonestClient:
         self.process.stdin.flush()
 
     def wait_until_warm(self) -> None:
-        """Return when each request was sent once."""
+        """Wait until each request was sent once."""
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == WARM
 
     def results(self) -> list[Result]:
-        """End the client and return what came of its requests."""
+        """End the client and return the results of its requests."""
         output, _ = self.process.communicate(timeout=END_SECONDS)
         return [Result(*entry) for entry in pickle.loads(output)]
 
 
 @contextlib.contextmanager
 def honest_client(port: int, requests: list[Request]) -> Iterator[HonestClient]:
-    """Yield a client of the server at a port of the loopback interface; it is ended by its process id."""
+    """Yield a client of the server at a port of the loopback interface, and end it by its process id."""
     client = HonestClient(port, requests)
     try:
         yield client
@@ -80,7 +80,7 @@ def honest_client(port: int, requests: list[Request]) -> Iterator[HonestClient]:
 
 
 def send(connection: http.client.HTTPConnection, request: Request) -> int:
-    """Return the status of the answer, 0 when there is none."""
+    """Send a request; return the status of the response, 0 if there is none."""
     for fresh in (connection.sock is None, True):
         try:
             connection.request(request.method, request.path, request.body, request.headers)
@@ -88,7 +88,7 @@ def send(connection: http.client.HTTPConnection, request: Request) -> int:
             response.read()
             return response.status
         except (http.client.RemoteDisconnected, ConnectionError):
-            # A server may close a connection that is kept, though not one that is new.
+            # A server may close a keep-alive connection, though not a new one.
             connection.close()
             if fresh:
                 return 0
@@ -99,7 +99,7 @@ def send(connection: http.client.HTTPConnection, request: Request) -> int:
 
 
 def main() -> None:
-    """Send requests until the standard input ends."""
+    """Send requests until standard input is closed."""
     requests: list[Request] = pickle.load(sys.stdin.buffer)
     ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""JSON of any size: what fits a schema, written as widely as JSON allows, and what fits none."""
+"""JSON bodies of any size: legal ones, written as widely as JSON allows, and hostile ones."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable
 from tests.attacks.targets import Target
 from tests.fuzz_values import Json
 
-# The widest writing of a character: as two escapes, 12 bytes.
+# The widest encoding of a character: two escapes, 12 bytes.
 WIDE_CHARACTER = rb"\ud83c\udf88"
 WIDE_NUMBER = b"1.2345678901234567e-100"
-# Of strings for which the schema has no bound.
+# Length of strings for which the schema has no bound.
 CHARACTERS = 20
 
 Pattern = tuple[bytes, bytes, bytes]
-# Makes so many bytes, or a few less.
+# Generates this many bytes, or a few less.
 Maker = Callable[[int], bytes]
 
-# Each is a start, what comes again and again, and an end. FIELD is the name of the array that the route wants.
+# Each is a start, a repeated part and an end. FIELD stands for the name of the route's array.
 PATTERNS: dict[str, Pattern] = {
     "objects without the fields": (b'{"FIELD":[', b'{"a":1},', b'{"a":1}]}'),
     "objects in an unknown field": (b'{"x":[', b'{"a":1},', b'{"a":1}]}'),
@@ -63,13 +63,13 @@ PATTERNS: dict[str, Pattern] = {
 
 
 def repeated(pattern: Pattern, size: int, field: str) -> bytes:
-    """Return a pattern that is repeated until another time would make more than `size` bytes."""
+    """Repeat a pattern as often as `size` bytes allow."""
     start, unit, end = (part.replace(b"FIELD", field.encode()) for part in pattern)
     return start + unit * ((size - len(start) - len(end)) // len(unit)) + end
 
 
 def widest(schema: Json) -> bytes:
-    """Return a value that fits a schema, written as widely as may be; arrays have one item."""
+    """Return a value that conforms to a schema, written as widely as possible; arrays have one item."""
     if "anyOf" in schema:
         return max((widest(option) for option in schema["anyOf"]), key=len)
     kind = schema.get("type", "number")
@@ -84,9 +84,9 @@ def widest(schema: Json) -> bytes:
 
 
 def legal(target: Target, size: int, item: bytes = b"") -> bytes:
-    """Return a body of `size` bytes that fits a route's schema: as many items as there may be, and white space.
+    """Return a body of `size` bytes that conforms to a route's schema: as many items as allowed, and white space.
 
-    They are all `item`, where one is given.
+    Every item is `item` if it is given.
     """
     array = target.fields[target.array]
     if array.get("type") != "array":
@@ -112,13 +112,13 @@ def keys(size: int) -> bytes:
 
 
 def extra_fields(target: Target, size: int) -> bytes:
-    """Return a body that fits but for fields that the schema does not know."""
+    """Return a body that conforms but for fields that the schema does not know."""
     end = widest(target.schema)[1:]
     return repeated((b"{", b'"extra":0,', end), size, "")
 
 
 def hostile(target: Target) -> dict[str, Maker]:
-    """Return what makes bodies of a size that ought to be refused, by name."""
+    """Return generators of hostile bodies of any size, by name."""
 
     def filled(pattern: Pattern) -> Maker:
         return lambda size: repeated(pattern, size, target.array).ljust(size)

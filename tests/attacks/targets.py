@@ -1,4 +1,4 @@
-"""What an OpenAPI document says about the bodies of requests."""
+"""Routes to attack, read from an OpenAPI document."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 from tests.fuzz_requests import expanded
 from tests.fuzz_values import Json
 
-# Of operations that do not tell.
+# For operations that declare no bound.
 MAX_BODY_BYTES = 32 * 2**20
 
 
 class Target(NamedTuple):
-    """A route that takes a body of at most `max_body_bytes`, JSON that fits `schema` or a form with its fields."""
+    """A route that takes a body of at most `max_body_bytes`: JSON, or a form, that conforms to `schema`."""
 
     path: str
     media_type: str
@@ -21,17 +21,17 @@ class Target(NamedTuple):
 
     @property
     def form(self) -> bool:
-        """Whether the body is a form."""
+        """Return whether the body is a form."""
         return self.media_type == "multipart/form-data"
 
     @property
     def fields(self) -> Json:
-        """The schemas of the body's fields, by name."""
+        """Return the schemas of the body's fields, by name."""
         return self.schema["properties"]
 
     @property
     def array(self) -> str:
-        """Name of the field that is an array; of the first field where none is."""
+        """Return the name of the first array field, or of the first field if there is none."""
         arrays = [name for name, field in self.fields.items() if field.get("type") == "array"]
         return str((arrays or list(self.fields))[0])
 

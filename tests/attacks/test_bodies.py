@@ -1,4 +1,4 @@
-"""The bodies of attacks are what they are said to be: as large as asked for, and legal or hostile."""
+"""The bodies of attacks are what they claim to be: of the requested size, and legal or hostile."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ROUTES |= {f"/{name}/uploadfile" for name in models.names()}
 
 @pytest.fixture(scope="module")
 def routes(client: httpx.Client) -> dict[str, Target]:
-    """The routes of the server, by path."""
+    """Return the routes of the server, by path."""
     return {target.path: target for target in targets(client.get("/docs.json").json())}
 
 
 def validated(path: str, body: bytes) -> Any:
-    """The body as its route's schema reads it."""
+    """Parse a body by its route's schema."""
     _, name, action = path.split("/")
     model = models.find(name)
     if action == "infer":
@@ -71,7 +71,7 @@ def test_hostile_json_has_the_size(routes: dict[str, Target], size: int) -> None
 
 
 def test_hostile_json_is_refused_by_the_schema(routes: dict[str, Target]) -> None:
-    # That the others are legal, or would take long to refuse, is what makes them hostile.
+    # The others are hostile since they are legal or take long to reject.
     harmless = {"unknown fields", "escaped letters", "no amount", "no percentage", "spaces around nothing"}
     for name, make in json_bodies.hostile(routes["/sentiment/predict"]).items():
         if name not in harmless:

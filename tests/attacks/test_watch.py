@@ -1,4 +1,4 @@
-"""What watches a server sees one that pauses, grows, ends or answers wrongly; a server here is a few lines."""
+"""The watches notice a server that pauses, grows, ends or responds wrongly; the servers here are stubs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.fuzz_large import LargeBody, send_to
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 TARGET = Target("/model/predict", "application/json", {"properties": {"items": {"type": "array"}}}, 2**20)
 BODY = LargeBody("legal", 1_000, lambda size: b"0".ljust(size), 200)
-# No server here pauses so long unless it is asked to.
+# No server here pauses this long unless it is asked to.
 PATIENCE_SECONDS = 20.0
 
 
 @contextlib.contextmanager
 def stub(answer: Callable[[], bytes]) -> Iterator[int]:
-    """The port of a server in a thread; it answers /livez with 200 and what has a body with `answer`."""
+    """Yield the port of a server in a thread, which responds to POST with `answer` and to others with 200."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -63,7 +63,7 @@ async def close(server: asyncio.Server) -> None:
 
 
 def faults(answer: Callable[[], bytes], noise_seconds: float) -> list[str]:
-    """What is wrong with a server when it gets one body."""
+    """Send a server one body; return the faults."""
     with stub(answer) as port, MemoryWatch(lambda: 0, never) as memory, PauseWatch(port) as pauses:
         outcome = asyncio.run(send_to(TARGET, iter([BODY]), port, memory, pauses, noise_seconds))
     return [failure.fault for failure in outcome.failures]

@@ -1,4 +1,4 @@
-"""Watches a server from beside: the memory of its processes, and how long it answers nobody."""
+"""Watch a server from outside: the memory of its processes, and the pauses in its responses."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import NamedTuple, Self
 
 import psutil
 
-# Of a pod.
+# The memory limit of a pod.
 MAX_MEMORY_BYTES = 2 * 2**30
 KILL_BYTES = 2 * MAX_MEMORY_BYTES
-# A pause may take so much of what `json.loads` of the body takes, and on any machine as long as noise does.
+# A pause may last this share of `json.loads` of the body, plus what counts as noise on the machine.
 MAX_RATIO = 0.5
 NOISE_SECONDS = 0.1
 TRIES = 3
 IDLE_SECONDS = 2.0
 SAMPLE_SECONDS = 0.01
 PROBE_SECONDS = 0.002
-# So long nothing that is alive takes.
+# No live server takes this long to respond.
 FROZEN_SECONDS = 40.0
 ROW = b'{"a":1.5,"b":"monday","c":null},'
 
 
 class Watch:
-    """Something that is done again and again in a thread while a `with` block runs."""
+    """A loop in a thread that runs for the duration of a `with` block."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -44,14 +44,14 @@ class Watch:
         self.thread.join(FROZEN_SECONDS + 10)
 
     def run(self) -> None:
-        """Do it until `ended` is set."""
+        """Loop until `ended` is set."""
         raise NotImplementedError
 
 
 class MemoryWatch(Watch):
-    """The most memory in bytes that `read` told, since this was last set to 0; `lost` once a process has ended.
+    """The peak in bytes of what `read` returned since it was last set to 0; `lost` once a process has ended.
 
-    A server that takes too much is ended by `kill` before it takes the machine from others.
+    `kill` ends a server that takes too much before it starves the machine.
     """
 
     def __init__(self, read: Callable[[], int], kill: Callable[[], None]) -> None:
@@ -62,12 +62,12 @@ class MemoryWatch(Watch):
         self.lost = False
 
     def run(self) -> None:
-        """Read until the end."""
+        """Sample until `ended` is set."""
         while not (self.lost or self.ended.wait(SAMPLE_SECONDS)):
             self.sample()
 
     def sample(self) -> int:
-        """Read once more, and return the peak."""
+        """Take a sample and return the peak in bytes."""
         try:
             self.peak_bytes = max(self.peak_bytes, self.read())
         except psutil.NoSuchProcess:
@@ -79,18 +79,18 @@ class MemoryWatch(Watch):
 
 
 class PauseWatch(Watch):
-    """Asks /livez on a kept connection, one time after another, and notes how long each answer takes."""
+    """Probes /livez continually on a keep-alive connection and records the response times."""
 
     def __init__(self, port: int) -> None:
         super().__init__()
         self.port = port
         self.changed = threading.Condition()
-        # When each probe was sent, by the monotonic clock, and the seconds it took.
+        # When each probe was sent, by the performance counter, and the seconds it took.
         self.probes: list[tuple[float, float]] = []
         self.failures: list[str] = []
 
     def run(self) -> None:
-        """Ask until the end."""
+        """Probe until `ended` is set."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=FROZEN_SECONDS)
         while not self.ended.wait(PROBE_SECONDS):
             start = time.perf_counter()
@@ -110,7 +110,7 @@ class PauseWatch(Watch):
         connection.close()
 
     def longest_since(self, start: float) -> float:
-        """Return the seconds of the slowest probe sent since `start`, by the performance counter, and before now."""
+        """Return the seconds of the slowest probe sent between `start`, by the performance counter, and now."""
         now = time.perf_counter()
         with self.changed:
             self.changed.wait_for(lambda: self.probes and self.probes[-1][0] >= now, timeout=FROZEN_SECONDS)
@@ -119,32 +119,32 @@ class PauseWatch(Watch):
         return max(recent, default=FROZEN_SECONDS)
 
     def noise_seconds(self) -> float:
-        """Return how long a pause comes of nothing on this machine, in seconds: measured now, while nothing is sent."""
+        """Measure how long a pause in seconds is noise on this machine, while no requests are sent."""
         start = time.perf_counter()
         time.sleep(IDLE_SECONDS)
         return max(NOISE_SECONDS, 2 * self.longest_since(start))
 
 
 class Pause(NamedTuple):
-    """How long a server answered nobody while it had a body, and what `json.loads` of that body took."""
+    """How long a server did not respond while it handled a body, and how long `json.loads` takes for that body."""
 
     seconds: float
     json_seconds: float
 
     @property
     def ratio(self) -> float:
-        """The pause as a multiple of `json.loads`."""
+        """Return the pause as a multiple of `json.loads`."""
         return self.seconds / self.json_seconds
 
     def fits(self, noise_seconds: float = NOISE_SECONDS) -> bool:
-        """Return whether it is short enough, given how long a pause comes of nothing."""
+        """Return whether the pause is short enough, given how long a pause is noise."""
         return self.seconds <= noise_seconds + MAX_RATIO * self.json_seconds
 
 
 def json_seconds(body: bytes) -> float:
-    """Return what `json.loads` of a body takes now, in seconds.
+    """Measure `json.loads` of a body, in seconds.
 
-    Of what is no JSON it would tell only how soon that shows; there it is what as many bytes of rows take.
+    For invalid JSON, which it may reject early, measure rows of the same size instead.
     """
     try:
         return timed(body)
@@ -154,7 +154,7 @@ def json_seconds(body: bytes) -> float:
 
 
 def timed(body: bytes) -> float:
-    """Return the seconds that `json.loads` takes, without the garbage collector, as `timeit` does it."""
+    """Return the seconds that `json.loads` takes with the garbage collector off, as in `timeit`."""
     gc.disable()
     try:
         start = time.perf_counter()
@@ -166,7 +166,7 @@ def timed(body: bytes) -> float:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one body: what is wrong, if anything is, and the longest pause meanwhile."""
+    """The result of one body: what is wrong, or None, and the longest pause meanwhile."""
 
     fault: str | None
     pause_seconds: float
@@ -176,9 +176,9 @@ class Attempt:
 async def judged(
     attempt: Callable[[], Awaitable[Attempt]], body: bytes, noise_seconds: float = NOISE_SECONDS
 ) -> tuple[Attempt, str | None]:
-    """Return an attempt that succeeds, or the last of TRIES with what is wrong with it.
+    """Return the first attempt that succeeds, or the last of TRIES with what is wrong with it.
 
-    Whatever else the machine does makes one attempt slow, seldom all.
+    Other load on the machine may slow down one attempt, but rarely all of them.
     """
     fault: str | None = None
     for _ in range(TRIES):
