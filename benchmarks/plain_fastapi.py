@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
-from models.breast_cancer import Diagnosis, Measurements
+from models.breast_cancer import BreastCancer, Measurements
 from models.sentiment import Sentiments, Texts
 
 app = FastAPI()
-DIAGNOSIS = Diagnosis(label="M", prediction=1)
+DIAGNOSIS_SCHEMA = next(route.response for route in BreastCancer.routes() if route.name == "predict")
+DIAGNOSIS = DIAGNOSIS_SCHEMA.model_validate({"label": "M", "prediction": 1})
 LABELS = [{"label": "POSITIVE", "score": 0.98}, {"label": "NEGATIVE", "score": 0.02}]
 
 
-@app.post("/breast_cancer/predict")
-async def diagnose(request: Measurements) -> Diagnosis:
+@app.post("/breast_cancer/predict", response_model=DIAGNOSIS_SCHEMA)
+async def diagnose(request: Measurements) -> BaseModel:
     """Return the same answer for every tumour."""
     return DIAGNOSIS
 

@@ -113,7 +113,9 @@ def column_type(name: str) -> Any:
     if name in CATEGORICAL:
         return str | None
     number = Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
-    return Annotated[number, BeforeValidator(PARSERS[name])] if name in PARSERS else number
+    if name not in PARSERS:
+        return number
+    return Annotated[number, BeforeValidator(PARSERS[name], json_schema_input_type=float | str | None)]
 
 
 def column(name: str) -> Column:

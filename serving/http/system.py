@@ -152,7 +152,7 @@ def predict_of(name: str) -> ModelRoute:
 
 
 def schemas(name: str) -> Document:
-    """Return a model's columns, and the JSON schemas of what its predict takes and answers, as this code declares them."""
+    """Return a model's columns, and the JSON schemas of what its predict takes and answers, as declared here."""
     predict = predict_of(name)
     model = models.find(name)
     return {

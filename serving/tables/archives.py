@@ -14,12 +14,12 @@ from serving.tables.schema import MAX_FILE_BYTES, Cells, Schema, invalid
 
 ZIP = b"PK\x03\x04"
 # An archive's directory, which takes many times its size when it is read; and the record that tells of it.
-MAX_DIRECTORY_BYTES = 4 * 2**20
+MAX_DIRECTORY_BYTES = 2**20
 END_OF_DIRECTORY = b"PK\x05\x06"
 END_BYTES = 22
 MAX_COMMENT_BYTES = 2**16
 # What all files of an archive may take together once they are decompressed.
-MAX_TOTAL_BYTES = 2**30
+MAX_TOTAL_BYTES = 2**29
 
 
 def archive_cells(path: Path, schema: Schema) -> Iterator[Cells]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The description of a file's columns and pages, which takes several times its size when decoded.
 MAX_FOOTER_BYTES = 4 * 2**20
+# Parquet whose cells are files, of which DuckDB holds many at a time.
+MAX_FILES_BYTES = 64 * 2**20
 # The types of text, and what tells its bytes.
 LENGTHS = {"VARCHAR": "strlen", "BLOB": "octet_length"}
 WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
@@ -31,6 +33,8 @@ def parquet_cells(path: Path, schema: Schema) -> Iterator[Cells]:
         footer_bytes = int.from_bytes(file.read(4), "little")
     if footer_bytes > MAX_FOOTER_BYTES:
         raise invalid(f"the footer of the file takes more than {MAX_FOOTER_BYTES:,} bytes", "parquet")
+    if schema.blobs and path.stat().st_size > MAX_FILES_BYTES:
+        raise invalid(f"Parquet of files may have {MAX_FILES_BYTES:,} bytes: send a ZIP archive", "too_long")
     with connect(path) as connection:
         try:
             types = column_types(connection, path, schema)

@@ -29,6 +29,7 @@ JSON_BOMBS = (
     "escaped letters",
     "numbers of 4,000 digits",
 )
+SMALL_BYTES = 2**20
 FORM_BOMBS = ("empty fields", "empty files", "many headers of a part", "many parameters of a header", "a long field")
 
 
@@ -78,7 +79,7 @@ def digit_bombs(targets: dict[str, Target]) -> list[Pieces]:
         for row in rows
     ]
     for target in forms_of(targets, pictures=False):
-        for name in ("x12", "x63"):
+        for name in ("x12", "x63", "area_se"):
             table = f"{name}\n{'1' * DIGITS}x\n".encode()
             found += [form_request(target.path, forms.form(forms.file_field(target), [table]))]
     return found
@@ -86,11 +87,11 @@ def digit_bombs(targets: dict[str, Target]) -> list[Pieces]:
 
 def parquet_bombs(targets: dict[str, Target]) -> list[Pieces]:
     """Return small Parquet files of large pages, large entries and many rows."""
-    bombs = (files.parquet_bomb(dictionary=False), files.parquet_bomb(dictionary=True), files.parquet_rows())
+    names = ("Parquet that unpacks to large pages", "Parquet with a large entry", "Parquet of many rows")
     return [
-        form_request(target.path, forms.form(forms.file_field(target), [bomb]))
+        form_request(target.path, forms.hostile(target)[f"a file: {name}"](SMALL_BYTES))
         for target in forms_of(targets, pictures=False)
-        for bomb in bombs
+        for name in names
     ]
 
 

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import math
+import re
 import struct
 import zlib
 from typing import Any
@@ -17,7 +18,6 @@ from PIL import Image
 
 from tests.attacks.json_bodies import PATTERNS, Maker, Pattern, repeated
 from tests.support.photos import photo, saved
-from tests.support.rows import ROW
 
 TABLES: dict[str, Pattern] = {
     "CSV with many columns": (b"x0", b",x", b"\n1\n"),
@@ -51,21 +51,21 @@ PIXELS = 24_900_000
 SIDE = 4_990
 
 
-def csv_table(size: int, rows: int = 100_000) -> bytes:
-    """Return a CSV file of `rows` rows of all columns, as wide as `size` bytes allow."""
-    names = ",".join(ROW).encode() + b"\n"
-    line = ",".join(f'"{value}"' if "," in str(value) else str(value) for value in ROW.values()).encode()
-    width = min((size - len(names)) // rows, 2**16)
+def csv_table(size: int, row: dict[str, Any], rows: int) -> bytes:
+    """Return a CSV file of `rows` rows, as wide as `size` bytes allow."""
+    names = ",".join(row).encode() + b"\n"
+    line = ",".join(f'"{value}"' if "," in str(value) else str(value) for value in row.values()).encode()
+    width = min((size - len(names)) // rows, 2**20 - 100)
     # A column that the service does not know fills the rest.
     cell = max(0, width - len(line) - 2)
     return names.replace(b"\n", b",note\n") + (line + b"," + b"a" * cell + b"\n") * min(rows, size // (len(line) + 2))
 
 
-def json_table(size: int, rows: int = 100_000) -> bytes:
+def json_table(size: int, row: dict[str, Any], rows: int) -> bytes:
     """Return a JSON file of `rows` rows, padded with white space to `size` bytes."""
-    row = json.dumps(ROW).encode()
-    count = min(rows, (size - 20) // (len(row) + 2))
-    table = b'{"data": [' + b", ".join([row] * count) + b"]}"
+    text = json.dumps(row).encode()
+    count = min(rows, (size - 20) // (len(text) + 2))
+    table = b'{"data": [' + b", ".join([text] * count) + b"]}"
     return table + b" " * (size - len(table))
 
 
@@ -77,29 +77,30 @@ def parquet(compression: dict[str, str], columns: dict[str, Any], **options: Any
     return file.getvalue()
 
 
-def parquet_table(size: int, rows: int = 100_000) -> bytes:
+def parquet_table(size: int, row: dict[str, Any], rows: int) -> bytes:
     """Return a Parquet file of `rows` rows, most of it a column that the service does not know."""
-    rows = min(rows, size // 100)
-    numbers = np.linspace(0, 1, rows)
-    pad = (size - 12 * rows - 4_000) // rows - 4
-    columns = {"x0": numbers, "x5": ["monday"] * rows, "note": pa.array([b"a" * pad] * rows, pa.binary())}
-    return parquet(dict.fromkeys(columns, "NONE"), columns, use_dictionary=["x5"])
+    few = dict(list(row.items())[:6])
+    rows = min(rows, size // 200)
+    pad = (size - 2 * len(few) * rows - 1_000 * len(few) - 4_000) // rows - 4
+    columns: dict[str, Any] = {name: [value] * rows for name, value in few.items()}
+    columns["note"] = pa.array([b"a" * pad] * rows, pa.binary())
+    return parquet(dict.fromkeys(columns, "NONE"), columns, use_dictionary=list(few))
 
 
 @functools.cache
-def parquet_bomb(*, dictionary: bool) -> bytes:
+def parquet_bomb(name: str = "x5", *, dictionary: bool) -> bytes:
     """Return a small Parquet file of large pages: one value repeated, or once in a dictionary."""
     text = "a" * (PAGE_CHARACTERS if dictionary else 2**16)
     codes = pa.array(np.zeros(100_000 if dictionary else PAGE_CHARACTERS // len(text), np.int32))
     column = pa.DictionaryArray.from_arrays(codes, [text])
     texts = column if dictionary else column.cast(pa.string())
-    return parquet({"x5": "ZSTD"}, {"x5": texts}, use_dictionary=dictionary)
+    return parquet({name: "ZSTD"}, {name: texts}, use_dictionary=dictionary)
 
 
 @functools.cache
-def parquet_rows() -> bytes:
+def parquet_rows(name: str = "x0") -> bytes:
     """Return a small Parquet file of 10 million rows."""
-    return parquet({"x0": "ZSTD"}, {"x0": np.zeros(10_000_000)}, row_group_size=2**26)
+    return parquet({name: "ZSTD"}, {name: np.zeros(10_000_000)}, row_group_size=2**26)
 
 
 def padded(file: bytes, size: int) -> bytes:
@@ -142,14 +143,21 @@ def compressed_bomb(size: int) -> bytes:
     return zlib.compress(b"\0" * size, 9)
 
 
-def hostile_tables() -> dict[str, Maker]:
-    """Return generators of hostile tables of any size, by name."""
-    patterns = PATTERNS | TABLES
+def renamed(pattern: Pattern, column: str) -> Pattern:
+    """Return a pattern of a table whose columns have another model's name."""
+    start, unit, end = (re.sub(rb"\bx\d+\b", column.encode(), part) for part in pattern)
+    return start, unit, end
+
+
+def hostile_tables(column: str | None) -> dict[str, Maker]:
+    """Return generators of hostile tables of any size, by name; of one column where it is given."""
+    patterns = PATTERNS | {name: renamed(table, column) if column else table for name, table in TABLES.items()}
+    text, number = column or "x5", column or "x0"
     return {
         **{name: functools.partial(repeated, pattern, field="data") for name, pattern in patterns.items()},
-        "Parquet that unpacks to large pages": lambda size: padded_parquet(parquet_bomb(dictionary=False), size),
-        "Parquet with a large entry": lambda size: parquet_bomb(dictionary=True),
-        "Parquet of many rows": lambda size: parquet_rows(),
+        "Parquet that unpacks to large pages": lambda size: padded_parquet(parquet_bomb(text, dictionary=False), size),
+        "Parquet with a large entry": lambda size: parquet_bomb(text, dictionary=True),
+        "Parquet of many rows": lambda size: parquet_rows(number),
         "Parquet without an end": lambda size: b"PAR1".ljust(size, b"\0"),
     }
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
-from tests.attacks import files
+from tests.attacks import archives, files
 from tests.attacks.json_bodies import Maker, Pattern, repeated
 from tests.attacks.targets import Target
+from tests.support.rows import ROW, TUMOUR
 
 BOUNDARY = b"x"
 MEDIA_TYPE = b"multipart/form-data; boundary=" + BOUNDARY
 END = b"\r\n--x--\r\n"
 FIELD = b'--x\r\nContent-Disposition: form-data; name="other"'
 FILE = b'--x\r\nContent-Disposition: form-data; name="FIELD"; filename="a"'
+
+# A row of each model that takes tables, and how many of them make a file: more texts take longer than there is time.
+LEGAL_ROWS: dict[str, tuple[dict[str, Any], int]] = {
+    "breast_cancer": (TUMOUR, 100_000),
+    "segmentation": (ROW, 100_000),
+    "sentiment": ({"text": "a delight from start to finish, and then some more of it"}, 300),
+}
+
+# The column of hostile tables, of a model other than segmentation.
+COLUMN = {"breast_cancer": "area_se", "sentiment": "text"}
 
 PATTERNS: dict[str, Pattern] = {
     "empty fields": (b"", FIELD + b"\r\n\r\n\r\n", b"--x--\r\n"),
@@ -52,13 +64,20 @@ def takes_pictures(target: Target) -> bool:
     return target.path.startswith("/image/")
 
 
+def takes_archives(target: Target) -> bool:
+    """Return whether a route's file is an archive of pictures."""
+    return takes_pictures(target) and target.path.endswith("/uploadfile")
+
+
 def legal(target: Target, size: int, number: int = 0) -> bytes:
     """Return a legal form of nearly `size` bytes for a route; `number` selects one of several."""
     field = file_field(target)
     room = size - 200
     if not takes_pictures(target):
         make = (files.parquet_table, files.csv_table, files.json_table)[number % 3]
-        return form(field, [make(room)])
+        return form(field, [make(room, *LEGAL_ROWS[target.path.split("/")[1]])])
+    if takes_archives(target):
+        return form(field, [archives.legal(room)])
     # One picture of this size would exceed the bound on pixels.
     count = min(target.fields[field].get("maxItems", 1), 64)
     return form(field, [files.picture(room // count - 100)] * count)
@@ -67,7 +86,12 @@ def legal(target: Target, size: int, number: int = 0) -> bytes:
 def hostile(target: Target) -> dict[str, Maker]:
     """Return generators of hostile bodies of any size, by name."""
     field = file_field(target)
-    contents = files.hostile_pictures() if takes_pictures(target) else files.hostile_tables()
+    if takes_archives(target):
+        contents = archives.hostile()
+    elif takes_pictures(target):
+        contents = files.hostile_pictures()
+    else:
+        contents = files.hostile_tables(COLUMN.get(target.path.split("/")[1]))
 
     def upload(make: Maker) -> Maker:
         return lambda size: form(field, [make(size - 200)])

@@ -25,7 +25,8 @@ from tests.support import ROOT
 SIZES = (2**18, 2**20)
 ROUTES = {"/breast_cancer/infer", "/breast_cancer/predict", "/image/infer", "/image/predict", "/segmentation/infer"}
 ROUTES |= {"/segmentation/predict", "/sentiment/infer", "/sentiment/predict"}
-ROUTES |= {f"/{name}/uploadfile" for name in models.names()}
+FORMS = {"/image/predict", "/image/infer"} | {f"/{name}/uploadfile" for name in models.names()}
+ROUTES |= FORMS
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,15 @@ def test_different_keys_are_different() -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("path", sorted(path for path in FORMS if path.endswith("/uploadfile")))
+def test_a_legal_upload_is_answered(client: httpx.Client, routes: dict[str, Target], path: str, number: int) -> None:
+    form = forms.legal(routes[path], 3 * 2**20, number)
+    assert 0.9 * 3 * 2**20 <= len(form) <= 3 * 2**20
+    headers = {"Content-Type": forms.MEDIA_TYPE.decode()}
+    assert client.post(path, content=form, headers=headers, timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize("number", range(3))
 def test_a_legal_upload_is_read(routes: dict[str, Target], number: int) -> None:
     target = routes["/segmentation/uploadfile"]
     size = 4 * 2**20
@@ -112,8 +122,11 @@ def test_legal_pictures_are_read(routes: dict[str, Target]) -> None:
 
 def test_hostile_forms_have_the_size(routes: dict[str, Target]) -> None:
     size = 2**20
-    small = {"a file: Parquet with a large entry", "a file: Parquet of many rows"}
-    for path in ("/segmentation/uploadfile", "/image/predict", "/image/infer"):
+    small = {
+        f"a file: {name}"
+        for name in ("Parquet with a large entry", "Parquet of many rows", "an archive that unpacks to too much")
+    }
+    for path in FORMS:
         for name, make in forms.hostile(routes[path]).items():
             length = len(make(size))
             assert length <= size, f"{path}: {name}"
