@@ -31,9 +31,9 @@ from serving.bento.shipped import FOLDER, put_into_store, read_info
 from serving.bento.start import check_home, store_faults
 from training import ship as shipping
 from training import store
+from training.artifact import Evaluation, ProgressCallback, Result, TrainingError, deviations
 from training.served import Served
 from training.sources import inputs_digest
-from training.trained import Evaluation, Report, Result, TrainingError, deviations
 from training.trainer import find, find_fit, find_own
 
 REPORTS = ROOT / "reports"
@@ -97,7 +97,7 @@ def faults(options: argparse.Namespace) -> list[str]:
     return [fault for fault, broken in rules.items() if broken]
 
 
-def make(name: str, options: argparse.Namespace, report: Report) -> Result:
+def make(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Make one model unless the store has it."""
     inputs = inputs_digest(name, options.data)
     entry = None if options.force or options.fit else store.current(name, inputs)
@@ -110,15 +110,15 @@ def make(name: str, options: argparse.Namespace, report: Report) -> Result:
     started = time.perf_counter()
     if options.fit and trainer.weights is not None:
         find_fit(name)(options.data, report)
-    trained = trainer.train(options.data, report)
+    artifact = trainer.train(options.data, report)
     if options.fit and trainer.weights is not None:
-        importlib.import_module("training.fitting").record_evaluation(trainer.weights, trained.evaluation)
+        importlib.import_module("training.fitting").record_evaluation(trainer.weights, artifact.evaluation)
         inputs = inputs_digest(name, options.data)
         # Fitted here, it is the user's own, which nothing that is shipped replaces.
-        trained = replace(trained, origin={"from": f"--fit --data {options.data.resolve()}"})
+        artifact = replace(artifact, origin={"from": f"--fit --data {options.data.resolve()}"})
     with store_faults():
-        entry = store.save(name, trained, inputs, changed=is_changed(name, inputs))
-    write_pictures(name, trained.evaluation)
+        entry = store.save(name, artifact, inputs, changed=is_changed(name, inputs))
+    write_pictures(name, artifact.evaluation)
     report("saved", 1.0)
     return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
 
@@ -129,26 +129,26 @@ def is_changed(name: str, inputs: str) -> bool:
     return shipped.is_dir() and read_info(shipped)["metadata"]["inputs_digest"] != inputs
 
 
-def make_own(name: str, options: argparse.Namespace, report: Report) -> Result:
+def make_own(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Make one model from the user's own weights."""
     trainer = find_own(name)
     started = time.perf_counter()
     if options.from_hub is not None:
         report("looking it up", 0.0)
         source = importlib.import_module("training.hub").fetch(options.from_hub, options.revision)
-        trained = trainer.train_from_hub(source, options.quantize, options.data, report)
+        artifact = trainer.train_from_hub(source, options.quantize, options.data, report)
     elif trainer.train_from_onnx is not None:
-        trained = trainer.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
+        artifact = trainer.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
     else:
         raise TrainingError(f"--from-onnx is for image models, not for {name}")
     with store_faults():
-        entry = store.save(name, trained, None)
-    write_pictures(name, trained.evaluation)
+        entry = store.save(name, artifact, None)
+    write_pictures(name, artifact.evaluation)
     report("saved", 1.0)
     return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
 
 
-def evaluate(name: str, options: argparse.Namespace, report: Report) -> Result:
+def evaluate(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Measure the newest store entry of a model, as it is served."""
     with store_faults():
         put_into_store([name])
@@ -174,13 +174,13 @@ def write_pictures(name: str, evaluation: Evaluation) -> None:
         (REPORTS / name / file).write_bytes(content)
 
 
-def ship(name: str, options: argparse.Namespace, report: Report) -> Result:
+def ship(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Write `models/shipped` for one model."""
     with store_faults():
         return shipping.ship(name, find(name), options, report)
 
 
-def reproduce(name: str, options: argparse.Namespace, report: Report) -> Result:
+def reproduce(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Prove that what is shipped of one model is what training makes."""
     return shipping.reproduce(name, find(name), options, report)
 
@@ -219,7 +219,7 @@ def run(options: argparse.Namespace) -> int:
     return int(bool(failures))
 
 
-def reporter(progress: Progress, name: str) -> Report:
+def reporter(progress: Progress, name: str) -> ProgressCallback:
     """Return a function that shows a model's progress."""
     task = progress.add_task(name, total=1.0, step="")
 

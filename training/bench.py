@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from models.model import Array
+from training.artifact import open_graph
 from training.network import Network
 from training.served import pad, serve
-from training.trained import open_graph
 from training.trainer import find
 
 BATCHES = (1, 8, 32)

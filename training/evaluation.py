@@ -11,7 +11,7 @@ from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from models.model import Array
-from training.trained import Estimate, Evaluation
+from training.artifact import Estimate, Evaluation
 
 BINS = 15
 RESAMPLES = 500

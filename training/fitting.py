@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from training.trained import Estimate, Evaluation
+from training.artifact import Estimate, Evaluation
 
 
 class Stateful(Protocol):

@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import logging
 
-from training.trained import TrainingError
+from training.artifact import TrainingError
 
 # Weights as safetensors cannot run code when they are loaded; older repositories have pickles only, which
 # torch loads without running code either, but under more complicated rules.

@@ -13,9 +13,9 @@ import torch
 from onnx import ModelProto
 
 from models.model import Array, softmax
+from training.artifact import ProgressCallback, TrainingError, check_labels, check_probabilities, compare_quantized
 from training.hub import first_line
 from training.served import Served, serve
-from training.trained import Report, TrainingError, check_labels, check_probabilities, compare_quantized
 
 # The first with an operator for attention, which onnxruntime runs as one fused kernel.
 OPSET = 23
@@ -40,7 +40,7 @@ class Network:
     items: Sequence[Any]
 
 
-def make_graph(network: Network, quantized: bool, report: Report) -> tuple[bytes, dict[str, float]]:
+def make_graph(network: Network, quantized: bool, report: ProgressCallback) -> tuple[bytes, dict[str, float]]:
     """Return the graph to be served and how far it is from the original.
 
     Raise TrainingError when the export is not faithful.

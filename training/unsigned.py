@@ -21,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 
 from models.model import Array
 from serving.inference.session import UNSIGNED_WEIGHTS
-from training.trained import TrainingError
+from training.artifact import TrainingError
 
 # Inputs of operators on 8-bit numbers: the first factor and its zero point, the second and its. None where the first
 # is made, unsigned, within the operator.

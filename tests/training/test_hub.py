@@ -19,7 +19,7 @@ from tests.support.own_models import (
 )
 from tests.support.processes import train
 from training import hub
-from training.trained import TrainingError
+from training.artifact import TrainingError
 
 
 def test_without_a_hub_one_line_says_so_and_the_store_stays_as_it_was(

@@ -14,11 +14,11 @@ import transformers
 from tests.support.own_models import from_onnx, labels, spread, tokenizer, write_onnx
 from tests.support.processes import train
 from training import hub, own
+from training.artifact import TrainingError
 from training.image import real_pictures
 from training.image.onnx_file import read_labels, train_from_onnx
 from training.sentiment import own as sentiment_own
 from training.sentiment import real_texts
-from training.trained import TrainingError
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.support.processes import train
 from tests.support.progress import ignore
 from tests.support.stores import newest
 from training import ship
-from training.trained import TrainingError
+from training.artifact import TrainingError
 from training.trainer import find
 
 OPTIONS = argparse.Namespace(data=None)

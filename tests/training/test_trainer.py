@@ -11,7 +11,7 @@ import pytest
 import models
 import training
 from training import sources, trainer
-from training.trained import TrainingError
+from training.artifact import TrainingError
 
 COMPLETE = "def train(data, report): ...\ndef evaluate(served, data): ...\n"
 

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.model import Array
 from serving.inference.session import open_session
+from training.artifact import TrainingError
 from training.quantize import quantize_convolutions, quantize_rows
-from training.trained import TrainingError
 from training.unsigned import check_products, make_weights_unsigned, mixed_products
 
 # The largest there are: two such products exceed 16 bits, in which processors without VNNI would add them.

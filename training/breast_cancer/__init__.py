@@ -18,10 +18,10 @@ from sklearn.tree import DecisionTreeClassifier
 
 from models.breast_cancer import FEATURES, LABELS, BreastCancer
 from models.model import Array
+from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError, check_labels, digest
 from training.evaluation import evaluate_binary
 from training.export import sklearn_to_onnx
 from training.served import Served, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError, check_labels, digest
 
 # Names of the six features in scikit-learn's data.
 COLUMNS = {
@@ -70,7 +70,7 @@ def split() -> list[Array]:
     return parts
 
 
-def train(data: Path | None, report: Report) -> Trained:
+def train(data: Path | None, report: ProgressCallback) -> Artifact:
     """Fit on four fifths of the data, evaluate on the held-out fifth; there is no data to be given."""
     matrix, classes = read()
     report("fitting", 0.0)
@@ -88,7 +88,7 @@ def train(data: Path | None, report: Report) -> Trained:
         raise TrainingError(f"accuracy {accuracy:.3f} on the held-out fifth is under 0.93")
     if example != "M":
         raise TrainingError("the example row is not classified as malignant")
-    return Trained(
+    return Artifact(
         graph=graph,
         framework="scikit-learn voting classifier",
         labels=list(LABELS),

@@ -19,12 +19,12 @@ from torch import Tensor
 from models.image import Upload
 from models.model import Array, softmax
 from training import fitting
+from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError, require
 from training.evaluation import evaluate_labels
 from training.image import networks
 from training.network import Network, make_graph, torch_to_onnx
 from training.quantize import quantize
 from training.served import Served, pad, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError, require
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32
@@ -67,7 +67,7 @@ def read_images(data: Path, part: str) -> tuple[list[bytes], list[str]]:
     return list(files), list(labels)
 
 
-def load(weights: Path = WEIGHTS) -> networks.Classifier:
+def load(weights: Path = WEIGHTS) -> networks.Ensemble:
     """Return the network with the committed weights, as float32, for inference."""
     return networks.load(require(weights / "model.safetensors", "the fitted network"), len(LABELS))
 
@@ -150,7 +150,7 @@ def prepare_ours(images: Sequence[Image.Image]) -> Array:
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def train(data: Path | None, report: Report) -> Trained:
+def train(data: Path | None, report: ProgressCallback) -> Artifact:
     """Load the committed weights, export and compare; with `data` evaluate on the test images of `data/cifar10`."""
     report("loading", 0.0)
     if data is not None:
@@ -161,7 +161,7 @@ def train(data: Path | None, report: Report) -> Trained:
     report("evaluating", 0.8)
     with serve("image", graph, ours.files) as served:
         evaluation = fitting.recorded(fitted) | evaluate(served, data)
-    return Trained(
+    return Artifact(
         graph=graph,
         framework="torch residual network and EfficientNet-Lite0",
         labels=list(LABELS),

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.model import Array
 from training import fitting
+from training.artifact import ProgressCallback, digest
 from training.image import (
     LABELS,
     MEAN,
@@ -30,14 +31,13 @@ from training.image import (
     read_images,
     torch_network,
 )
-from training.image.networks import Classifier, pretrain, save
+from training.image.networks import Ensemble, pretrain, save
 from training.quantize import quantize
-from training.trained import Report, digest
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How one of the networks of `Classifier` is fitted.
+class NetworkRecipe:
+    """How one of the networks of `Ensemble` is fitted.
 
     The learning rate rises during the share `warm_up` of the steps and falls during the last `decay`.
     """
@@ -53,7 +53,7 @@ class Recipe:
 
 # A network of two recipes goes on with what the first made of it (warm restart, arXiv:1608.03983).
 RECIPES = (
-    Recipe(
+    NetworkRecipe(
         "residual",
         36,
         256,
@@ -62,8 +62,8 @@ RECIPES = (
         0.5,
         bfloat16=True,
     ),
-    Recipe("efficient", 10, 128, partial(AdamW, lr=1e-3, weight_decay=0.05), 0.1, 0.8),
-    Recipe("efficient", 12, 128, partial(AdamW, lr=5e-4, weight_decay=0.05), 0.1, 0.8),
+    NetworkRecipe("efficient", 10, 128, partial(AdamW, lr=1e-3, weight_decay=0.05), 0.1, 0.8),
+    NetworkRecipe("efficient", 12, 128, partial(AdamW, lr=5e-4, weight_decay=0.05), 0.1, 0.8),
 )
 PATIENCE = 10
 VALIDATION = 2_500
@@ -124,9 +124,9 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def fit(
     data: Path,
-    report: Report,
+    report: ProgressCallback,
     weights: Path = WEIGHTS,
-    recipes: Sequence[Recipe] = RECIPES,
+    recipes: Sequence[NetworkRecipe] = RECIPES,
     held_out: int = VALIDATION,
 ) -> None:
     """Fit the networks on the training images of `data/cifar10` and write their averaged weights to `weights`.
@@ -146,7 +146,7 @@ def fit(
     held_images, held_labels = images[:held_out], labels[:held_out]
     images, labels = images[held_out:], labels[held_out:]
 
-    model = Classifier(len(LABELS))
+    model = Ensemble(len(LABELS))
     pretrain(model.efficient, images[:1_024].cpu())
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows = digest([pixels.tobytes(), classes.tobytes()])
@@ -154,7 +154,7 @@ def fit(
     log: list[fitting.Epoch] = []
     total = sum(recipe.epochs for recipe in recipes)
 
-    def run(number: int, recipe: Recipe) -> list[fitting.Epoch]:
+    def run(number: int, recipe: NetworkRecipe) -> list[fitting.Epoch]:
         network: nn.Module = getattr(model, recipe.network)
         moving_average = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
         average = AveragedModel(network, multi_avg_fn=moving_average, use_buffers=True)
@@ -212,7 +212,7 @@ def fit(
 
 
 @torch.no_grad()
-def calibrate(model: Classifier, images: Tensor, labels: Tensor) -> float:
+def calibrate(model: Ensemble, images: Tensor, labels: Tensor) -> float:
     """Divide the last layers by the temperature that fits these images best, and give that."""
     divisor = fitting.temperature(logits_of(model, images).cpu(), labels.cpu())
     for network in (model.residual, model.efficient):

@@ -22,7 +22,7 @@ ENLARGED = 96
 SCALE = ".scale"
 
 
-class Classifier(nn.Module):
+class Ensemble(nn.Module):
     """Two networks, which err on different images: float32 (n, 3, 32, 32), normalised -> logits (n, labels).
 
     The logits are the mean of what both make of an image and of its mirror image.
@@ -149,10 +149,10 @@ def save(model: nn.Module, file: Path) -> None:
     save_file(state, file)
 
 
-def load(file: Path, labels: int) -> Classifier:
+def load(file: Path, labels: int) -> Ensemble:
     """Return the network with the weights of a file that `save` wrote, as float32, for inference."""
     state = load_file(file)
     scales = {name.removesuffix(SCALE): state.pop(name) for name in list(state) if name.endswith(SCALE)}
-    model = Classifier(labels)
+    model = Ensemble(labels)
     model.load_state_dict({name: value * scales.get(name, 1) for name, value in state.items()})
     return model.eval()

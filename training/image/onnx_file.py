@@ -14,12 +14,12 @@ from onnx import TensorProto, helper
 from models.image import Upload
 from models.model import Array, softmax
 from training import hub, own
+from training.artifact import Artifact, ProgressCallback, TrainingError, open_graph, require
 from training.image import calibration_batches, evaluate, preprocess_file, real_pictures
 from training.image.processor import check_preprocessing, load_processor, processor_settings
 from training.network import Network
 from training.quantize import quantize
 from training.served import serve
-from training.trained import Report, Trained, TrainingError, open_graph, require
 from training.unsigned import make_weights_unsigned
 
 # What the networks of ImageNet are nearly all evaluated with: torchvision's reference transforms.
@@ -35,7 +35,9 @@ IMAGENET = {
 ROUNDING = 0.01
 
 
-def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path | None, report: Report) -> Trained:
+def train_from_onnx(
+    path: Path, labels_path: Path, quantized: bool, data: Path | None, report: ProgressCallback
+) -> Artifact:
     """Take a ready ONNX file: pixels float32 (n, 3, height, width) -> logits or probabilities float32 (n, labels).
 
     Pictures are prepared as the preprocessor_config.json beside the file says, else as is usual for ImageNet.

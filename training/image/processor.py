@@ -14,8 +14,8 @@ from transformers import AutoImageProcessor
 import models
 from models.model import Array
 from training import hub
+from training.artifact import TrainingError
 from training.image import preprocess_file, real_pictures
-from training.trained import TrainingError
 
 # What `models/image` does, and what concerns no pixels of a picture that is to be classified.
 STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_reduce_labels")

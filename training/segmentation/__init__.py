@@ -14,19 +14,19 @@ from sklearn.preprocessing import StandardScaler
 
 from models.model import Array
 from models.segmentation.columns import NUMERIC, THRESHOLD, VARIABLES, Columns, checked, features
-from training.evaluation import evaluate_binary
-from training.export import sklearn_to_onnx
-from training.served import Served, serve
-from training.trained import (
+from training.artifact import (
+    Artifact,
     Data,
     Evaluation,
-    Report,
-    Trained,
+    ProgressCallback,
     TrainingError,
     check_labels,
     check_probabilities,
     digest,
 )
+from training.evaluation import evaluate_binary
+from training.export import sklearn_to_onnx
+from training.served import Served, serve
 
 FIGURES = json.loads((Path(__file__).parent / "glm26.json").read_text(encoding="utf-8"))
 ROWS = 40_000
@@ -102,7 +102,7 @@ def check_coefficients(fitted: dict[str, float]) -> float:
     return float(distances[worst])
 
 
-def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
+def train(data: Path | None, report: ProgressCallback, rows: int = ROWS) -> Artifact:
     """Draw, fit, export, check; there is no data to be given."""
     if set(FIGURES["coefficients"]) != set(VARIABLES):
         raise TrainingError("glm26.json and models/segmentation name different variables")
@@ -123,7 +123,7 @@ def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
     auc = evaluation.metrics["auc"].value
     if rows >= ROWS and abs(auc - 0.80) > 0.01:
         raise TrainingError(f"AUC {auc:.3f} is not 0.80 within 0.01")
-    return Trained(
+    return Artifact(
         graph=graph,
         framework="scikit-learn logistic regression",
         labels=["0", "1"],

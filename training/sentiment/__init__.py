@@ -19,23 +19,23 @@ from transformers import AutoModel, AutoTokenizer
 
 from models.model import Array, softmax
 from training import fitting, hub
+from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError, require
 from training.evaluation import evaluate_binary, evaluate_labels, share
 from training.network import Network, make_graph, torch_to_onnx
 from training.quantize import quantize_rows
 from training.served import Served, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError, require
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 LABELS = ("NEGATIVE", "POSITIVE")
 WEIGHTS = Path(__file__).parent / "weights"
-HARD_SENTENCES = Path(__file__).parent / "hard_sentences.tsv"
+CHALLENGE_SET = Path(__file__).parent / "challenge_set.tsv"
 # Inputs that a text model may have, as `models/sentiment.py` can fill them.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # How the Treebank writes what others, the encoder's training data among them, write otherwise.
 TREEBANK = {" n't": "n't", "-lrb-": "(", "-rrb-": ")", "``": '"', "''": '"', "gon na": "gonna", "wan na": "wanna"}
 
 
-class Classifier(nn.Module):
+class PooledClassifier(nn.Module):
     """Linear head on the mean of the encoder's token vectors: that mean is what the encoder was trained to give.
 
     With `first_token` it stands on the vector of the first token instead, as BERT's own does.
@@ -74,11 +74,11 @@ def tokenizer() -> Any:
     return tokenize
 
 
-def untrained(*, first_token: bool = False) -> Classifier:
+def untrained(*, first_token: bool = False) -> PooledClassifier:
     """Return the encoder under a head that has not been fitted."""
     hub.quiet()
     encoder = AutoModel.from_pretrained(encoder_folder(), add_pooling_layer=False)
-    return Classifier(encoder, len(LABELS), first_token=first_token)
+    return PooledClassifier(encoder, len(LABELS), first_token=first_token)
 
 
 def assemble(weights: Path = WEIGHTS) -> Any:
@@ -88,7 +88,7 @@ def assemble(weights: Path = WEIGHTS) -> Any:
 
 
 def network(model: Any, tokenize: Any, labels: Sequence[str]) -> Network:
-    """Return what is served of a transformers model or of `Classifier`."""
+    """Return what is served of a transformers model or of `PooledClassifier`."""
     if not tokenize.is_fast:
         raise TrainingError(f"{type(tokenize).__name__} has no fast form (tokenizer.json), which the server needs")
     takes = inspect.signature(model.forward).parameters
@@ -133,7 +133,7 @@ def network(model: Any, tokenize: Any, labels: Sequence[str]) -> Network:
 
 def longest_input(model: Any, tokenize: Any) -> int:
     """Tokens that the model takes at most."""
-    if isinstance(model, Classifier):
+    if isinstance(model, PooledClassifier):
         model = model.encoder
     positions = getattr(model.config, "max_position_embeddings", None) or tokenize.model_max_length
     for name, module in model.named_modules():
@@ -155,10 +155,10 @@ def random_texts(tokenize: Any, longest: int, count: int = 500) -> list[str]:
 def samples() -> list[str]:
     """Return the texts that graphs are compared on: 500 of random tokens, and sentences of our own."""
     tokenize = tokenizer()
-    return random_texts(tokenize, tokenize.model_max_length) + [row["text"] for row in hard_sentences()]
+    return random_texts(tokenize, tokenize.model_max_length) + [row["text"] for row in challenge_set()]
 
 
-def train(data: Path | None, report: Report) -> Trained:
+def train(data: Path | None, report: ProgressCallback) -> Artifact:
     """Put our model together, export, compare and quantize it; with `data` evaluate it on `data/sst2/dev.tsv`."""
     report("assembling", 0.0)
     if data is not None:
@@ -170,7 +170,7 @@ def train(data: Path | None, report: Report) -> Trained:
     report("evaluating", 0.8)
     with serve("sentiment", graph, ours.files) as served:
         evaluation = fitting.recorded(fitted) | evaluate(served, data)
-    return Trained(
+    return Artifact(
         graph=graph,
         framework="torch, transformers BertModel",
         labels=list(LABELS),
@@ -190,7 +190,7 @@ def train(data: Path | None, report: Report) -> Trained:
         limits=[
             "Fitted on phrases of English film reviews in lower case; on other matter it may be worse.",
             "Knows no neutral: what is neither positive nor negative gets one of the two, often with a high score.",
-            "Irony and contrast mislead it, see the accuracies on hard sentences.",
+            "Irony and contrast mislead it, see the accuracies on the challenge set.",
         ],
         evaluation=evaluation,
         parity=parity,
@@ -199,11 +199,11 @@ def train(data: Path | None, report: Report) -> Trained:
 
 
 def evaluate(served: Served, data: Path | None) -> Evaluation:
-    """On the hard sentences, where the labels are theirs, and on `data/dev.tsv` or `data/sst2/dev.tsv`."""
+    """Evaluate on the challenge set, where the model has its labels, and on `data/dev.tsv` or `data/sst2/dev.tsv`."""
     labels = served.model.labels
     found = Evaluation()
     if set(labels) == set(LABELS):
-        found = evaluate_hard_sentences(served)
+        found = evaluate_challenge_set(served)
     if data is None:
         return found
     texts, classes = read_labelled(evaluation_file(data), labels)
@@ -232,22 +232,23 @@ def read_labelled(path: Path, labels: Sequence[str]) -> tuple[list[str], Array]:
     return texts, np.array(classes)
 
 
-def hard_sentences() -> list[dict[str, str]]:
-    """Sentences of our own: kind, label and text of each."""
-    with HARD_SENTENCES.open(encoding="utf-8", newline="") as file:
+def challenge_set() -> list[dict[str, str]]:
+    """Return the sentences of the challenge set, each with its `kind`, `label` and `text`."""
+    with CHALLENGE_SET.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def evaluate_hard_sentences(served: Served) -> Evaluation:
-    """Accuracy on sentences of our own with negation, contrast or irony, together and by kind."""
-    rows = hard_sentences()
+def evaluate_challenge_set(served: Served) -> Evaluation:
+    """Measure the accuracy on the challenge set, of all sentences and by kind: negation, contrast, irony."""
+    rows = challenge_set()
     predicted = served.outputs([row["text"] for row in rows]).argmax(1)
     hits = np.array([served.model.labels[i] == row["label"] for i, row in zip(predicted, rows, strict=True)])
     kinds = np.array([row["kind"] for row in rows])
     by_kind = {f"{kind}_accuracy": share(hits[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())}
+    # Cards, and the clients that read them, have known it by this name.
     return Evaluation({"hard_sentences_accuracy": share(hits)} | by_kind)
 
 
 def bench() -> tuple[Network, list[Any], str]:
     """Our network, items to measure its speed on, and the form in which it is shipped."""
-    return network(assemble(), tokenizer(), LABELS), [row["text"] for row in hard_sentences()], "int8"
+    return network(assemble(), tokenizer(), LABELS), [row["text"] for row in challenge_set()], "int8"

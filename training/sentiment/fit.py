@@ -21,22 +21,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from training import fitting
+from training.artifact import ProgressCallback, digest, require
 from training.sentiment import BASE, LABELS, WEIGHTS, tokenizer, untrained
-from training.trained import Report, digest, require
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AdapterRecipe:
     """How an adapter is fitted."""
 
     epochs: int
     learning_rate: float
-    first_token: bool = False  # where the head stands, see `Classifier`
+    first_token: bool = False  # where the head stands, see `PooledClassifier`
 
 
 # The last goes on to be what is served, whose head stands on the mean.
-TEACHERS = (Recipe(3, 1.5e-3), Recipe(3, 1e-3, first_token=True), Recipe(4, 8e-4))
-DISTILLATION = Recipe(3, 6e-4)
+TEACHERS = (AdapterRecipe(3, 1.5e-3), AdapterRecipe(3, 1e-3, first_token=True), AdapterRecipe(4, 8e-4))
+DISTILLATION = AdapterRecipe(3, 6e-4)
 # Share of the label in what is learned of a labelled phrase; the rest is what the teachers say.
 LABEL_SHARE = 0.4
 SPANS = 60_000
@@ -142,7 +142,13 @@ class Fitting:
     held_labels: Tensor
 
     def run(
-        self, model: Any, recipe: Recipe, seed: int, checkpoint: Path, inputs: str, report: Callable[[int, float], None]
+        self,
+        model: Any,
+        recipe: AdapterRecipe,
+        seed: int,
+        checkpoint: Path,
+        inputs: str,
+        report: Callable[[int, float], None],
     ) -> list[fitting.Epoch]:
         """Fit what is trainable of `model`, which is then the moving average of it at its best."""
         torch.manual_seed(seed)
@@ -201,7 +207,7 @@ class Fitting:
         return divisor
 
 
-def adapted(recipe: Recipe) -> Any:
+def adapted(recipe: AdapterRecipe) -> Any:
     """Return the encoder with an adapter and a head that have not been fitted."""
     # No dropout of the adapter's own beside the encoder's: to draw it took a third of the time.
     config = LoraConfig(
@@ -215,9 +221,9 @@ def adapted(recipe: Recipe) -> Any:
 
 def fit(
     data: Path,
-    report: Report,
+    report: ProgressCallback,
     weights: Path = WEIGHTS,
-    recipes: tuple[Recipe, ...] = (*TEACHERS, DISTILLATION),
+    recipes: tuple[AdapterRecipe, ...] = (*TEACHERS, DISTILLATION),
     held_out: int = VALIDATION,
 ) -> None:
     """Fit adapter and head on `data/sst2` (train.tsv, train_phrases.tsv) and write them to `weights`.

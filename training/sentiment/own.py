@@ -12,11 +12,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from models.model import Array
 from training import hub, own
+from training.artifact import Artifact, ProgressCallback, TrainingError
 from training.sentiment import evaluate, longest_input, network, random_texts, real_texts
-from training.trained import Report, Trained, TrainingError
 
 
-def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: Report) -> Trained:
+def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: ProgressCallback) -> Artifact:
     """Export any model for AutoModelForSequenceClassification whose labels exclude each other."""
     report("loading", 0.0)
     hub.quiet()

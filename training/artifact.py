@@ -11,7 +11,7 @@ from models.model import Array
 from serving.inference.session import open_session
 
 # Tells what is being done and how much of it, from 0 to 1.
-Report = Callable[[str, float], None]
+ProgressCallback = Callable[[str, float], None]
 
 
 class TrainingError(RuntimeError):
@@ -52,7 +52,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Artifact:
     """A model that is ready to be saved.
 
     `graph` is an ONNX file with one output, `files` what lies beside it by name, `parity` the
