@@ -1,4 +1,7 @@
-"""`python -m training [model ...]`: make models and save them to the BentoML model store."""
+"""`python -m training [model ...]`: make models and save them to the BentoML model store.
+
+By argparse: click and typer have neither a default command nor rules between options, and made this longer when tried.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ if sys.version_info < (3, 11):  # noqa: UP036
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# Where matplotlib keeps its list of fonts.
+# Matplotlib keeps its list of fonts there.
 os.environ.setdefault("MPLCONFIGDIR", str(ROOT / ".cache" / "matplotlib"))
 
 from rich.console import Console
@@ -40,7 +42,7 @@ REPORTS = ROOT / "reports"
 
 
 def arguments() -> argparse.Namespace:
-    """Return what the command line asks for."""
+    """Parse the command line; exit with 2 where it names no model of ours or its options do not go together."""
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description=(
@@ -80,7 +82,7 @@ def arguments() -> argparse.Namespace:
 
 
 def faults(options: argparse.Namespace) -> list[str]:
-    """Return what is wrong with the options together."""
+    """Return a message for each rule between the options that they break."""
     rules = {
         "--fit needs --data": options.fit and options.data is None,
         f"--data: no folder {options.data}": options.data is not None and not options.data.is_dir(),
@@ -124,7 +126,7 @@ def make(name: str, options: argparse.Namespace, report: ProgressCallback) -> Re
 
 
 def is_changed(name: str, inputs: str) -> bool:
-    """Return whether a model that is shipped is made of other sources than what is shipped."""
+    """Return whether a model is shipped, but was made from other sources than these inputs."""
     shipped = FOLDER / name
     return shipped.is_dir() and read_info(shipped)["metadata"]["inputs_digest"] != inputs
 
@@ -177,19 +179,19 @@ def write_pictures(name: str, evaluation: Evaluation) -> None:
 def ship(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Write `models/shipped` for one model."""
     with store_faults():
-        return shipping.ship(name, find(name), options, report)
+        return shipping.ship(name, find(name), options.data, report)
 
 
 def reproduce(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
-    """Prove that what is shipped of one model is what training makes."""
-    return shipping.reproduce(name, find(name), options, report)
+    """Check that training makes the model that is shipped."""
+    return shipping.reproduce(name, find(name), options.data, report)
 
 
 COMMANDS = {"evaluate": evaluate, "make": make, "own": make_own, "reproduce": reproduce, "ship": ship}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say to each model, with progress, then print a table; exit code 1 when one fails."""
+    """Run the command on each model, with progress, then print a table; return 1 if it failed for one of them."""
     console = Console()
     table = Table("model", Column("metric", overflow="fold"), "value", "95 % interval", "examples")
     done = []
@@ -230,11 +232,11 @@ def reporter(progress: Progress, name: str) -> ProgressCallback:
 
 
 def main() -> int:
-    """Run the command; the exit code."""
+    """Run the command and return the exit code."""
     options = arguments()
     if options.command == "bench":
-        bench: Callable[[argparse.Namespace], int] = importlib.import_module("training.bench").run
-        return bench(options)
+        importlib.import_module("training.bench").run(options.models)
+        return 0
     check_home()
     return run(options)
 

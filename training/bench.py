@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -25,14 +24,13 @@ ROUNDS = 5
 Batch = dict[str, Array]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure each network and print a table."""
+def run(names: Sequence[str]) -> None:
+    """Measure the network of each of these models that has one, and print a table."""
     console = Console()
-    for name in options.models:
+    for name in names:
         trainer = find(name)
         if trainer.bench is not None:
             console.print(measure(*trainer.bench()))
-    return 0
 
 
 def measure(network: Network, items: Sequence[Any], shipped: str) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -21,9 +20,9 @@ TOLERANCE = 1e-4
 INPUTS = 500
 
 
-def ship(name: str, trainer: Trainer, options: argparse.Namespace, report: ProgressCallback) -> Result:
+def ship(name: str, trainer: Trainer, data: Path | None, report: ProgressCallback) -> Result:
     """Make a model, save it under the tag that follows from its content, and copy the entry to `models/shipped`."""
-    artifact = trainer.train(options.data, report)
+    artifact = trainer.train(data, report)
     inputs = inputs_digest(name, None)
     version = content_version({"model.onnx": artifact.graph, **artifact.files}, store.metadata(artifact, inputs))
     tag, folder = f"{name}:{version}", FOLDER / name
@@ -50,7 +49,7 @@ def is_whole(folder: Path, version: str) -> bool:
     return content_version(files, read_info(folder)["metadata"]) == version
 
 
-def reproduce(name: str, trainer: Trainer, options: argparse.Namespace, report: ProgressCallback) -> Result:
+def reproduce(name: str, trainer: Trainer, data: Path | None, report: ProgressCallback) -> Result:
     """Make a model and compare it with what is shipped: outputs on 500 inputs or more, and its metrics.
 
     TrainingError where an output differs by more than TOLERANCE.
@@ -60,7 +59,7 @@ def reproduce(name: str, trainer: Trainer, options: argparse.Namespace, report: 
         raise TrainingError(f"no {name} is shipped; ship it with: python -m training ship {name}")
     if trainer.samples is None:
         raise TrainingError(f"training/{name} has no samples(), inputs to compare {name} on")
-    artifact = trainer.train(options.data, report)
+    artifact = trainer.train(data, report)
     report("comparing", 0.9)
     items = trainer.samples()
     if len(items) < INPUTS:
@@ -68,7 +67,7 @@ def reproduce(name: str, trainer: Trainer, options: argparse.Namespace, report: 
     with serve(name, artifact.graph, artifact.files) as made:
         difference = float(abs(made.outputs(items) - Served(name, folder).outputs(items)).max())
         # Measured now: what a model was fitted with may be recorded beside its weights.
-        found = trainer.evaluate(made, options.data).metrics
+        found = trainer.evaluate(made, data).metrics
     if not difference <= TOLERANCE:
         raise TrainingError(f"outputs of the shipped {name} differ by {difference:.2g}, more than {TOLERANCE:g}")
     card = {metric: Estimate(**shipped) for metric, shipped in read_info(folder)["metadata"]["card"]["metrics"].items()}
