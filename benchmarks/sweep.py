@@ -38,7 +38,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Result:
+class ChoiceResult:
     """What a choice achieved: requests/s and p99 latency, also as ratios to the defaults on as many cores."""
 
     choice: Choice
@@ -74,7 +74,7 @@ class Sweep:
         self.used += found.requests
         return found
 
-    def measure(self, reference: str, choice: Choice) -> Result:
+    def measure(self, reference: str, choice: Choice) -> ChoiceResult:
         """Measure a choice between two measurements of the defaults."""
         settings = {
             "workers": choice.workers,
@@ -89,9 +89,9 @@ class Sweep:
             after = self.load(reference, self.seconds // 2)
         per_second = (before.per_second + after.per_second) / 2
         p99 = (before.p99 + after.p99) / 2
-        return Result(choice, found.per_second, found.p99, found.per_second / per_second, found.p99 / p99)
+        return ChoiceResult(choice, found.per_second, found.p99, found.per_second / per_second, found.p99 / p99)
 
-    def results(self, cores: int, wanted: list[Choice]) -> Iterator[Result]:
+    def results(self, cores: int, wanted: list[Choice]) -> Iterator[ChoiceResult]:
         """Yield the results of the choices for this number of cores."""
         with tiffin(self.home, self.cores[:cores], models=self.model) as reference:
             self.load(reference, 2)
@@ -99,7 +99,7 @@ class Sweep:
                 yield self.measure(reference, choice)
 
 
-def write(results: list[Result], model: str, folder: Path) -> None:
+def write(results: list[ChoiceResult], model: str, folder: Path) -> None:
     """Write `sweep-<model>.csv` and `.png` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [field.name for field in fields(Choice)]
@@ -155,7 +155,7 @@ def main() -> int:
     arguments = parser.parse_args()
     wanted = list(choices(arguments))
     home = store_home()
-    results: list[Result] = []
+    results: list[ChoiceResult] = []
     print(
         f"{'cores':>5} {'workers':>7} {'threads':>7} {'batch':>5} {'linger':>7}   requests/s            p99", flush=True
     )
@@ -178,7 +178,7 @@ def main() -> int:
     return 0
 
 
-def say(result: Result) -> None:
+def say(result: ChoiceResult) -> None:
     """Print one line of the table."""
     choice = result.choice
     print(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.compare.artefacts import Artefacts, entry
+from benchmarks.compare.assets import Assets, entry
 from benchmarks.compare.loads import (
     CUSTOMER,
     MANY_CUSTOMERS,
@@ -14,7 +14,7 @@ from benchmarks.compare.loads import (
     SOME_CUSTOMERS,
     TEXT,
     TUMOUR,
-    Form,
+    WireFormat,
     every_new,
     mostly_known,
 )
@@ -55,8 +55,8 @@ class Case:
 
     title: str
     model: str
-    models: Callable[[Path, Artefacts], Models]
-    form: Form
+    models: Callable[[Path, Assets], Models]
+    form: WireFormat
     peers: tuple[str, ...]
     engine: str
     asks: tuple[Ask, ...]
@@ -67,32 +67,32 @@ class Case:
     with_redis: bool = False
     kind: str = "load"
     optional: bool = False
-    quick_form: Form | None = None
+    quick_form: WireFormat | None = None
 
     def quick(self) -> Case:
         """Return this case with a single load and no limits on the ratios."""
         return replace(self, connections=QUICK_CONNECTIONS, asks=(), form=self.quick_form or self.form)
 
 
-def distilbert(home: Path, artefacts: Artefacts) -> Models:
+def distilbert(home: Path, assets: Assets) -> Models:
     """Return models of DistilBERT's shape with seeded random weights."""
-    folder = artefacts.of("distilbert")
+    folder = assets.of("distilbert")
     return folder / "home", {"torch": folder / "torch", "onnx": entry(folder / "home", "sentiment")}
 
 
-def default(home: Path, artefacts: Artefacts) -> Models:
+def default(home: Path, assets: Assets) -> Models:
     """Return the text classifier that Tiffin ships."""
-    return home, {"torch": artefacts.of("sentiment") / "torch", "onnx": entry(home, "sentiment")}
+    return home, {"torch": assets.of("sentiment") / "torch", "onnx": entry(home, "sentiment")}
 
 
-def tabular(home: Path, artefacts: Artefacts) -> Models:
+def tabular(home: Path, assets: Assets) -> Models:
     """Return the estimators that Tiffin's graphs are made from."""
-    return home, {"": artefacts.of("tabular")}
+    return home, {"": assets.of("tabular")}
 
 
-def resnet(home: Path, artefacts: Artefacts) -> Models:
+def resnet(home: Path, assets: Assets) -> Models:
     """Return models of ResNet-50's shape with seeded random weights."""
-    own = artefacts.of("resnet") / "home"
+    own = assets.of("resnet") / "home"
     return own, {"onnx": entry(own, "image")}
 
 

@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from benchmarks.compare import environments
-from benchmarks.compare.artefacts import FOLDER
+from benchmarks.compare.assets import FOLDER
 from loadtest.inputs import Request
 from loadtest.processes import ROOT, free_port, redis, tiffin_command
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import environments
-from benchmarks.compare.artefacts import Artefacts
+from benchmarks.compare.assets import Assets
 from benchmarks.compare.cases import BATCHING, CASES, Ask
-from benchmarks.compare.loads import FORMS, NEW_EVERY, POOL, Form, differences, mostly_known
-from benchmarks.compare.measure import TIFFIN, Bodies, Measured, Plan, planned, ratios
+from benchmarks.compare.loads import NEW_EVERY, POOL, WIRE_FORMATS, WireFormat, differences, mostly_known
+from benchmarks.compare.measure import TIFFIN, Bodies, Plan, ServerResult, planned, ratios
 from benchmarks.compare.report import add_result, draw, panels, table
 from benchmarks.compare.servers import PEERS
 from benchmarks.wrk import write_bodies
@@ -23,10 +23,10 @@ from loadtest import inputs
 PLAN = Plan(repetitions=1, seconds=1, warm_up_seconds=1, idle_seconds=0)
 
 
-def measured(server: str, **figures: float) -> Measured:
+def measured(server: str, **figures: float) -> ServerResult:
     """A server with these figures."""
     engine = "" if server == TIFFIN else "torch"
-    return Measured(server, engine, {"cold_start_seconds": 1, "memory_bytes": 2**20, "redis_bytes": 0, **figures})
+    return ServerResult(server, engine, {"cold_start_seconds": 1, "memory_bytes": 2**20, "redis_bytes": 0, **figures})
 
 
 def level(per_second: float, p99: float) -> dict[str, float]:
@@ -83,7 +83,7 @@ def test_a_server_that_several_cases_need_is_started_once_and_tiffin_before_its_
         return tmp_path / "home", {"torch": tmp_path / "torch", "onnx": tmp_path / "onnx"}
 
     cases = [replace(CASES[name], models=models) for name in ("text_new", "text_onnx", "default_new", "text_known")]
-    tasks = planned(cases, PLAN, tmp_path, Artefacts(tmp_path), tmp_path)
+    tasks = planned(cases, PLAN, tmp_path, Assets(tmp_path), tmp_path)
     assert {task.bodies.first for of_server in tasks.values() for task in of_server} == {0, 2e7, 4e7, 6e7}
     assert [(start.name, start.engine, start.with_redis, len(of_server)) for start, of_server in tasks.items()] == [
         (TIFFIN, "", False, 3),
@@ -114,14 +114,14 @@ def test_no_phase_has_a_number_of_another(tmp_path: Path) -> None:
         return inputs.Request("/", inputs.JSON, b"n%d!" % number)
 
     bodies = Bodies(tmp_path, CASES["image"], PLAN)
-    files = [bodies.of(Form(counted, list), phase).read_bytes() for phase in range(3)]
+    files = [bodies.of(WireFormat(counted, list), phase).read_bytes() for phase in range(3)]
     numbers = [int(number) for file in files for number in re.findall(rb"n(\d+)!", file)]
     assert numbers == list(range(3 * bodies.count))
 
 
-@pytest.mark.parametrize("peer", FORMS)
+@pytest.mark.parametrize("peer", WIRE_FORMATS)
 def test_a_peer_is_asked_what_tiffin_is_asked(peer: str) -> None:
-    body = FORMS[peer].request(7).body
+    body = WIRE_FORMATS[peer].request(7).body
     asked = inputs.image(7).body if peer == "fastapi_image" else json.dumps(inputs.text(7)).encode()
     assert asked in body
 
@@ -151,7 +151,7 @@ def test_all_that_a_peer_needs_is_pinned(peer: str) -> None:
     assert environments.versions(peer)
 
 
-def result(*servers: Measured) -> dict[str, Any]:
+def result(*servers: ServerResult) -> dict[str, Any]:
     return {"about": {"cores": 2, "cpu": "some", "repetitions": 3}, "servers": [asdict(server) for server in servers]}
 
 
