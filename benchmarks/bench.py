@@ -36,7 +36,7 @@ from models.sentiment import Sentiment
 from serving.cores import available_cores
 from serving.inference.padding import stack
 
-# Few enough to be requested, all of them, during the warm-up; so many that few are requested at the same time.
+# Few enough to be sent all during the warm-up, and so many that few are in flight twice.
 KNOWN_ROWS = 2_000
 # More than a server answers in a second, so that none is sent twice.
 ROWS_PER_SECOND = 10_000
@@ -49,7 +49,7 @@ CAPACITY_BATCHES = 10_000
 
 @dataclass
 class SpeedBench:
-    """What every scenario needs: the models' home, a folder for bodies, other models, rounds and their seconds."""
+    """What every scenario needs: the BentoML home, a folder for bodies, more models, and number and length of rounds."""
 
     home: Path
     folder: Path
@@ -245,7 +245,7 @@ def batch(number: int) -> dict[str, list[str]]:
 
 
 def overload(bench: SpeedBench) -> None:
-    """Offer three times the capacity, in an open loop, for a minute (15 times --seconds)."""
+    """Offer three times the capacity in an open loop for a minute (15 times --seconds)."""
     path = "/sentiment/predict"
     bodies = bench.bodies("batches", map(batch, range(CAPACITY_BATCHES)))
     with tiffin(bench.home, models="sentiment", cache_max_bytes=2**20, response_cache_max_bytes=2**20) as address:
@@ -258,13 +258,13 @@ def overload(bench: SpeedBench) -> None:
         server = next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port)
         processes = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
         memory = sum(process.memory_info().rss for process in processes)
-        # The client takes less of the cores than with asyncio.run. Its garbage, by now all that the benchmarks imported
-        # and made, is collected beforehand: collecting it took 90 ms and was seen as a slow refusal.
+        # All that the benchmarks have imported and made is garbage-collected beforehand: a collection during the load
+        # takes 90 ms, which looks like a slow refusal.
         gc.collect()
         gc.freeze()
         seen: Arrivals = run(arrivals(address, requests, due))
         growth = sum(process.memory_info().rss for process in processes) / memory
-        # Other tenants of the machine slow it down for minutes at a time.
+        # Measured before and after, since other tenants slow the machine down for minutes at a time.
         capacity = (before + wrk(address, path, bodies, 16, 2.5 * bench.seconds, 5_000).per_second) / 2
     accepted = np.array(seen.accepted)
     say(

@@ -19,7 +19,7 @@ from benchmarks.wrk import Load, write_bodies, wrk
 from loadtest import inputs
 from loadtest.processes import own_cores
 
-# Inputs that the server knows once they were requested during the warm-up.
+# Inputs that are requested during the warm-up, and thus cached.
 KNOWN = 200
 HIT_RATES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 PODS = (4, 8, 16)
@@ -27,7 +27,7 @@ PODS = (4, 8, 16)
 
 @dataclass
 class SizingBench:
-    """What every part needs; `price` is that of a core for an hour."""
+    """What every part needs; `price` is what a core costs in an hour."""
 
     home: Path
     folder: Path
@@ -97,7 +97,7 @@ def pods(bench: SizingBench) -> None:
 
 
 def mixed(rate: float) -> Iterator[int]:
-    """Yield numbers without end, of which a share `rate` is known and the others are new."""
+    """Yield numbers of inputs without end, of which a share `rate` is cached and the others are new."""
     draw = random.Random(0)  # noqa: S311
     number = KNOWN
     while True:

@@ -28,7 +28,7 @@ MOST_THREADS_PER_CORE = 2
 
 @dataclass(frozen=True)
 class Choice:
-    """A way to run the server: the cores it is bound to, and its settings."""
+    """Settings of the server, and how many cores it is bound to."""
 
     cores: int
     workers: int
@@ -69,13 +69,13 @@ class Sweep:
         self.cores = own_cores()
 
     def load(self, address: str, seconds: int) -> Load:
-        """Send the next requests, over as many connections as wait for a busy pod."""
+        """Send the next requests over as many connections as a busy pod has."""
         found = wrk(address, f"/{self.model}/predict", self.bodies, CONNECTIONS, seconds, self.used)
         self.used += found.requests
         return found
 
     def measure(self, reference: str, choice: Choice) -> ChoiceResult:
-        """Measure a choice between two measurements of the defaults."""
+        """Measure a choice, and the defaults right before and after it."""
         settings = {
             "workers": choice.workers,
             "session_threads": choice.session_threads,

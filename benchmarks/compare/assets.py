@@ -131,7 +131,7 @@ def save_resnet(folder: Path, side: int = 224, **shape: Any) -> None:
 
 
 def take(model: str, folder: Path, *options: str) -> None:
-    """Have the training code put `folder/torch` into the home `folder/home`."""
+    """Make `folder/torch` a model of the BentoML home `folder/home` with the training command."""
     (folder / "home").mkdir()
     subprocess.run(
         [sys.executable, "-m", "training", model, "--from-hub", str(folder / "torch"), *options],
@@ -175,7 +175,7 @@ SAVERS: dict[str, Callable[[Path], None]] = {
     "small_resnet": functools.partial(save_resnet, side=64, depths=[1, 1, 1, 1], hidden_sizes=[32, 64, 96, 128]),
     "tabular": save_tabular,
 }
-# The files that each is made by, or from.
+# The files that each depends on.
 SOURCES = {
     "distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),
     "small_distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),

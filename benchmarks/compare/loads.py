@@ -1,4 +1,4 @@
-"""The requests: the same numbers of `loadtest.inputs` in the same order to every server, each in the server's form."""
+"""The requests: every server gets the same inputs of `loadtest.inputs` in the same order, in its own wire format."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Scores = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class WireFormat:
-    """A server's form of requests and answers: from a number to the request, from the answer's JSON to its scores."""
+    """How a server is asked and answers: makes the request of a number, and reads scores from the JSON of an answer."""
 
     request: Callable[[int], Request]
     scores: Callable[[Any], Scores]
@@ -108,7 +108,7 @@ WIRE_FORMATS = {
 
 
 def differences(ours: Scores, theirs: Scores, tolerance: float) -> Iterator[str]:
-    """Yield where answers differ in the first label, or in a score by more than `tolerance`.
+    """Yield a line for each answer that differs in its first label, or in that label's score by more than `tolerance`.
 
     Where the scores of two labels are closer than that, either may be first.
     """

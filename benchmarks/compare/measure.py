@@ -26,7 +26,7 @@ from loadtest import inputs
 from loadtest.inputs import Request
 
 SAMPLES = 20
-# Bodies that wrk may use beyond those that it sends: it formats one to check the script, and one per connection.
+# Bodies that wrk formats but does not send: one to check the script, and one per connection.
 SPARE = 200
 TIFFIN = "tiffin"
 ANSWER_SECONDS = 300
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass
 class ServerResult:
-    """The results of a server: medians by figure and connections, and the values of each repetition.
+    """The figures of a server by name and connections: medians, and the values of each repetition.
 
     `void` says why there are no figures; `busy` is the share of the cores that other programs used beforehand.
     """
@@ -69,7 +69,7 @@ class ServerResult:
 
 
 class Bodies:
-    """Files of bodies for wrk, each written once: phase k of every server gets the same numbers, from `first` on."""
+    """Files of bodies for wrk, each written once: phase k of every server gets the same inputs, from number `first`."""
 
     def __init__(self, folder: Path, case: Case, plan: Plan, first: int = 0) -> None:
         self.folder = folder
@@ -87,7 +87,7 @@ class Bodies:
         return path
 
     def write(self, form: WireFormat, plan: Plan) -> None:
-        """Write the files of all phases, so that this is done before a server runs."""
+        """Write the files of all phases, before a server runs."""
         if self.case.kind == "load":
             for phase in range(len(self.case.connections) * (plan.repetitions + 1)):
                 self.of(form, phase)
@@ -268,7 +268,7 @@ MEASURES = {"load": under_load, "single": one_by_one, "memory": memory}
 def ratios(case: Case, found: list[ServerResult]) -> Iterator[dict[str, Any]]:
     """Yield each limit with the ratio that was found, None when a server is void."""
     by_name = {measured.server: measured for measured in found}
-    for limit in case.asks:
+    for limit in case.limits:
         ours, theirs = by_name[TIFFIN], by_name[limit.peer]
         row: dict[str, Any] = {"peer": limit.peer, "figure": limit.figure, "asked": limit.limit}
         if ours.void or theirs.void:
