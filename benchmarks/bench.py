@@ -49,7 +49,7 @@ CAPACITY_BATCHES = 10_000
 
 @dataclass
 class SpeedBench:
-    """What every scenario needs: the BentoML home, a folder for bodies, more models, and number and length of rounds."""
+    """What every scenario needs: the BentoML home, a folder for bodies, more models, number and length of rounds."""
 
     home: Path
     folder: Path

@@ -36,7 +36,7 @@ def run(names: Sequence[str]) -> None:
 def measure(network: Network, items: Sequence[Any], shipped: str) -> Table:
     """Measure items per second of PyTorch and of both graphs, in the same run, by threads and batch.
 
-    The int8 graph is run as it is served, and with its weights unsigned, as processors without VNNI run it.
+    The int8 graph runs as it is served on this processor, and with unsigned weights, as where there is no VNNI.
     """
     float32 = network.export()
     graphs = {"float32": float32, "int8": network.quantize(float32)}
@@ -64,7 +64,7 @@ def measure(network: Network, items: Sequence[Any], shipped: str) -> Table:
 
 
 def elapsed(run: Callable[[Batch], Array], batches: Sequence[Batch]) -> float:
-    """Seconds that all batches take, after one to warm up."""
+    """Return the seconds that all batches take, after one to warm up."""
     run(batches[0])
     started = time.perf_counter()
     for batch in batches:

@@ -1,4 +1,4 @@
-"""`python -m training ship` and `reproduce`: write the models that come with the project, and prove what they are."""
+"""`python -m training ship` and `reproduce`: write models/shipped, and check that training makes what is there."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from training.trainer import Trainer
 
 # Largest difference between an output of a shipped model and one of the same model made anew.
 TOLERANCE = 1e-4
-# At least so many inputs are compared.
-INPUTS = 500
+# The fewest inputs to compare outputs on.
+MIN_INPUTS = 500
 
 
 def ship(name: str, trainer: Trainer, data: Path | None, report: ProgressCallback) -> Result:
@@ -42,7 +42,7 @@ def ship(name: str, trainer: Trainer, data: Path | None, report: ProgressCallbac
 
 
 def is_whole(folder: Path, version: str) -> bool:
-    """Return whether the content of an entry's folder is that of a version."""
+    """Return whether an entry's folder holds exactly the content of a version."""
     if not (folder / "model.yaml").is_file():
         return False
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "model.yaml"}
@@ -52,7 +52,7 @@ def is_whole(folder: Path, version: str) -> bool:
 def reproduce(name: str, trainer: Trainer, data: Path | None, report: ProgressCallback) -> Result:
     """Make a model and compare it with what is shipped: outputs on 500 inputs or more, and its metrics.
 
-    TrainingError where an output differs by more than TOLERANCE.
+    Raises TrainingError if an output differs by more than TOLERANCE.
     """
     folder = FOLDER / name
     if not (folder / "model.yaml").is_file():
@@ -62,11 +62,11 @@ def reproduce(name: str, trainer: Trainer, data: Path | None, report: ProgressCa
     artifact = trainer.train(data, report)
     report("comparing", 0.9)
     items = trainer.samples()
-    if len(items) < INPUTS:
-        raise TrainingError(f"samples() in training/{name} gives {len(items)} inputs, {INPUTS} are needed")
+    if len(items) < MIN_INPUTS:
+        raise TrainingError(f"samples() in training/{name} gives {len(items)} inputs, {MIN_INPUTS} are needed")
     with serve(name, artifact.graph, artifact.files) as made:
         difference = float(abs(made.outputs(items) - Served(name, folder).outputs(items)).max())
-        # Measured now: what a model was fitted with may be recorded beside its weights.
+        # Measured anew, since the artifact may only repeat what is recorded beside its weights.
         found = trainer.evaluate(made, data).metrics
     if not difference <= TOLERANCE:
         raise TrainingError(f"outputs of the shipped {name} differ by {difference:.2g}, more than {TOLERANCE:g}")

@@ -1,4 +1,4 @@
-"""The BentoML model store: what is in it, and saving to it."""
+"""The BentoML model store: find models in it, and save models to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def current(name: str, inputs: str) -> bentoml.Model | None:
 
 
 def origin(entry: bentoml.Model) -> str | None:
-    """Where a model of the user's own comes from; None of ours."""
+    """Return where a model of the user's own comes from; None for ours."""
     found: Any = entry.info.metadata.get("origin")
     return found and str(found["from"])
 
@@ -60,10 +60,11 @@ def metrics(entry: bentoml.Model) -> dict[str, Estimate]:
 def save(
     name: str, artifact: Artifact, inputs: str | None, version: str | None = None, *, changed: bool = False
 ) -> bentoml.Model:
-    """Save a model under `version`, a new one by default; TrainingError where its graph is not exact everywhere.
+    """Save a model under `version`, a new one by default.
 
-    What is made under a version that is given tells nothing of the checkout: it is to become a part of one. `changed`
-    tells that its sources are not those of what is shipped: then it is the user's own.
+    With a version given, as for shipping, the metadata leaves out the git commit, since the entry itself is committed.
+    `changed` marks a model whose sources differ from the shipped one's as the user's own. Raises TrainingError if the
+    graph gives other numbers on some processors.
     """
     check_products(artifact.graph)
     about = metadata(artifact, inputs) | ({"changed_sources": True} if changed else {})
@@ -80,7 +81,7 @@ def save(
 
 
 def metadata(artifact: Artifact, inputs: str | None) -> dict[str, Any]:
-    """Return what is known of a model, which `GET /<model>/info` shows; `inputs` is None of a user's own."""
+    """Return the metadata of a model, which `GET /<model>/info` shows; `inputs` is None for a user's own."""
     found = {
         "framework": artifact.framework,
         "labels": artifact.labels,
@@ -118,13 +119,13 @@ def without_none(value: Any) -> Any:
 
 
 def training_data(data: Data) -> dict[str, Any]:
-    """Return the description of training data as it stands in the metadata."""
+    """Return the training data as the metadata describes it."""
     digest = data.digest and f"sha256:{data.digest}"
     return {"name": data.name, "source": data.source, "licence": data.licence, "rows": data.rows, "digest": digest}
 
 
 def installed() -> dict[str, str]:
-    """Versions of the libraries that a model depends on."""
+    """Return the installed versions of the libraries that models depend on."""
     versions = {}
     for library in LIBRARIES:
         try:
@@ -135,7 +136,7 @@ def installed() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Commit of the checkout, with `-dirty` when it has changes; `unknown` outside of one."""
+    """Return the commit of the checkout, with `-dirty` if it has changes; `unknown` outside of one."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607

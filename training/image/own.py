@@ -20,7 +20,10 @@ __all__ = ["train_from_hub", "train_from_onnx"]
 
 
 def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: ProgressCallback) -> Artifact:
-    """Export any model for AutoModelForImageClassification, which is served with its own processor's settings."""
+    """Make the artifact of any model for AutoModelForImageClassification, served with its own processor's settings.
+
+    Raises TrainingError if it cannot be served or predicts otherwise than its own pipeline.
+    """
     report("loading", 0.0)
     hub.quiet()
     model = hub.load(AutoModelForImageClassification, source)
