@@ -1,4 +1,4 @@
-"""The walk through a new model in docs/add-a-model.md works as it stands there."""
+"""The walk-through of docs/add-a-model.md works as written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def with_iris(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server in a copy of the project with the files of the walk, its model made as the page says."""
+    """Yield the address of a server in a copy of the project with the page's files, its model made as the page says."""
     project = tmp_path_factory.mktemp("project")
     for name in ("models", "serving", "training", "requirements"):
         shutil.copytree(ROOT / name, project / name)

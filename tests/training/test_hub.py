@@ -1,4 +1,4 @@
-"""Models from a hub within reach, and from one that is not."""
+"""Models from the hub, within reach and out of reach."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(scope="module")
 def hub_address(distilbert: Path) -> Iterator[str]:
-    """Address of a hub with one model, somebody/small, at one commit, which is also its revision v1."""
+    """Yield the address of a hub with one model, somebody/small, at one commit, which is also its revision v1."""
     files = {path.name: path.read_bytes() for path in distilbert.iterdir()}
     listing = [{"type": "file", "path": name, "size": len(file), "oid": "0" * 40} for name, file in files.items()]
     siblings = [{"rfilename": name} for name in files]

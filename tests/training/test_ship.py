@@ -1,4 +1,4 @@
-"""What is shipped is written whole, and proved to be what training makes."""
+"""Shipped models are written whole, and are what training makes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BREAST_CANCER = find("breast_cancer")
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what is shipped, which can be changed."""
+    """Copy models/shipped to a folder in which files can be changed, and have `ship` use it."""
     folder = Path(shutil.copytree(FOLDER, tmp_path / "shipped"))
     monkeypatch.setattr(ship, "FOLDER", folder)
     return folder

@@ -1,4 +1,4 @@
-"""Making models, end to end on small samples, into stores of the tests' own."""
+"""Models are made end to end, on small samples, into stores of the tests' own."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_force_makes_a_model_again_with_the_same_metrics(store: Path, tmp_path: 
 
 
 def metrics(folder: Path) -> dict[str, float]:
-    """The metrics in an entry's metadata."""
+    """Return the metrics in an entry's metadata."""
     found: dict[str, float] = read_info(folder)["metadata"]["metrics"]
     return found
 
@@ -138,7 +138,7 @@ def test_coefficients_far_from_the_published_ones_are_an_error() -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Small fits need no more, and where others use the cores, threads of one operation wait for each other."""
+    """Run torch on one thread: small fits need no more, and threads wait for each other where the cores are busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

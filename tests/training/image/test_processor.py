@@ -1,4 +1,4 @@
-"""Pictures are prepared as a model's own image processor does it, or the model is refused by the step that differs."""
+"""Pictures are preprocessed as by a model's own image processor, or the error names the step that differs."""
 
 from __future__ import annotations
 
