@@ -44,7 +44,7 @@ def hub_address(distilbert: Path) -> Iterator[str]:
     listing = [{"type": "file", "path": name, "size": len(file), "oid": "0" * 40} for name, file in files.items()]
     siblings = [{"rfilename": name} for name in files]
     api = "/api/models/somebody/small"
-    answers = {
+    responses = {
         **{
             f"{api}{path}": {"id": "somebody/small", "sha": COMMIT, "siblings": siblings}
             for path in ("", "/revision/v1")
@@ -57,17 +57,17 @@ def hub_address(distilbert: Path) -> Iterator[str]:
             path = urlsplit(self.path).path
             file = files.get(path.removeprefix(f"/somebody/small/resolve/{COMMIT}/"))
             if file is not None:
-                self.answer(200, file, {"ETag": f'"{len(file)}"', "X-Repo-Commit": COMMIT})
-            elif path in answers:
-                self.answer(200, json.dumps(answers[path]).encode(), {"Content-Type": "application/json"})
+                self.respond(200, file, {"ETag": f'"{len(file)}"', "X-Repo-Commit": COMMIT})
+            elif path in responses:
+                self.respond(200, json.dumps(responses[path]).encode(), {"Content-Type": "application/json"})
             else:
                 kind = "RevisionNotFound" if path.startswith(api) else "RepoNotFound"
-                self.answer(404, b"{}", {"X-Error-Code": kind})
+                self.respond(404, b"{}", {"X-Error-Code": kind})
 
         def do_HEAD(self) -> None:
             self.do_GET()
 
-        def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        def respond(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)

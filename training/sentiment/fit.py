@@ -133,7 +133,7 @@ def copy_into(kept: Iterable[Tensor], values: Iterable[Tensor], share: float = 1
 
 
 @dataclass
-class Fitting:
+class AdapterFit:
     """Tokenized texts to fit on, with target probabilities (n, labels), and texts to validate on, with labels (m,)."""
 
     rows: list[list[int]]
@@ -260,12 +260,12 @@ def fit(
     for number, recipe in enumerate(teachers):
         torch.manual_seed(number)
         model = adapted(recipe)
-        work = Fitting(rows, labels, held_rows, held_labels)
+        work = AdapterFit(rows, labels, held_rows, held_labels)
         log += work.run(model, recipe, number, checkpoints[number], phrases_digest, partial(progress, number))
         work.calibrate(model)
         said += torch.softmax(logits_of(model, rows + more_rows, fitting.device()), 1) / len(teachers)
     targets = torch.cat([LABEL_SHARE * labels + (1 - LABEL_SHARE) * said[: len(rows)], said[len(rows) :]])
-    work = Fitting(rows + more_rows, targets, held_rows, held_labels)
+    work = AdapterFit(rows + more_rows, targets, held_rows, held_labels)
     learned = work.run(model, last, len(teachers), checkpoints[-1], phrases_digest, partial(progress, len(teachers)))
     divisor = work.calibrate(model)
     model.peft_config["default"].base_model_name_or_path = BASE
