@@ -9,13 +9,11 @@ longer than another.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -27,17 +25,18 @@ import numpy as np
 import onnxruntime
 import psutil
 
-from benchmarks.compare.artefacts import FOLDER, Artefacts, entry
+from benchmarks.command_line import part_parser, run_parts
+from benchmarks.compare.assets import FOLDER, Assets, entry
 from benchmarks.wrk import write_bodies, wrk
 from loadtest import inputs
 from loadtest.inputs import JSON, Request
 from loadtest.open_loop import Arrivals, arrivals, due_times, run
-from loadtest.processes import ROOT, MissingToolError, free_port, redis, running, store_home, tiffin
+from loadtest.processes import ROOT, free_port, redis, running, tiffin
 from models.sentiment import Sentiment
 from serving.cores import available_cores
 from serving.inference.padding import stack
 
-# Few enough to be requested, all of them, during the warm-up; so many that few are requested at the same time.
+# Few enough to be sent all during the warm-up, and so many that few are in flight twice.
 KNOWN_ROWS = 2_000
 # More than a server answers in a second, so that none is sent twice.
 ROWS_PER_SECOND = 10_000
@@ -49,12 +48,12 @@ CAPACITY_BATCHES = 10_000
 
 
 @dataclass
-class Bench:
-    """What every scenario needs: the models' home, a folder for bodies, other models, rounds and their seconds."""
+class SpeedBench:
+    """What every scenario needs: the BentoML home, a folder for bodies, more models, number and length of rounds."""
 
     home: Path
     folder: Path
-    artefacts: Artefacts
+    assets: Assets
     rounds: int
     seconds: float
 
@@ -94,7 +93,7 @@ def plain_fastapi() -> Iterator[str]:
         yield address
 
 
-def against_fastapi(bench: Bench, scenario: str, bodies: Path, **settings: Any) -> None:
+def against_fastapi(bench: SpeedBench, scenario: str, bodies: Path, **settings: Any) -> None:
     """Compare requests per second to breast_cancer with plain FastAPI, over 10 and over 64 connections."""
     path = "/breast_cancer/predict"
     with tiffin(bench.home, models="breast_cancer", **settings) as ours, plain_fastapi() as theirs:
@@ -114,18 +113,18 @@ def against_fastapi(bench: Bench, scenario: str, bodies: Path, **settings: Any) 
             say(f"{scenario}, {connections} connections", ratio, "x plain FastAPI", f"{a:,.0f} : {b:,.0f} requests/s")
 
 
-def response_cache(bench: Bench) -> None:
+def response_cache(bench: SpeedBench) -> None:
     """Send the same request again and again."""
     against_fastapi(bench, "response cache", bench.bodies("one", [inputs.TUMOUR]))
 
 
-def memory_cache(bench: Bench) -> None:
+def memory_cache(bench: SpeedBench) -> None:
     """Send items that are all in the in-memory prediction cache."""
     known = bench.bodies("known", rows(KNOWN_ROWS))
     against_fastapi(bench, "prediction cache, memory", known, response_cache_max_bytes=0)
 
 
-def redis_cache(bench: Bench) -> None:
+def redis_cache(bench: SpeedBench) -> None:
     """Send items that are all in Redis."""
     with redis() as url:
         against_fastapi(
@@ -138,7 +137,7 @@ def redis_cache(bench: Bench) -> None:
         )
 
 
-def new_rows(bench: Bench) -> None:
+def new_rows(bench: SpeedBench) -> None:
     """Send rows that the server has never seen."""
     # Two numbers of connections, each for both servers.
     count = WARM_UP_ROWS + round(4 * bench.rounds * bench.seconds * ROWS_PER_SECOND)
@@ -165,7 +164,7 @@ class BareSession:
         return time.perf_counter() - started
 
 
-def against_session(bench: Bench, home: Path, scenario: str) -> None:
+def against_session(bench: SpeedBench, home: Path, scenario: str) -> None:
     """Compare texts per second over 64 connections, and the latency over one, with the bare session."""
     bare = BareSession(home)
     sample = texts(round((0.5 + 2.5 * bench.rounds) * bench.seconds * TEXTS_PER_SECOND))
@@ -207,17 +206,17 @@ def against_session(bench: Bench, home: Path, scenario: str) -> None:
         )
 
 
-def sentiment(bench: Bench) -> None:
+def sentiment(bench: SpeedBench) -> None:
     """Measure the text classifier that Tiffin ships."""
     against_session(bench, bench.home, "sentiment")
 
 
-def distilbert(bench: Bench) -> None:
+def distilbert(bench: SpeedBench) -> None:
     """Measure a text classifier of DistilBERT's size, with random weights."""
-    against_session(bench, bench.artefacts.of("distilbert") / "home", "DistilBERT's size")
+    against_session(bench, bench.assets.of("distilbert") / "home", "DistilBERT's size")
 
 
-def many_rows(bench: Bench) -> None:
+def many_rows(bench: SpeedBench) -> None:
     """Compare 10 000 rows of segmentation in one request with reading them with json and pandas."""
     import pandas
 
@@ -245,8 +244,8 @@ def batch(number: int) -> dict[str, list[str]]:
     return {"text": [inputs.text(number * BATCH_TEXTS + place) for place in range(BATCH_TEXTS)]}
 
 
-def overload(bench: Bench) -> None:
-    """Offer three times the capacity, in an open loop, for a minute (15 times --seconds)."""
+def overload(bench: SpeedBench) -> None:
+    """Offer three times the capacity in an open loop for a minute (15 times --seconds)."""
     path = "/sentiment/predict"
     bodies = bench.bodies("batches", map(batch, range(CAPACITY_BATCHES)))
     with tiffin(bench.home, models="sentiment", cache_max_bytes=2**20, response_cache_max_bytes=2**20) as address:
@@ -259,13 +258,13 @@ def overload(bench: Bench) -> None:
         server = next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port)
         processes = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
         memory = sum(process.memory_info().rss for process in processes)
-        # The client takes less of the cores than with asyncio.run. Its garbage, by now all that the benchmarks imported
-        # and made, is collected beforehand: collecting it took 90 ms and was seen as a slow refusal.
+        # All that the benchmarks have imported and made is garbage-collected beforehand: a collection during the load
+        # takes 90 ms, which looks like a slow refusal.
         gc.collect()
         gc.freeze()
         seen: Arrivals = run(arrivals(address, requests, due))
         growth = sum(process.memory_info().rss for process in processes) / memory
-        # Other tenants of the machine slow it down for minutes at a time.
+        # Measured before and after, since other tenants slow the machine down for minutes at a time.
         capacity = (before + wrk(address, path, bodies, 16, 2.5 * bench.seconds, 5_000).per_second) / 2
     accepted = np.array(seen.accepted)
     say(
@@ -288,7 +287,7 @@ def overload(bench: Bench) -> None:
         raise RuntimeError(f"{len(seen.failed)} requests had another status: {seen.failed[:5]}")
 
 
-SCENARIOS: dict[str, Callable[[Bench], None]] = {
+SCENARIOS: dict[str, Callable[[SpeedBench], None]] = {
     scenario.__name__: scenario
     for scenario in (response_cache, memory_cache, redis_cache, new_rows, sentiment, distilbert, many_rows, overload)
 }
@@ -296,25 +295,14 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
 
 def main() -> int:
     """Run the requested scenarios, by default all of them."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
-    parser.add_argument("scenario", nargs="*", metavar="scenario", choices=[[], *SCENARIOS], help=", ".join(SCENARIOS))
+    parser = part_parser("benchmarks.bench", __doc__, SCENARIOS, "scenario")
     parser.add_argument("--rounds", type=int, default=5, help="measurements, of which the median counts")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
-    parser.add_argument("--quick", action="store_true", help="only try whether every scenario works, see above")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.rounds, arguments.seconds = 1, 1.0
-    home = store_home()
-    with tempfile.TemporaryDirectory() as folder:
-        artefacts = Artefacts(FOLDER, small=arguments.quick)
-        bench = Bench(home, Path(folder), artefacts, arguments.rounds, arguments.seconds)
-        for name in arguments.scenario or SCENARIOS:
-            try:
-                SCENARIOS[name](bench)
-            except MissingToolError as error:
-                print(error, file=sys.stderr)
-                return 1
-    return 0
+    parser.add_argument("--quick", action="store_true", help="only check that every scenario works, see above")
+    given = parser.parse_args()
+    rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
+    assets = Assets(FOLDER, small=given.quick)
+    return run_parts(SCENARIOS, given.names, lambda home, folder: SpeedBench(home, folder, assets, rounds, seconds))
 
 
 if __name__ == "__main__":

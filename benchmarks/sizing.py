@@ -5,30 +5,29 @@ python -m benchmarks.sizing [--seconds 4] [--price 0.04] [part ...]
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command_line import part_parser, run_parts
 from benchmarks.compare.servers import Server, tiffin
 from benchmarks.wrk import Load, write_bodies, wrk
 from loadtest import inputs
-from loadtest.processes import MissingToolError, own_cores, store_home
+from loadtest.processes import own_cores
 
-# Inputs that the server knows once they were requested during the warm-up.
+# Inputs that are requested during the warm-up, and thus cached.
 KNOWN = 200
 HIT_RATES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 PODS = (4, 8, 16)
 
 
 @dataclass
-class Bench:
-    """What every part needs; `price` is that of a core for an hour."""
+class SizingBench:
+    """What every part needs; `price` is what a core costs in an hour."""
 
     home: Path
     folder: Path
@@ -58,7 +57,7 @@ def load(server: Server, model: str, bodies: Path, connections: int, seconds: in
     return wrk(server.address, request.path, bodies, connections, seconds, first, request.content_type)
 
 
-def pod(bench: Bench) -> None:
+def pod(bench: SizingBench) -> None:
     """Show the requests per second of one pod, by model, for new and for known inputs."""
     print("| model | inputs | cores | requests/s | p99, ms | CPU s per million | cost per million |")
     print("|---|---|---|---|---|---|---|")
@@ -77,7 +76,7 @@ def pod(bench: Bench) -> None:
                     print("|", " | ".join(map(str, row)), "|", flush=True)
 
 
-def pods(bench: Bench) -> None:
+def pods(bench: SizingBench) -> None:
     """Show the new texts per second of one and two pods of a core each; for more, the mean of two is multiplied."""
     print("| pods of one core | texts/s | |\n|---|---|---|")
     file = bench.bodies("sentiment", range(1, 200_000), "new")
@@ -98,7 +97,7 @@ def pods(bench: Bench) -> None:
 
 
 def mixed(rate: float) -> Iterator[int]:
-    """Yield numbers without end, of which a share `rate` is known and the others are new."""
+    """Yield numbers of inputs without end, of which a share `rate` is cached and the others are new."""
     draw = random.Random(0)  # noqa: S311
     number = KNOWN
     while True:
@@ -106,7 +105,7 @@ def mixed(rate: float) -> Iterator[int]:
         yield draw.randrange(KNOWN) if draw.random() < rate else number
 
 
-def hit_rates(bench: Bench) -> None:
+def hit_rates(bench: SizingBench) -> None:
     """Show what requests cost by the share of texts that are known."""
     print("| texts known | requests/s | p99, ms | CPU s per million | cost per million |\n|---|---|---|---|---|")
     known = bench.bodies("sentiment", range(KNOWN), "known")
@@ -121,7 +120,7 @@ def hit_rates(bench: Bench) -> None:
         print(f"| {rate:.0%} | {found.per_second:,.0f} | {1000 * found.p99:.0f} | {cost} |", flush=True)
 
 
-def neighbours(bench: Bench) -> None:
+def neighbours(bench: SizingBench) -> None:
     """Show what a busy model does to another in the same pod."""
     print("| breast_cancer, new rows, one connection | p50, ms | p99, ms |\n|---|---|---|")
     rows = bench.bodies("breast_cancer", range(1, 200_000), "new")
@@ -136,26 +135,26 @@ def neighbours(bench: Bench) -> None:
         print(f"| beside 64 connections to image | {1000 * beside.p50:.1f} | {1000 * beside.p99:.1f} |", flush=True)
 
 
-PARTS: dict[str, Callable[[Bench], None]] = {part.__name__: part for part in (pod, pods, hit_rates, neighbours)}
+def under_heading(part: Callable[[SizingBench], None]) -> Callable[[SizingBench], None]:
+    """Return a part that prints what it shows before its table."""
+
+    def run(bench: SizingBench) -> None:
+        print(f"\n{part.__doc__}\n")
+        part(bench)
+
+    return run
+
+
+PARTS = {part.__name__: under_heading(part) for part in (pod, pods, hit_rates, neighbours)}
 
 
 def main() -> int:
     """Print the requested parts, by default all of them."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
-    parser.add_argument("part", nargs="*", metavar="part", choices=[[], *PARTS], help=", ".join(PARTS))
+    parser = part_parser("benchmarks.sizing", __doc__, PARTS, "part")
     parser.add_argument("--seconds", type=int, default=6, help="length of one measurement")
     parser.add_argument("--price", type=float, default=0.04, help="what a core costs in an hour")
-    arguments = parser.parse_args()
-    home = store_home()
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.part or PARTS:
-            print(f"\n{PARTS[name].__doc__}\n")
-            try:
-                PARTS[name](Bench(home, Path(folder), arguments.seconds, arguments.price))
-            except MissingToolError as error:
-                print(error, file=sys.stderr)
-                return 1
-    return 0
+    given = parser.parse_args()
+    return run_parts(PARTS, given.names, lambda home, folder: SizingBench(home, folder, given.seconds, given.price))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ MOST_THREADS_PER_CORE = 2
 
 @dataclass(frozen=True)
 class Choice:
-    """A way to run the server: the cores it is bound to, and its settings."""
+    """Settings of the server, and how many cores it is bound to."""
 
     cores: int
     workers: int
@@ -38,7 +38,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Result:
+class ChoiceResult:
     """What a choice achieved: requests/s and p99 latency, also as ratios to the defaults on as many cores."""
 
     choice: Choice
@@ -69,13 +69,13 @@ class Sweep:
         self.cores = own_cores()
 
     def load(self, address: str, seconds: int) -> Load:
-        """Send the next requests, over as many connections as wait for a busy pod."""
+        """Send the next requests over as many connections as a busy pod has."""
         found = wrk(address, f"/{self.model}/predict", self.bodies, CONNECTIONS, seconds, self.used)
         self.used += found.requests
         return found
 
-    def measure(self, reference: str, choice: Choice) -> Result:
-        """Measure a choice between two measurements of the defaults."""
+    def measure(self, reference: str, choice: Choice) -> ChoiceResult:
+        """Measure a choice, and the defaults right before and after it."""
         settings = {
             "workers": choice.workers,
             "session_threads": choice.session_threads,
@@ -89,9 +89,9 @@ class Sweep:
             after = self.load(reference, self.seconds // 2)
         per_second = (before.per_second + after.per_second) / 2
         p99 = (before.p99 + after.p99) / 2
-        return Result(choice, found.per_second, found.p99, found.per_second / per_second, found.p99 / p99)
+        return ChoiceResult(choice, found.per_second, found.p99, found.per_second / per_second, found.p99 / p99)
 
-    def results(self, cores: int, wanted: list[Choice]) -> Iterator[Result]:
+    def results(self, cores: int, wanted: list[Choice]) -> Iterator[ChoiceResult]:
         """Yield the results of the choices for this number of cores."""
         with tiffin(self.home, self.cores[:cores], models=self.model) as reference:
             self.load(reference, 2)
@@ -99,7 +99,7 @@ class Sweep:
                 yield self.measure(reference, choice)
 
 
-def write(results: list[Result], model: str, folder: Path) -> None:
+def write(results: list[ChoiceResult], model: str, folder: Path) -> None:
     """Write `sweep-<model>.csv` and `.png` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [field.name for field in fields(Choice)]
@@ -155,7 +155,7 @@ def main() -> int:
     arguments = parser.parse_args()
     wanted = list(choices(arguments))
     home = store_home()
-    results: list[Result] = []
+    results: list[ChoiceResult] = []
     print(
         f"{'cores':>5} {'workers':>7} {'threads':>7} {'batch':>5} {'linger':>7}   requests/s            p99", flush=True
     )
@@ -178,7 +178,7 @@ def main() -> int:
     return 0
 
 
-def say(result: Result) -> None:
+def say(result: ChoiceResult) -> None:
     """Print one line of the table."""
     choice = result.choice
     print(

@@ -52,6 +52,14 @@ class Load:
     cpu_seconds: float
 
 
+def wrk_program() -> str:
+    """Return the path of wrk; raise MissingToolError if it is not installed."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
+    return program
+
+
 def write_bodies(path: Path, bodies: Iterable[bytes]) -> Path:
     """Write a file of bodies for `wrk` and return its path: each body, of any bytes, follows a line with its length."""
     with path.open("wb") as file:
@@ -73,9 +81,7 @@ def wrk(
 
     Raises RuntimeError when a request was not answered with success, NoAnswerError when none was answered.
     """
-    program = shutil.which("wrk")
-    if program is None:
-        raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
+    program = wrk_program()
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(WRK_SCRIPT % {"bodies": bodies, "first": first, "path": path, "content_type": content_type})
         script.flush()

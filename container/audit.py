@@ -1,8 +1,8 @@
-"""Look for known vulnerabilities: `python -m container.audit REQUIREMENTS BILL_OF_MATERIALS`.
+"""Audit for known vulnerabilities: `python -m container.audit REQUIREMENTS BILL_OF_MATERIALS`.
 
 Asks OSV about the pinned Python packages and about the Debian packages of the image, which the bill of materials
 (`container.sbom`) lists. Exits with 1 if something is found, unless `accepted.toml` accepts it or Debian itself has no
-fix for it yet, and with 2 if OSV could not be asked about everything.
+fix for it yet, and with 2 if OSV could not be asked about all packages.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def acceptances() -> dict[str, Acceptance]:
 
 
 def verdict(package: Package, record: Record, accepted: dict[str, Acceptance]) -> str:
-    """Return why a vulnerability may stay, "" if it may not."""
+    """Return why a vulnerability may stay; "" if it may not."""
     for name in (record.id, *record.aliases):
         if name in accepted and date.today() <= accepted[name].until:
             return f"accepted until {accepted[name].until}: {accepted[name].reason}"
@@ -79,7 +79,7 @@ def verdict(package: Package, record: Record, accepted: dict[str, Acceptance]) -
 
 
 def main(requirements: Path, bill: Path) -> int:
-    """Print the vulnerabilities that are found, and return the exit code."""
+    """Print the known vulnerabilities, and return the exit code."""
     try:
         python, debian = python_packages(requirements), debian_packages(bill)
         found = Osv().vulnerabilities([*python, *debian])

@@ -20,11 +20,11 @@ BATCH = 1000
 MAX_REQUESTS = 100
 
 
-Model = TypeVar("Model", bound=BaseModel)
+Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class OsvError(RuntimeError):
-    """OSV is out of reach, or its answer is invalid."""
+    """OSV is out of reach, or its response is invalid."""
 
 
 @dataclass(frozen=True, order=True)
@@ -70,7 +70,7 @@ class Record(BaseModel):
     affected: list[Affected] = []
 
     def of(self, package: Package) -> list[Affected]:
-        """Return what it says about a package, whatever the version."""
+        """Return the parts about a package, whatever the version."""
         asked = (package.ecosystem, plain(package.name))
         return [found for found in self.affected if (found.package.ecosystem, plain(found.package.name)) == asked]
 
@@ -86,21 +86,21 @@ class Hit(BaseModel):
     id: str = Field(min_length=1)
 
 
-class Result(BaseModel):
-    """The answer to one query."""
+class QueryResult(BaseModel):
+    """The result of one query: vulnerabilities, and a token if there are more pages."""
 
     vulns: list[Hit] = []
     next_page_token: str = ""
 
 
-class Answer(BaseModel):
-    """The answers to a batch of queries, in their order."""
+class BatchResponse(BaseModel):
+    """The results of a batch of queries, in their order."""
 
-    results: list[Result]
+    results: list[QueryResult]
 
 
 def plain(name: str) -> str:
-    """Return the normal form of a package's name, the same for all its spellings."""
+    """Return the normalised name of a package, the same for all its spellings."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -131,24 +131,24 @@ class Osv:
                 return found
         raise OsvError(f"{self.address} has not come to an end after {MAX_REQUESTS} pages")
 
-    def results(self, batch: list[tuple[Package, str]]) -> list[Result]:
+    def results(self, batch: list[tuple[Package, str]]) -> list[QueryResult]:
         """Return the results of queries for one page each, in their order."""
         queries = [
             {"package": {"ecosystem": package.ecosystem, "name": package.name}, "version": package.version}
             | ({"page_token": token} if token else {})
             for package, token in batch
         ]
-        answer = self.ask("POST", "/v1/querybatch", Answer, {"queries": queries})
-        if len(answer.results) != len(batch):
-            raise OsvError(f"{self.address} answers {len(answer.results)} of {len(batch)} queries")
-        return answer.results
+        results = self.ask("POST", "/v1/querybatch", BatchResponse, {"queries": queries}).results
+        if len(results) != len(batch):
+            raise OsvError(f"{self.address} answers {len(results)} of {len(batch)} queries")
+        return results
 
     def record(self, name: str) -> Record:
         """Return the record with an id."""
         return self.ask("GET", f"/v1/vulns/{quote(name, safe='')}", Record)
 
-    def ask(self, method: str, path: str, kind: type[Model], body: object = None) -> Model:
-        """Send a request and return the answer."""
+    def ask(self, method: str, path: str, kind: type[Parsed], body: object = None) -> Parsed:
+        """Send a request and return the body of the response as `kind`."""
         try:
             response = self.client.request(method, path, json=body)
             response.raise_for_status()

@@ -38,7 +38,7 @@ def python_distributions(engine: str, image: str) -> dict[str, Any]:
     """Return the document that cyclonedx-bom makes of all Python distributions in the image."""
     archive = in_image(engine, image, "find / -xdev -type d -name '*.dist-info' | tar -cPT -")
     with tempfile.TemporaryDirectory() as folder:
-        # cyclonedx-bom reads a virtual environment; this one holds nothing but the metadata of packages.
+        # cyclonedx-bom reads virtual environments; this one holds only the metadata of the packages.
         venv.create(folder, with_pip=False)
         (packages,) = Path(folder).glob("lib/python3*/site-packages")
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:

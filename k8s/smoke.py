@@ -1,7 +1,7 @@
 """Send every route of a server its own example: `python3 k8s/smoke.py ADDRESS`; exit with 1 if an answer is not 200.
 
-Needs nothing but Python, since it runs wherever something is deployed. `API_KEY` is sent if it is set; the file CA_FILE
-names authorities beside the system's.
+Needs only Python, since it runs wherever deployments do. `API_KEY` is sent if it is set; authorities in CA_FILE are
+trusted beside the system's.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]
 
 
 def main(address: str) -> int:
-    """Send a request to every route, print what it answers, and return the exit code."""
+    """Send a request to every route, print the statuses, and return the exit code."""
     failed = 0
     try:
         _, document = ask(f"{address}/docs.json")
         for path, body, media_type in requests(json.loads(document)):
-            status, answer = ask(address + path, body, media_type)
-            print(f"{status} {path}" + ("" if status == 200 else f" {answer.decode(errors='replace')[:500]}"))
+            status, content = ask(address + path, body, media_type)
+            print(f"{status} {path}" + ("" if status == 200 else f" {content.decode(errors='replace')[:500]}"))
             failed += status != 200
     except OSError as error:
         print(f"{address} does not answer: {error}", file=sys.stderr)

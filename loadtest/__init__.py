@@ -1,1 +1,1 @@
-"""Load tests: profiles of users with objectives, run by Locust, and an open loop."""
+"""Load tests: profiles of users with objectives, run by Locust, and load in an open loop."""

@@ -1,4 +1,4 @@
-"""Check answers, and name what is wrong with one in a few words, always the same for the same fault."""
+"""Check answers, and name faults in a few words, the same fault always in the same words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# The most of a server's own message that goes into the name of a fault.
+# How much of a server's own message the name of a fault repeats.
 MESSAGE_CHARACTERS = 100
 
 
@@ -87,7 +87,7 @@ def image(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
 
 
 def other(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
-    """Require of a model that is not known here that its answer is not empty."""
+    """Require an answer that is not empty, of a model that is not known here."""
     require(len(answer) > 0, "an empty answer")
 
 

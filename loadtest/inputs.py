@@ -1,4 +1,4 @@
-"""Requests like those that users send: the n-th for a model is always the same, and no two are alike.
+"""Requests like those of users: the n-th for a model is always the same, and no two are alike.
 
 Uses nothing of the server's code, since a load test is a client like any other.
 """
@@ -24,7 +24,7 @@ def phrases(listed: str) -> list[str]:
     return listed.split("|")
 
 
-# The parts of sentences, which are as long as those of SST-2: 19 words, with a standard deviation of 9.
+# Parts of sentences as long as those of SST-2: 19 words, with a standard deviation of 9.
 OPENINGS = phrases("after a slow start|at its best|for all its charm|despite a fine cast|to be fair|like most sequels")
 SUBJECTS = phrases(
     "the film|the screenplay|its director|the second half|this remake|the leading lady|an unknown cast|"

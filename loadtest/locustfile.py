@@ -14,7 +14,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
 
-from loadtest.openapi import ServerError, look_at
+from loadtest.openapi import ServerError, discover
 from loadtest.profiles import CACHE_RATE, PROFILES, Objectives
 from loadtest.report import Report
 from loadtest.shape import ProfileShape
@@ -56,7 +56,7 @@ def options(parser: LocustArgumentParser) -> None:
     def add(name: str, text: str, **more: Any) -> None:
         parser.add_argument(name, help=text, include_in_web_ui=False, **more)
 
-    # Requests that are under way when users are stopped are still awaited and counted.
+    # Requests in flight when users are stopped are still awaited and counted.
     parser.set_defaults(host="http://localhost:3000", profile="smoke", stop_timeout=15)
     add("--minutes", "the profile's length instead of its own", type=float)
     add("--cache-rate", "share of repeated inputs", type=share, default=CACHE_RATE)
@@ -72,7 +72,7 @@ def options(parser: LocustArgumentParser) -> None:
 
 
 def prepare(environment: Environment, runner: Runner, **_: object) -> None:
-    """Set Locust up for the profile; exit with 2 if the server cannot be tested."""
+    """Set up Locust for the profile; exit with 2 if the server cannot be tested."""
     given = environment.parsed_options
     assert given is not None  # noqa: S101  the command line was parsed
     if given.profile not in PROFILES:
@@ -84,10 +84,10 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
     environment.events.test_start.add_listener(make_file)
     if isinstance(runner, WorkerRunner):
         environment.events.request.add_listener(report.count)
-        environment.events.report_to_master.add_listener(report.tell)
+        environment.events.report_to_master.add_listener(report.send_counts)
         return
     if isinstance(runner, MasterRunner):
-        environment.events.worker_report.add_listener(report.hear)
+        environment.events.worker_report.add_listener(report.add_counts)
     else:
         environment.events.request.add_listener(report.count)
     environment.events.test_start.add_listener(report.start)
@@ -109,7 +109,7 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
 
 def check(environment: Environment, given: Namespace) -> None:
     """Raise ServerError unless the server is ready and has the models that the users send requests to."""
-    served = look_at((environment.host or "").rstrip("/"), given.api_key, given.ca_file).requests
+    served = discover((environment.host or "").rstrip("/"), given.api_key, given.ca_file).requests
     classes = [user for user in environment.user_classes if issubclass(user, ModelUser)]
     needed = {user.model or given.model for user in classes} - {None}
     for model in sorted(needed - served.keys()):

@@ -31,7 +31,7 @@ from loadtest.profiles import CACHE_RATE, POOL
 ANSWER_SECONDS = 30.0
 REFUSALS = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
 
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         return self.answered
 
     def data_received(self, data: bytes) -> None:
-        """Collect the answer, whose length stands in its head."""
+        """Collect the answer, whose head tells its length."""
         self.received += data
         head, found, body = self.received.partition(b"\r\n\r\n")
         if not found or self.answered is None or self.answered.done():
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
             self.answered.set_result(int(head[9:12]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Note that nothing more will come; a request without its answer fails with ConnectionError."""
+        """Mark the connection as closed; a request that waits for its answer fails with ConnectionError."""
         self.closed = True
         if self.answered is not None and not self.answered.done():
             self.answered.set_exception(ConnectionError("the connection was closed"))
@@ -112,7 +112,7 @@ async def arrivals(
     idle: list[Connection] = []
     tls = tls_context(ca_file) if parts.scheme == "https" else None
 
-    async def answer(head_and_body: bytes, due: float) -> int:
+    async def send(head_and_body: bytes, due: float) -> int:
         # Servers close connections that have been idle for some seconds.
         while idle and idle[-1].closed:
             idle.pop()
@@ -132,7 +132,7 @@ async def arrivals(
         )
         whole = f"{head}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body
         try:
-            status = await asyncio.wait_for(answer(whole, due), ANSWER_SECONDS)
+            status = await asyncio.wait_for(send(whole, due), ANSWER_SECONDS)
         except (OSError, TimeoutError) as error:
             seen.failed.append(repr(error))
             return
@@ -158,14 +158,14 @@ async def arrivals(
     return seen
 
 
-def run(load: Coroutine[Any, Any, Result]) -> Result:
+def run(load: Coroutine[Any, Any, Outcome]) -> Outcome:
     """Run a load on uvloop, which leaves more of the cores to the server, or on asyncio where uvloop is missing."""
     try:
         import uvloop
     except ImportError:  # on Windows
         return asyncio.run(load)
-    result: Result = uvloop.run(load)
-    return result
+    outcome: Outcome = uvloop.run(load)
+    return outcome
 
 
 def drawn(model: str, count: int, cache_rate: float) -> list[Request]:
@@ -177,8 +177,8 @@ def drawn(model: str, count: int, cache_rate: float) -> list[Request]:
     return [draw.choice(pool) if draw.random() < cache_rate else made(fresh + number) for number in range(count)]
 
 
-def report(seen: Arrivals, due: Sequence[float]) -> list[str]:
-    """Return the lines to print."""
+def summary(seen: Arrivals, due: Sequence[float]) -> list[str]:
+    """Return the lines that sum up a load: rate, latency from when requests were due, refusals and failures."""
     count = len(due)
     offered = count / (due[-1] or 1.0)
     took = np.array(seen.accepted or [np.nan]) * 1000
@@ -221,7 +221,7 @@ def main() -> int:
     gc.freeze()
     headers = f"X-API-Key: {given.api_key}\r\n" if given.api_key else ""
     seen: Any = run(arrivals(given.host, requests, due, headers, given.ca_file))
-    print(*report(seen, due), sep="\n")
+    print(*summary(seen, due), sep="\n")
     return int(bool(seen.failed))
 
 

@@ -1,4 +1,4 @@
-"""What a server says about itself: whether it is ready, its models, their labels and an example of their requests."""
+"""Discover from a server whether it is ready, its models, their labels and an example of their requests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ AUTHORITY_HINT = "give the certificate of an authority of your own by CA_FILE=FI
 
 
 class ServerError(RuntimeError):
-    """The server cannot be tested."""
+    """The server cannot be tested, or does not answer."""
 
 
 @dataclass(frozen=True)
-class Server:
-    """The requests and the labels of each model, by the model's name."""
+class ServedModels:
+    """The requests and labels of a server's models, by model."""
 
     requests: dict[str, Callable[[int], Request]]
     labels: dict[str, list[str]]
@@ -63,18 +63,18 @@ def get(url: str, api_key: str = "", ca_file: str = "") -> bytes:
 
 
 @functools.cache
-def look_at(address: str, api_key: str = "", ca_file: str = "") -> Server:
-    """Return the requests and labels of the models of a server; raise ServerError if it is not ready."""
+def discover(address: str, api_key: str = "", ca_file: str = "") -> ServedModels:
+    """Return the requests and labels of a server's models; raise ServerError if it is not ready."""
     get(f"{address}/readyz", api_key, ca_file)
     document = json.loads(get(f"{address}/docs.json", api_key, ca_file))
     requests = requests_of(document)
     infos = {model: json.loads(get(f"{address}/{model}/info", api_key, ca_file)) for model in requests}
     labels = {model: info.get("labels") or [] for model, info in infos.items()}
-    return Server(requests, labels)
+    return ServedModels(requests, labels)
 
 
 def requests_of(document: dict[str, Any]) -> dict[str, Callable[[int], Request]]:
-    """Return requests by model: from `loadtest.inputs`, for other models varied from the OpenAPI document's example."""
+    """Return requests by model: those of `loadtest.inputs`, or variations of the example in the OpenAPI document."""
     found = {}
     for path, operations in document["paths"].items():
         model = path.removesuffix(PREDICT).strip("/")

@@ -1,4 +1,4 @@
-"""Servers as processes, which are ended by their process id."""
+"""Start servers as processes, and end them by their process ids."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def store_home() -> Path:
-    """Return the BentoML home with the shipped models in it, where servers with homes of their own find them."""
+    """Put the shipped models into the BentoML home and return it, for servers with homes of their own to link to."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     import bentoml  # takes a second, which callers that need no models are spared
 
@@ -75,7 +75,7 @@ def running(
 
 
 def link_folder(link: Path, folder: Path) -> None:
-    """Make `link` lead to a folder."""
+    """Make `link` a link to a folder, on Windows a junction."""
     if sys.platform == "win32":  # there only administrators may make symbolic links, but everybody junctions
         import _winapi
 

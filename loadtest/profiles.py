@@ -1,4 +1,4 @@
-"""Profiles of load: how many users there are at which time, and the objectives by which the server is judged."""
+"""Profiles of load: the number of users over time, and the objectives for the server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Objectives:
-    """Limits: at most these seconds and share of errors, at least this share of hits and rate; None is not judged."""
+    """Limits: at most these seconds and share of errors, at least this share of hits and rate; None sets no limit."""
 
     p50: float | None = None
     p99: float | None = None
@@ -89,7 +89,7 @@ class Profile:
 
     @property
     def seconds(self) -> float:
-        """The length of the profile in seconds."""
+        """The profile's length in seconds."""
         return self.points[-1][0]
 
     @property

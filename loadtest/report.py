@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from loadtest.profiles import Measured, Objectives, Profile, Verdict
 
-# Each second is drawn with what was measured in this many seconds before it.
+# The chart shows, for each second, what was measured in this many seconds before it.
 WINDOW = 5
 # Uploads ask not to be answered from a cache.
 UNCACHED = "/segmentation/uploadfile"
@@ -71,7 +71,7 @@ def hit_rate(outcomes: Counter[tuple[str, str]]) -> float:
 
 
 class Report:
-    """The report of a run, which it watches, judges and writes down; in a worker it only counts for the master."""
+    """Watches a run, judges it and writes its report; in a worker it only counts, for the master."""
 
     def __init__(self, environment: Environment, profile: Profile, objectives: Objectives, folder: Path) -> None:
         self.environment = environment
@@ -92,7 +92,7 @@ class Report:
         self.missed = False
 
     def start(self, **_: Any) -> None:
-        """Begin a run; if it is broken off, it has not met its objectives."""
+        """Begin a run; until it is over, its objectives count as missed."""
         self.clear()
         self.environment.process_exit_code = 1
         gevent.spawn(self.watch)
@@ -102,12 +102,12 @@ class Report:
         if exception is None and (outcome := (response.headers or {}).get("x-cache")):
             self.outcomes[name, outcome] += 1
 
-    def tell(self, data: dict[str, Any], **_: Any) -> None:
-        """Give the master what this worker has counted since it was last told."""
+    def send_counts(self, data: dict[str, Any], **_: Any) -> None:
+        """Send the master what this worker has counted since it last did so."""
         data["cache"] = [[*key, count] for key, count in self.outcomes.items()]
         self.outcomes.clear()
 
-    def hear(self, data: dict[str, Any], **_: Any) -> None:
+    def add_counts(self, data: dict[str, Any], **_: Any) -> None:
         """Add what a worker has counted."""
         for name, outcome, count in data.get("cache", []):
             self.outcomes[name, outcome] += count
@@ -135,7 +135,7 @@ class Report:
             gevent.sleep(1)
 
     def measured(self) -> Measured:
-        """Return the figures of the whole run; its rate is that of the time in which all users were there."""
+        """Return the figures of the whole run; its rate is that of the time with all users."""
         whole = self.snapshot().since(self.first)
         full = [sample for sample in self.samples if sample.users >= self.profile.peak]
         if len(full) < 2:
@@ -144,7 +144,7 @@ class Report:
         return Measured(**(asdict(whole) | {"rate": rate}))
 
     def stop(self, **_: Any) -> None:
-        """Judge the run that is over, and write its report."""
+        """Judge the run, which is over, and write its report."""
         found = self.measured()
         verdicts = [] if self.profile.in_steps else self.objectives.judge(found)
         if self.environment.runner is not None and self.environment.runner.exceptions:

@@ -1,4 +1,4 @@
-"""The number of users over time: the profile's points, its steps, and its end when the autoscaler acts."""
+"""The number of users over time: by the profile's points or steps, until the autoscaler acts if that is its end."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ProfileShape(LoadTestShape):
             return load
         seconds = self.get_run_time()  # type: ignore[no-untyped-call]
         self.over_seconds = self.over_seconds or seconds
-        # When Locust itself ends a test, it does not wait for what workers have still to report.
+        # When Locust itself ends a test, it does not wait for the last reports of workers.
         if isinstance(self.runner, MasterRunner) and (
             self.runner.user_count or seconds < self.over_seconds + WORKER_REPORT_INTERVAL + 1
         ):
@@ -88,7 +88,7 @@ class ProfileShape(LoadTestShape):
         self.report.notes.append(note)
 
     def scaled(self, seconds: float) -> bool:
-        """Return whether the autoscaler has acted."""
+        """Return whether the autoscaler has added ready pods."""
         if self.deployment is None or seconds < self.next_look:
             return False
         self.next_look = seconds + SCALE_SECONDS

@@ -1,4 +1,4 @@
-"""Locust's users: one class per model, one for files, one for everything. Each checks the answers it gets."""
+"""Locust's users: a class per model, one for files and one for all models. They check the answers they get."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from locust.env import Environment
 
 from loadtest import answers, inputs
 from loadtest.inputs import Request
-from loadtest.openapi import Server, look_at, tls_context
+from loadtest.openapi import ServedModels, discover, tls_context
 from loadtest.profiles import POOL, PROFILES
 
 # How often MixedUser chooses each model; others as often as images.
@@ -24,7 +24,7 @@ FILE_ROWS = 10_000
 
 @functools.cache
 def fresh() -> itertools.count[int]:
-    """Return numbers that in all likelihood no other process or earlier run uses; made after Locust has forked."""
+    """Return numbers that most likely no other process or run uses; first called once Locust has forked."""
     return itertools.count(random.SystemRandom().getrandbits(48))
 
 
@@ -41,7 +41,7 @@ def file_of_rows() -> Request:
 
 
 def make_file(environment: Environment, **_: object) -> None:
-    """Make the file, which takes a second or two, before there are users whose requests would wait for it."""
+    """Make the file, which takes a second or two, before there are users whose requests would be held up."""
     if environment.parsed_options is not None and "FileUser" in PROFILES[environment.parsed_options.profile].users:
         gevent.get_hub().threadpool.apply(file_of_rows)
 
@@ -66,23 +66,23 @@ class ModelUser(FastHttpUser):
         self.only: str | None = options.model
         self.api_key: str = options.api_key
         self.ca_file: str = options.ca_file
-        self.server: Server
+        self.served: ServedModels
 
     def wait_time(self) -> float:
         """Return the seconds until the next request, as the profile defines them."""
         return float(self.pause(self))
 
     def on_start(self) -> None:
-        """Find out what the server has, and get out of step with the other users."""
+        """Discover the server's models, and start out of step with the other users."""
         assert self.host is not None  # noqa: S101  it has a default
-        self.server = look_at(self.host.rstrip("/"), self.api_key, self.ca_file)
-        for made in self.server.requests.values():
+        self.served = discover(self.host.rstrip("/"), self.api_key, self.ca_file)
+        for made in self.served.requests.values():
             known(made, 0)  # the first picture takes as long as hundreds
         if self.per_user:
             gevent.sleep(random.random() / self.per_user)  # noqa: S311
 
     def ask(self, model: str, request: Request, rows: int = 1, **headers: str) -> None:
-        """Send a request, and report what is wrong with the answer."""
+        """Send a request, and report a fault in its answer to Locust."""
         headers = {"Content-Type": request.content_type, **headers}
         if self.api_key:
             headers["X-API-Key"] = self.api_key
@@ -93,7 +93,7 @@ class ModelUser(FastHttpUser):
                 response.failure(f"no answer: {type(response.error).__name__}")
             elif response.status_code != 200:
                 response.failure(answers.refusal(response.status_code, found))
-            elif problem := answers.fault(model, found, self.server.labels[model], rows):
+            elif problem := answers.fault(model, found, self.served.labels[model], rows):
                 response.failure(problem)
 
     def choose(self) -> str:
@@ -104,7 +104,7 @@ class ModelUser(FastHttpUser):
     def predict(self) -> None:
         """Send one request with an input that is known or new."""
         model = self.choose()
-        made = self.server.requests[model]
+        made = self.served.requests[model]
         repeated = random.random() < self.cache_rate  # noqa: S311
         self.ask(model, known(made, random.randrange(POOL)) if repeated else made(next(fresh())))  # noqa: S311
 
@@ -134,19 +134,19 @@ class ImageUser(ModelUser):
 
 
 class MixedUser(ModelUser):
-    """A user of all models that the server has; those not known here get the example in its documentation.
+    """A user of all models that the server has; those not known here get variations of their example.
 
     With `--model`, a user of only that one.
     """
 
     def choose(self) -> str:
         """Return the model that the next request is for: more often one with small requests."""
-        models = [self.only] if self.only else list(self.server.requests)
+        models = [self.only] if self.only else list(self.served.requests)
         return random.choices(models, [WEIGHTS.get(model, 1) for model in models])[0]  # noqa: S311
 
 
 class FileUser(ModelUser):
-    """A single user who uploads a file of 10 000 rows again and again. It is computed anew each time."""
+    """A single user who uploads a file of 10 000 rows again and again, past the caches."""
 
     model = "segmentation"
     fixed_count = 1

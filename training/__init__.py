@@ -1,5 +1,5 @@
-"""How each model is made: fit or load, export to ONNX, check, evaluate, save to the BentoML model store.
+"""How models are made: fit or load, export to ONNX, compare, evaluate, save to the BentoML model store.
 
-`python -m training [model ...]` does so. What all models share lies here; beside it each has a folder, or one module.
-Nothing of this package is needed to serve.
+`python -m training [model ...]` does all of it. Each model has a module or a folder of its own; the other modules are
+what models share. Serving needs nothing of this package.
 """

@@ -1,4 +1,7 @@
-"""`python -m training [model ...]`: make models and save them to the BentoML model store."""
+"""`python -m training [model ...]`: make models and save them to the BentoML model store.
+
+By argparse: click and typer have neither a default command nor rules between options, and made this longer when tried.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ if sys.version_info < (3, 11):  # noqa: UP036
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# Where matplotlib keeps its list of fonts.
+# Matplotlib keeps its list of fonts there.
 os.environ.setdefault("MPLCONFIGDIR", str(ROOT / ".cache" / "matplotlib"))
 
 from rich.console import Console
@@ -31,16 +33,16 @@ from serving.bento.shipped import FOLDER, put_into_store, read_info
 from serving.bento.start import check_home, store_faults
 from training import ship as shipping
 from training import store
+from training.artifact import Evaluation, ProgressCallback, Result, TrainingError, deviations
 from training.served import Served
 from training.sources import inputs_digest
-from training.trained import Evaluation, Report, Result, TrainingError, deviations
 from training.trainer import find, find_fit, find_own
 
 REPORTS = ROOT / "reports"
 
 
 def arguments() -> argparse.Namespace:
-    """Return what the command line asks for."""
+    """Parse the command line; exit with 2 where it names no model of ours or its options do not go together."""
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description=(
@@ -80,7 +82,7 @@ def arguments() -> argparse.Namespace:
 
 
 def faults(options: argparse.Namespace) -> list[str]:
-    """Return what is wrong with the options together."""
+    """Return a message for each rule between the options that they break."""
     rules = {
         "--fit needs --data": options.fit and options.data is None,
         f"--data: no folder {options.data}": options.data is not None and not options.data.is_dir(),
@@ -97,7 +99,7 @@ def faults(options: argparse.Namespace) -> list[str]:
     return [fault for fault, broken in rules.items() if broken]
 
 
-def make(name: str, options: argparse.Namespace, report: Report) -> Result:
+def make(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Make one model unless the store has it."""
     inputs = inputs_digest(name, options.data)
     entry = None if options.force or options.fit else store.current(name, inputs)
@@ -110,45 +112,45 @@ def make(name: str, options: argparse.Namespace, report: Report) -> Result:
     started = time.perf_counter()
     if options.fit and trainer.weights is not None:
         find_fit(name)(options.data, report)
-    trained = trainer.train(options.data, report)
+    artifact = trainer.train(options.data, report)
     if options.fit and trainer.weights is not None:
-        importlib.import_module("training.fitting").record_evaluation(trainer.weights, trained.evaluation)
+        importlib.import_module("training.fitting").record_evaluation(trainer.weights, artifact.evaluation)
         inputs = inputs_digest(name, options.data)
         # Fitted here, it is the user's own, which nothing that is shipped replaces.
-        trained = replace(trained, origin={"from": f"--fit --data {options.data.resolve()}"})
+        artifact = replace(artifact, origin={"from": f"--fit --data {options.data.resolve()}"})
     with store_faults():
-        entry = store.save(name, trained, inputs, changed=is_changed(name, inputs))
-    write_pictures(name, trained.evaluation)
+        entry = store.save(name, artifact, inputs, changed=is_changed(name, inputs))
+    write_pictures(name, artifact.evaluation)
     report("saved", 1.0)
     return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
 
 
 def is_changed(name: str, inputs: str) -> bool:
-    """Return whether a model that is shipped is made of other sources than what is shipped."""
+    """Return whether a model is shipped, but was made from other sources than these inputs."""
     shipped = FOLDER / name
     return shipped.is_dir() and read_info(shipped)["metadata"]["inputs_digest"] != inputs
 
 
-def make_own(name: str, options: argparse.Namespace, report: Report) -> Result:
+def make_own(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Make one model from the user's own weights."""
     trainer = find_own(name)
     started = time.perf_counter()
     if options.from_hub is not None:
         report("looking it up", 0.0)
         source = importlib.import_module("training.hub").fetch(options.from_hub, options.revision)
-        trained = trainer.train_from_hub(source, options.quantize, options.data, report)
+        artifact = trainer.train_from_hub(source, options.quantize, options.data, report)
     elif trainer.train_from_onnx is not None:
-        trained = trainer.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
+        artifact = trainer.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
     else:
         raise TrainingError(f"--from-onnx is for image models, not for {name}")
     with store_faults():
-        entry = store.save(name, trained, None)
-    write_pictures(name, trained.evaluation)
+        entry = store.save(name, artifact, None)
+    write_pictures(name, artifact.evaluation)
     report("saved", 1.0)
     return Result(f"{entry.tag} made in {time.perf_counter() - started:.0f} s", store.metrics(entry))
 
 
-def evaluate(name: str, options: argparse.Namespace, report: Report) -> Result:
+def evaluate(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Measure the newest store entry of a model, as it is served."""
     with store_faults():
         put_into_store([name])
@@ -174,22 +176,22 @@ def write_pictures(name: str, evaluation: Evaluation) -> None:
         (REPORTS / name / file).write_bytes(content)
 
 
-def ship(name: str, options: argparse.Namespace, report: Report) -> Result:
+def ship(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
     """Write `models/shipped` for one model."""
     with store_faults():
-        return shipping.ship(name, find(name), options, report)
+        return shipping.ship(name, find(name), options.data, report)
 
 
-def reproduce(name: str, options: argparse.Namespace, report: Report) -> Result:
-    """Prove that what is shipped of one model is what training makes."""
-    return shipping.reproduce(name, find(name), options, report)
+def reproduce(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
+    """Check that training makes the model that is shipped."""
+    return shipping.reproduce(name, find(name), options.data, report)
 
 
 COMMANDS = {"evaluate": evaluate, "make": make, "own": make_own, "reproduce": reproduce, "ship": ship}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say to each model, with progress, then print a table; exit code 1 when one fails."""
+    """Run the command on each model, with progress, then print a table; return 1 if it failed for one of them."""
     console = Console()
     table = Table("model", Column("metric", overflow="fold"), "value", "95 % interval", "examples")
     done = []
@@ -219,7 +221,7 @@ def run(options: argparse.Namespace) -> int:
     return int(bool(failures))
 
 
-def reporter(progress: Progress, name: str) -> Report:
+def reporter(progress: Progress, name: str) -> ProgressCallback:
     """Return a function that shows a model's progress."""
     task = progress.add_task(name, total=1.0, step="")
 
@@ -230,11 +232,11 @@ def reporter(progress: Progress, name: str) -> Report:
 
 
 def main() -> int:
-    """Run the command; the exit code."""
+    """Run the command and return the exit code."""
     options = arguments()
     if options.command == "bench":
-        bench: Callable[[argparse.Namespace], int] = importlib.import_module("training.bench").run
-        return bench(options)
+        importlib.import_module("training.bench").run(options.models)
+        return 0
     check_home()
     return run(options)
 

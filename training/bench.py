@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -13,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from models.model import Array
+from training.artifact import open_graph
 from training.network import Network
 from training.served import pad, serve
-from training.trained import open_graph
 from training.trainer import find
 
 BATCHES = (1, 8, 32)
@@ -25,20 +24,19 @@ ROUNDS = 5
 Batch = dict[str, Array]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure each network and print a table."""
+def run(names: Sequence[str]) -> None:
+    """Measure the network of each of these models that has one, and print a table."""
     console = Console()
-    for name in options.models:
+    for name in names:
         trainer = find(name)
         if trainer.bench is not None:
             console.print(measure(*trainer.bench()))
-    return 0
 
 
 def measure(network: Network, items: Sequence[Any], shipped: str) -> Table:
     """Measure items per second of PyTorch and of both graphs, in the same run, by threads and batch.
 
-    The int8 graph is run as it is served, and with its weights unsigned, as processors without VNNI run it.
+    The int8 graph runs as it is served on this processor, and with unsigned weights, as where there is no VNNI.
     """
     float32 = network.export()
     graphs = {"float32": float32, "int8": network.quantize(float32)}
@@ -66,7 +64,7 @@ def measure(network: Network, items: Sequence[Any], shipped: str) -> Table:
 
 
 def elapsed(run: Callable[[Batch], Array], batches: Sequence[Batch]) -> float:
-    """Seconds that all batches take, after one to warm up."""
+    """Return the seconds that all batches take, after one to warm up."""
     run(batches[0])
     started = time.perf_counter()
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Metrics with their 95 % intervals, and the pictures that belong to them."""
+"""Metrics with 95 % intervals, and pictures of them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from models.model import Array
-from training.trained import Estimate, Evaluation
+from training.artifact import Estimate, Evaluation
 
 BINS = 15
 RESAMPLES = 500
 
 
 def share(hits: Array) -> Estimate:
-    """Share of hits, bool (n,), with Wilson's interval (Wilson 1927)."""
+    """Estimate the share of hits, bool (n,), with Wilson's interval (Wilson 1927)."""
     found = binomtest(int(hits.sum()), len(hits))
     interval = found.proportion_ci(method="wilson")
     return Estimate(found.statistic, interval.low, interval.high, len(hits))
 
 
 def resampled(metric: Callable[..., float], *samples: Array) -> Estimate:
-    """`metric` of samples (n, ...) that belong together, with the bootstrap's percentile interval (Efron 1979)."""
+    """Estimate `metric` of paired samples (n, ...), with the bootstrap's percentile interval (Efron 1979)."""
     index = np.arange(len(samples[0]))
 
     def of(chosen: Array) -> float:
@@ -37,13 +37,13 @@ def resampled(metric: Callable[..., float], *samples: Array) -> Estimate:
 
 
 def f1(classes: Array, predicted: Array) -> float:
-    """Harmonic mean of precision and recall of class 1; 0 when it is neither there nor predicted."""
+    """Return the harmonic mean of precision and recall of class 1; 0 if it is neither present nor predicted."""
     found = float((classes * predicted).sum())
     return 2 * found / max(float(classes.sum() + predicted.sum()), 1.0)
 
 
 def area_under_roc(classes: Array, scores: Array) -> float:
-    """Area under the receiver operating characteristic; 0.5 when a sample holds one class only."""
+    """Return the area under the receiver operating characteristic; 0.5 if a sample holds one class only."""
     return float(roc_auc_score(classes, scores)) if 0 < classes.sum() < len(classes) else 0.5
 
 
@@ -58,7 +58,7 @@ def calibration_error(confidence: Array, hits: Array) -> float:
 
 
 def evaluate_binary(classes: Array, probability: Array) -> Evaluation:
-    """Accuracy, F1, area under ROC and calibration of the probability (n,) of class 1, on classes 0 and 1 (n,)."""
+    """Evaluate probabilities (n,) of class 1 on classes 0 and 1 (n,): accuracy, F1, area under ROC, calibration."""
     predicted = (probability > 0.5).astype(np.int64)
     hits = predicted == classes
     confidence = np.maximum(probability, 1 - probability)
@@ -75,7 +75,7 @@ def evaluate_binary(classes: Array, probability: Array) -> Evaluation:
 
 
 def evaluate_labels(classes: Array, probabilities: Array, labels: Sequence[str]) -> Evaluation:
-    """Accuracy and calibration of probabilities (n, labels) on the numbers of the right labels (n,)."""
+    """Evaluate probabilities (n, labels) on the numbers of the right labels (n,): accuracy and calibration."""
     predicted = probabilities.argmax(1)
     hits = predicted == classes
     confidence = probabilities.max(1)
@@ -92,7 +92,7 @@ def evaluate_labels(classes: Array, probabilities: Array, labels: Sequence[str])
 
 
 def draw_roc(classes: Array, scores: Array, area: float) -> bytes:
-    """Receiver operating characteristic as PNG."""
+    """Draw the receiver operating characteristic and return it as PNG."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()
     false, true, _ = roc_curve(classes, scores)
@@ -104,7 +104,7 @@ def draw_roc(classes: Array, scores: Array, area: float) -> bytes:
 
 
 def draw_reliability(confidence: Array, hits: Array) -> bytes:
-    """Accuracy over confidence in bins, the bins' sizes below, as PNG."""
+    """Draw accuracy over confidence by bin, with the sizes of the bins below, and return it as PNG."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     filled = counts > 0
@@ -123,7 +123,7 @@ def draw_reliability(confidence: Array, hits: Array) -> bytes:
 
 
 def draw_confusion(counts: Array, labels: Sequence[str]) -> bytes:
-    """Confusion matrix, the right labels down and the predicted ones across, as PNG."""
+    """Draw the confusion matrix, right labels down and predicted ones across, and return it as PNG."""
     side = 2 + 0.5 * len(labels)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()

@@ -11,9 +11,9 @@ from skl2onnx.common.data_types import FloatTensorType
 
 
 def sklearn_to_onnx(fitted: Any, features: int, output: str) -> bytes:
-    """ONNX file of a scikit-learn model: `features` float32 (n, features) -> one of skl2onnx's outputs.
+    """Export a fitted scikit-learn model to ONNX: `features` float32 (n, features) -> one of skl2onnx's outputs.
 
-    These are `label` int64 (n,) and, of most classifiers, `probabilities` float32 (n, classes).
+    Outputs are `label` int64 (n,) and, of most classifiers, `probabilities` float32 (n, classes).
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # skl2onnx reads attributes that scikit-learn deprecates
@@ -26,7 +26,7 @@ def sklearn_to_onnx(fitted: Any, features: int, output: str) -> bytes:
     kept = [entry for entry in model.graph.output if entry.name == output]
     del model.graph.output[:]
     model.graph.output.extend(kept)
-    # skl2onnx names them in the order of a set, which is another in each process.
+    # skl2onnx lists them in the order of a set, which differs between processes.
     opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
     del model.opset_import[:]
     model.opset_import.extend(opsets)

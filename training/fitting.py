@@ -1,4 +1,4 @@
-"""Fitting a network epoch by epoch: validated, stopped early, and resumed where it was interrupted."""
+"""Fitting a network epoch by epoch: with validation, early stopping and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, Protocol
 
 import torch
 
-from training.trained import Estimate, Evaluation
+from training.artifact import Estimate, Evaluation
 
 
 class Stateful(Protocol):
-    """What a checkpoint holds: a model, an optimizer, a schedule."""
+    """A part of a checkpoint: a model, an optimizer, a schedule."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes while fitting."""
+        """Return all that changes while fitting."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Go back to that state."""
+        """Restore that state."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def device() -> torch.device:
 
 
 def reuse_memory() -> None:
-    """Have glibc keep what is freed: to return each step's tensors to the system and ask anew took half the time."""
+    """Have glibc keep freed memory: returning each step's tensors to the system took half of the time."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         # Constants of malloc.h, see mallopt(3): nothing by mmap, no trimming.
@@ -51,7 +51,10 @@ def reuse_memory() -> None:
 
 
 def schedule(optimizer: torch.optim.Optimizer, steps: int, warm_up: float, decay: float) -> Any:
-    """Learning rate of a trapezoid: up during the first share of the steps, flat, down to 0 during the last."""
+    """Return a trapezoidal schedule of the learning rate.
+
+    It rises during the first `warm_up` share of the steps and falls to 0 during the last `decay` share.
+    """
 
     def factor(step: int) -> float:
         return min(1.0, (step + 1) / (warm_up * steps), max(0, steps - step) / (decay * steps))
@@ -70,12 +73,11 @@ def run_epochs(
     checkpoint: Path,
     inputs: str,
 ) -> list[Epoch]:
-    """Run `epoch(number)`, which gives mean loss and validation accuracy, and leave `model` as it was at its best.
+    """Run `epoch(number)`, which returns mean loss and validation accuracy, and leave `model` at its best.
 
-    Ends early when the accuracy has not risen for `patience` epochs. After each epoch `checkpoint`
-    holds everything that changes: `model`, `others` and the random numbers to come. A checkpoint
-    of the same `inputs`, a digest of settings and data, is taken up; the caller removes it once the
-    weights are written.
+    Stops early when the accuracy has not risen for `patience` epochs. After each epoch everything that changes is
+    written to `checkpoint`: `model`, `others` and the state of the random generators. A checkpoint of the same
+    `inputs`, a digest of settings and data, is resumed; the caller removes it once the weights are written.
     """
     log: list[Epoch] = []
     best: dict[str, Any] = {}
@@ -112,7 +114,7 @@ def run_epochs(
 
 
 def temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Temperature that minimises the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599)."""
+    """Return the temperature that minimises the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599)."""
     log_t = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], lr=0.1, max_iter=100)
 
@@ -127,25 +129,25 @@ def temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def stalled(log: list[Epoch], patience: int) -> bool:
-    """Whether the best accuracy is `patience` epochs old."""
+    """Return whether the best accuracy is `patience` epochs old."""
     accuracies = [entry.accuracy for entry in log]
     return bool(log) and len(log) - 1 - accuracies.index(max(accuracies)) >= patience
 
 
 def random_state() -> list[torch.Tensor]:
-    """State of torch's own generators, which dropout draws from: the CPU's, then each GPU's."""
+    """Return the state of torch's own generators, which dropout draws from: the CPU's, then each GPU's."""
     return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
 
 
 def set_random_state(states: list[torch.Tensor]) -> None:
-    """Go back to a state of `random_state`; on a machine with other GPUs only the CPU's."""
+    """Restore a state of `random_state`; with another number of GPUs only that of the CPU."""
     torch.set_rng_state(states[0])
     if len(states) - 1 == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states[1:])
 
 
 def write_record(weights: Path, log: Sequence[Epoch], *, validation_accuracy: float, **fitted: Any) -> None:
-    """How weights were fitted, beside them: `log.csv`, a line per epoch, and what `read_record` gives."""
+    """Write beside weights how they were fitted: `log.csv`, a line per epoch, and what `read_record` returns."""
     with (weights / "log.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["epoch", "loss", "validation_accuracy", "seconds"])
@@ -156,13 +158,13 @@ def write_record(weights: Path, log: Sequence[Epoch], *, validation_accuracy: fl
 
 
 def read_record(weights: Path) -> dict[str, Any]:
-    """Return what is known of the fit of committed weights: rows, digest, validation accuracy and more."""
+    """Return the record of how weights were fitted: rows, digest, validation accuracy and more."""
     record: dict[str, Any] = json.loads((weights / "fit.json").read_text(encoding="utf-8"))
     return record
 
 
 def record_evaluation(weights: Path, evaluation: Evaluation) -> None:
-    """Add the metrics of fitted weights to their record, for cards that are written where the data is not."""
+    """Add the metrics of fitted weights to their record, for cards that are written where the data is missing."""
     record = read_record(weights) | {"metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()}}
     (weights / "fit.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

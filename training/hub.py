@@ -23,10 +23,10 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import logging
 
-from training.trained import TrainingError
+from training.artifact import TrainingError
 
-# Weights as safetensors cannot run code when they are loaded; older repositories have pickles only, which
-# torch loads without running code either, but under more complicated rules.
+# Loading safetensors cannot run code. Older repositories have pickles only, which torch loads without running code
+# either, but by more complicated rules.
 FILES = [
     "config.json",
     "*processor_config.json",
@@ -37,7 +37,7 @@ FILES = [
     "model*.safetensors*",
 ]
 OLD_WEIGHTS = ["pytorch_model*.bin*"]
-# How transformers tells of a package that is missing.
+# How transformers words that a package is missing.
 PACKAGE = re.compile(
     r"pip install (?:-\S+ )*([\w.-]+)|need to install ([\w.-]+)|requires the ([\w.-]+) library"
     r"|No module named '([\w-]+)|package metadata was found for ([\w.-]+)"
@@ -46,7 +46,7 @@ PACKAGE = re.compile(
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A folder with a transformers model and where it came from."""
+    """A folder with a transformers model, and where it came from."""
 
     folder: Path
     identifier: str
@@ -54,14 +54,14 @@ class Pretrained:
 
     @property
     def origin(self) -> dict[str, str]:
-        """For the metadata: identifier on the hub or folder, and the revision that was loaded."""
+        """The origin for the metadata: the identifier on the hub or the folder, and the revision that was loaded."""
         return {"from": self.identifier} | ({"revision": self.revision} if self.revision else {})
 
 
 def fetch(identifier: str, revision: str | None) -> Pretrained:
-    """Return the folder `identifier` if it is one, else what the hub has under that name.
+    """Return the folder `identifier` if there is one, else download what the hub has under that name.
 
-    Raise TrainingError when there is none.
+    Raises TrainingError where there is neither.
     """
     folder = Path(identifier)
     if folder.is_dir():
@@ -90,10 +90,10 @@ def fetch(identifier: str, revision: str | None) -> Pretrained:
 
 
 def download(identifier: str, revision: str | None) -> Path:
-    """Return the local copy of a model's files, named after its commit; errors of huggingface_hub."""
+    """Download a model's files and return their folder, named after its commit; raise errors of huggingface_hub."""
     offline = False
     try:
-        # Unlike a download this asks once and not six times, so that a missing hub is known at once.
+        # Unlike a download this asks once, not six times, so that a hub out of reach is known at once.
         revision = HfApi().model_info(identifier, revision=revision, timeout=10).sha
     except (TransportError, OfflineModeIsEnabled):
         offline = True
@@ -106,8 +106,8 @@ def download(identifier: str, revision: str | None) -> Path:
 def load(auto: Any, source: Pretrained) -> Any:
     """Return the model of an Auto class such as AutoModelForImageClassification, in float32, for inference.
 
-    TrainingError when its files are of another kind, lack the head's weights or tell of answers other than one label
-    of several.
+    Raises TrainingError when the files are of another kind or lack the weights of the head, or when the model does
+    not choose one label of several.
     """
     failed = f"{source.identifier} is no model for {auto.__name__}"
     model, report = from_pretrained(auto, source, failed, output_loading_info=True, dtype="float32")
@@ -121,9 +121,9 @@ def load(auto: Any, source: Pretrained) -> Any:
 
 
 def from_pretrained(auto: Any, source: Pretrained, failed: str, **options: Any) -> Any:
-    """Return what an Auto class makes of a folder; TrainingError that names a missing package, or begins with `failed`.
+    """Return what an Auto class loads from a folder, without running code that comes with it.
 
-    Code that comes with a model is not run.
+    Raises TrainingError that names a missing package, or begins with `failed`.
     """
     try:
         return auto.from_pretrained(source.folder, trust_remote_code=False, **options)
@@ -139,7 +139,7 @@ def from_pretrained(auto: Any, source: Pretrained, failed: str, **options: Any) 
 
 
 def brings_code(folder: Path, auto: Any) -> bool:
-    """Return whether the folder names code of its own for an Auto class, or for the configuration behind it."""
+    """Return whether a folder brings code of its own for an Auto class or its configuration."""
     for path in folder.glob("*config.json"):
         with suppress(ValueError, AttributeError):
             named = json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})
@@ -149,9 +149,9 @@ def brings_code(folder: Path, auto: Any) -> bool:
 
 
 def missing_package(error: Exception, folder: Path, auto: Any) -> str | None:
-    """Return the package for lack of which an Auto class of transformers raised this error, if that is why."""
+    """Return the missing package that made an Auto class raise this error; None if that is not why."""
     if auto.__name__ == "AutoTokenizer" and find_spec("sentencepiece") is None and needs_sentencepiece(folder):
-        return "sentencepiece"  # transformers tells of tiktoken, which it tries last
+        return "sentencepiece"  # transformers names tiktoken, which it tries last
     if not isinstance(error, ImportError) and "pip install" not in str(error):
         return None
     found = PACKAGE.search(str(error))
@@ -159,18 +159,18 @@ def missing_package(error: Exception, folder: Path, auto: Any) -> str | None:
 
 
 def needs_sentencepiece(folder: Path) -> bool:
-    """Return whether a folder's only tokenizer is one of sentencepiece: a protocol buffer, where tiktoken's is text."""
+    """Return whether a folder's only tokenizer is one of sentencepiece: a protocol buffer, while tiktoken's is text."""
     models = [path.read_bytes()[:1] for path in folder.glob("*.model")]
     return b"\n" in models and not (folder / "tokenizer.json").exists()
 
 
 def quiet() -> None:
-    """Keep transformers from telling of weights it leaves out, of its progress and of names it deprecates."""
+    """Silence transformers about unused weights, progress and deprecated names."""
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def first_line(error: BaseException) -> str:
-    """Return the error's first line, for a message of one line."""
+    """Return the first line of an error's message, or its class where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

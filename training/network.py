@@ -1,4 +1,4 @@
-"""From a torch network to what lies in the store: exported, compared with the original, quantized."""
+"""From a torch network to the graph in the store: exported, compared with the original, quantized."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import torch
 from onnx import ModelProto
 
 from models.model import Array, softmax
+from training.artifact import (
+    Evaluation,
+    ProgressCallback,
+    TrainingError,
+    check_labels,
+    check_probabilities,
+    compare_quantized,
+)
 from training.hub import first_line
 from training.served import Served, serve
-from training.trained import Report, TrainingError, check_labels, check_probabilities, compare_quantized
 
 # The first with an operator for attention, which onnxruntime runs as one fused kernel.
 OPSET = 23
@@ -23,12 +31,11 @@ OPSET = 23
 
 @dataclass(frozen=True)
 class Network:
-    """A network that is to be served under `name`.
+    """A network to be served as the model `name`.
 
-    `forward` gives the original's logits (n, labels) of a batch of the graph's inputs, `reference`
-    its probabilities of items as they are sent, prepared by the framework's own means. `export` makes
-    the float32 graph, `quantize` an int8 one of it. `files` lie beside the graph, `items` (500 or more)
-    are what the graph is compared with the original on.
+    `forward` returns the original's logits (n, labels) for a batch of the graph's inputs; `reference` its probabilities
+    for items, preprocessed by the framework's own means. `export` makes the float32 graph, `quantize` an int8 graph of
+    that. `files` lie beside the graph. Graph and original are compared on `items`, 500 or more.
     """
 
     name: str
@@ -40,10 +47,16 @@ class Network:
     items: Sequence[Any]
 
 
-def make_graph(network: Network, quantized: bool, report: Report) -> tuple[bytes, dict[str, float]]:
-    """Return the graph to be served and how far it is from the original.
+def make_graph(
+    network: Network,
+    quantized: bool,
+    evaluate: Callable[[Served, Path | None], Evaluation],
+    data: Path | None,
+    report: ProgressCallback,
+) -> tuple[bytes, dict[str, float], Evaluation]:
+    """Return the graph to be served, its differences from the original, and what `evaluate` measures of it on `data`.
 
-    Raise TrainingError when the export is not faithful.
+    Raises TrainingError if the exported graph gives other labels or probabilities.
     """
     report("exporting", 0.2)
     exported = network.export()
@@ -51,22 +64,25 @@ def make_graph(network: Network, quantized: bool, report: Report) -> tuple[bytes
     original = network.reference(network.items)
     probabilities = outputs(network, exported)
     parity = check_labels(original.argmax(1), probabilities.argmax(1)) | check_probabilities(original, probabilities)
-    if not quantized:
-        return exported, parity
-    report("quantizing", 0.6)
-    graph = network.quantize(exported)
-    return graph, parity | compare_quantized(probabilities, outputs(network, graph))
+    graph = exported
+    if quantized:
+        report("quantizing", 0.6)
+        graph = network.quantize(exported)
+        parity |= compare_quantized(probabilities, outputs(network, graph))
+    report("evaluating", 0.8)
+    with serve(network.name, graph, network.files) as served:
+        return graph, parity, evaluate(served, data)
 
 
 def outputs(network: Network, graph: bytes) -> Array:
-    """Probabilities (n, labels) that a graph gives to the network's items as they would be served."""
+    """Return probabilities (n, labels) of the network's items, from a graph that runs as it would be served."""
     with serve(network.name, graph, network.files) as served:
         check_differences(served, network.items[::4])
         return softmax(served.outputs(network.items))
 
 
 def check_differences(served: Served, items: Sequence[Any]) -> None:
-    """Raise TrainingError unless most items still differ once they are prepared, or a comparison would tell nothing."""
+    """Raise TrainingError unless most items still differ once preprocessed: otherwise a comparison proves nothing."""
     inputs = set()
     for item in items:
         parts = [array.tobytes() for array in served.model.preprocess(item).values()]
@@ -78,8 +94,11 @@ def check_differences(served: Served, items: Sequence[Any]) -> None:
 def torch_to_onnx(
     model: torch.nn.Module, inputs: dict[str, torch.Tensor], dynamic: dict[str, dict[int, Any]], output: str
 ) -> bytes:
-    """ONNX file of `model(**inputs)` with one output; `dynamic` names the axes that vary, per input."""
-    # The exporter tells of operators of packages that are not installed and of names it simplifies.
+    """Export `model(**inputs)` to ONNX with one output; `dynamic` names the axes that vary, by input.
+
+    Raises TrainingError in one line if torch cannot.
+    """
+    # The exporter logs operators of packages that are not installed and names that it simplifies.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -103,7 +122,7 @@ def torch_to_onnx(
 
 
 def without_traces(model: ModelProto) -> ModelProto:
-    """Return the model without what tells of the code that made it, such as stack traces with paths."""
+    """Remove what the exporter notes about code, such as stack traces with paths, in place, and return the model."""
     graph = model.graph
     for part in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output, graph, model):
         del part.metadata_props[:]

@@ -1,4 +1,4 @@
-"""Models of the user's own: compared with what their own library answers, then made ready to be saved."""
+"""Models of the user's own: compared with what their own library predicts, then made into an artifact."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from models.model import Array
+from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError
 from training.hub import Pretrained, first_line
 from training.network import Network, make_graph
-from training.served import Served, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError
+from training.served import Served
 
 
 def label_names(model: Any, source: Pretrained) -> list[str]:
-    """Return the labels in the order of the logits, told apart; TrainingError when one has no name or is alone."""
+    """Return the labels in the order of the logits, made unique.
+
+    Raises TrainingError if there are fewer than two, or one has no name.
+    """
     names = model.config.id2label
     labels = [str(names.get(i, "")).strip() for i in range(model.config.num_labels)]
     if len(labels) < 2:
@@ -28,9 +31,9 @@ def label_names(model: Any, source: Pretrained) -> list[str]:
 
 
 def tell_apart(labels: Sequence[str]) -> list[str]:
-    """Return the labels; those of the same name with their numbers behind it.
+    """Return the labels, those of the same name made unique by their numbers.
 
-    ImageNet's lists hold two cranes: the bird, 134, and the machine, 517.
+    ImageNet has two cranes: the bird, 134, and the machine, 517.
     """
     counts = Counter(labels)
     taken = set(labels)
@@ -45,9 +48,9 @@ def tell_apart(labels: Sequence[str]) -> list[str]:
 
 
 def original_scores(pipeline: Any, inputs: Sequence[Any], labels: Sequence[str], **options: Any) -> Array:
-    """Return the score of each label that the original's own pipeline of transformers answers, (n, labels).
+    """Return the scores (n, labels) that the original's own transformers pipeline predicts.
 
-    So its tokenizer or image processor, its activation and its labels are compared, not only its logits.
+    They depend on its tokenizer or image processor, its activation and its labels, so these are compared, too.
     """
     pipeline.model.config.id2label = dict(enumerate(labels))
     numbers = {label: number for number, label in enumerate(labels)}
@@ -69,17 +72,14 @@ def train_own(
     evaluate: Callable[[Served, Path | None], Evaluation],
     quantized: bool,
     data: Path | None,
-    report: Report,
-) -> Trained:
-    """Return a user's own model, of which we know where it comes from and how it does, but not how it was fitted.
+    report: ProgressCallback,
+) -> Artifact:
+    """Make the artifact of a user's own model: compare it with the original, quantize it if asked, evaluate it on data.
 
-    Compared with the original, quantized when asked to, evaluated when there is data.
+    Its card tells where it comes from, but not how it was fitted, which is not known here.
     """
-    graph, parity = make_graph(network, quantized, report)
-    report("evaluating", 0.8)
-    with serve(network.name, graph, network.files) as served:
-        evaluation = evaluate(served, data)
-    return Trained(
+    graph, parity, evaluation = make_graph(network, quantized, evaluate, data, report)
+    return Artifact(
         graph=graph,
         framework=framework,
         labels=labels,

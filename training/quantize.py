@@ -1,4 +1,4 @@
-"""Graphs with 8-bit integer weights, which are smaller and run faster on a CPU."""
+"""Quantize graphs to int8 weights, with which they are smaller and run faster on a CPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCALE, ZERO = np.float32(1 / 127), np.uint8(128)
 
 
 def weight_sizes(graph: bytes) -> dict[str, int]:
-    """Bytes of the weights by the operator that they belong to."""
+    """Return the bytes of a graph's weights by the operator that reads them."""
     loaded = onnx.load_from_string(graph).graph
     sizes = {weight.name: numpy_helper.to_array(weight).nbytes for weight in loaded.initializer}
     found: dict[str, int] = {}
@@ -43,14 +43,13 @@ def quantize(graph: bytes, calibration: Callable[[], Sequence[dict[str, Array]]]
 
 
 def quantize_rows(graph: bytes) -> bytes:
-    """Return the graph with its matrix products x @ W in int8: W by column beforehand, x by row (token) as it comes.
+    """Return the graph with its matrix products x @ W in int8: W quantized now by column, x at run time by row (token).
 
-    onnxruntime's own dynamic quantization takes one scale for all of x, so that the longest or
-    loudest text of a batch changes the answers to the others; with a scale of its own per row
-    (LLM.int8, Dettmers et al. 2022, arXiv:2208.07339, section 2.1) an answer does not depend on
-    the batch, and is nearer to float32.
+    onnxruntime's own dynamic quantization takes one scale for all of x, so that the text with the largest activations
+    changes the outputs of the others in its batch. With a scale per row (LLM.int8, Dettmers et al. 2022,
+    arXiv:2208.07339, section 2.1) outputs do not depend on the batch, and are closer to float32.
 
-    Tables of embeddings are in int8 as well, with a scale per row: they are most of what a text model weighs.
+    Embedding tables, most of the weights of a text model, are quantized with a scale per row as well.
     """
     model = onnx.load_from_string(graph)
     weights = {weight.name: weight for weight in model.graph.initializer}
@@ -103,7 +102,7 @@ def quantize_rows(graph: bytes) -> bytes:
 
 
 def gathers_rows(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether a node looks up rows of a table of weights float32 (n, size)."""
+    """Return whether a node looks up rows of a table of weights float32 (n, size)."""
     if node.op_type != "Gather" or node.input[0] not in weights:
         return False
     table = weights[node.input[0]]
@@ -112,14 +111,14 @@ def gathers_rows(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) 
 
 
 def to_int8(weight: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array]:
-    """Weights as int8 and their scales float32, one for what lies along `axis`, which they keep with length 1."""
+    """Return weights as int8 and their scales as float32: one for all values along `axis`, kept with length 1."""
     scale = np.maximum(abs(weight).max(axis, keepdims=True) / 127, np.finfo(np.float32).tiny).astype(np.float32)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keep onnxruntime from advising, through the root logger, a step that the exported graphs do not need."""
+    """Silence the root logger, through which onnxruntime advises a step that exported graphs do not need."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -142,10 +141,10 @@ class Batches(CalibrationDataReader):  # type: ignore[misc]  # untyped
 def quantize_convolutions(
     graph: bytes, calibration: Callable[[], Sequence[dict[str, Array]]], ranges: Path | None = None
 ) -> bytes:
-    """Return the graph with convolutions in int8: weights by channel, activations in ranges that were seen.
+    """Return the graph with convolutions in int8: weights by channel, activations in calibrated ranges.
 
-    These are read from the file `ranges` if there is one, else found on the batches that `calibration`
-    gives, and written to it.
+    The ranges are read from the file `ranges` if it exists, else measured on the batches that `calibration` returns
+    and written to that file.
     """
     model = onnx.load_from_string(graph)
     del model.graph.value_info[:]

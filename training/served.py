@@ -1,4 +1,4 @@
-"""A model as the server runs it, to be compared and evaluated."""
+"""Models as the server runs them, to be compared and evaluated."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 
 import models
 from models.model import Array
-from training.trained import open_graph
+from training.artifact import open_graph
 
 
 class Served:
-    """The files of a store entry behind the model's own preprocessing."""
+    """A model loaded from the folder of a store entry: its own preprocessing, then its graph."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.model: Any = models.find(name)(folder)
         self.run = open_graph(folder / "model.onnx")
 
     def outputs(self, items: Collection[Any]) -> Array:
-        """Return the graph's output for each item, (n, ...): in batches by length, padded with zeros to the longest."""
+        """Return the graph's output for each item, (n, ...), computed in batches of like length, padded with zeros."""
         inputs = [self.model.preprocess(item) for item in items]
         order = sorted(range(len(items)), key=lambda i: sum(array.size for array in inputs[i].values()))
         found: dict[int, Array] = {}
@@ -35,7 +35,7 @@ class Served:
 
 
 def pad(arrays: Sequence[Array]) -> Array:
-    """Arrays that differ at most in their first axis as one array (n, longest, ...), with zeros appended."""
+    """Stack arrays that differ at most in their first axis into one (n, longest, ...), appending zeros."""
     longest = max(array.shape[0] for array in arrays)
     rest = [(0, 0)] * (arrays[0].ndim - 1)
     return np.stack([np.pad(array, [(0, longest - array.shape[0]), *rest]) for array in arrays])
@@ -43,7 +43,7 @@ def pad(arrays: Sequence[Array]) -> Array:
 
 @contextmanager
 def serve(name: str, graph: bytes, files: dict[str, bytes]) -> Iterator[Served]:
-    """Return the model that these files would make once they are in the store."""
+    """Yield the model that a graph and these files would be in the store."""
     with tempfile.TemporaryDirectory() as folder:
         for file, content in {"model.onnx": graph, **files}.items():
             Path(folder, file).write_bytes(content)

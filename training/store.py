@@ -1,4 +1,4 @@
-"""The BentoML model store: what is in it, and saving to it."""
+"""The BentoML model store: find models in it, and save models to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import bentoml
 from bentoml.exceptions import NotFound
 
-from training.trained import Data, Estimate, Trained
+from training.artifact import Artifact, Data, Estimate
 from training.unsigned import check_products
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +38,7 @@ def current(name: str, inputs: str) -> bentoml.Model | None:
 
 
 def origin(entry: bentoml.Model) -> str | None:
-    """Where a model of the user's own comes from; None of ours."""
+    """Return where a model of the user's own comes from; None for ours."""
     found: Any = entry.info.metadata.get("origin")
     return found and str(found["from"])
 
@@ -58,53 +58,54 @@ def metrics(entry: bentoml.Model) -> dict[str, Estimate]:
 
 
 def save(
-    name: str, trained: Trained, inputs: str | None, version: str | None = None, *, changed: bool = False
+    name: str, artifact: Artifact, inputs: str | None, version: str | None = None, *, changed: bool = False
 ) -> bentoml.Model:
-    """Save a model under `version`, a new one by default; TrainingError where its graph is not exact everywhere.
+    """Save a model under `version`, a new one by default.
 
-    What is made under a version that is given tells nothing of the checkout: it is to become a part of one. `changed`
-    tells that its sources are not those of what is shipped: then it is the user's own.
+    With a version given, as for shipping, the metadata leaves out the git commit, since the entry itself is committed.
+    `changed` marks a model whose sources differ from the shipped one's as the user's own. Raises TrainingError if the
+    graph gives other numbers on some processors.
     """
-    check_products(trained.graph)
-    about = metadata(trained, inputs) | ({"changed_sources": True} if changed else {})
+    check_products(artifact.graph)
+    about = metadata(artifact, inputs) | ({"changed_sources": True} if changed else {})
     with bentoml.models.create(
         f"{name}:{version}" if version else name,
-        labels={"project": "tiffin", "framework": trained.framework.split()[0]},
+        labels={"project": "tiffin", "framework": artifact.framework.split()[0]},
         metadata=about if version else about | {"git_commit": git_commit()},
     ) as entry:
         folder = Path(entry.path)
-        (folder / "model.onnx").write_bytes(trained.graph)
-        for file, content in trained.files.items():
+        (folder / "model.onnx").write_bytes(artifact.graph)
+        for file, content in artifact.files.items():
             (folder / file).write_bytes(content)
     return entry
 
 
-def metadata(trained: Trained, inputs: str | None) -> dict[str, Any]:
-    """Return what is known of a model, which `GET /<model>/info` shows; `inputs` is None of a user's own."""
+def metadata(artifact: Artifact, inputs: str | None) -> dict[str, Any]:
+    """Return the metadata of a model, which `GET /<model>/info` shows; `inputs` is None for a user's own."""
     found = {
-        "framework": trained.framework,
-        "labels": trained.labels,
-        "metrics": {metric: estimate.value for metric, estimate in trained.evaluation.metrics.items()},
-        "card": card(trained),
-        "parity": trained.parity,
-        "training_data": training_data(trained.data),
+        "framework": artifact.framework,
+        "labels": artifact.labels,
+        "metrics": {metric: estimate.value for metric, estimate in artifact.evaluation.metrics.items()},
+        "card": card(artifact),
+        "parity": artifact.parity,
+        "training_data": training_data(artifact.data),
         "libraries": installed(),
         "inputs_digest": inputs,
-        "origin": trained.origin or None,
+        "origin": artifact.origin or None,
     }
     cleaned: dict[str, Any] = without_none(found)
     return cleaned
 
 
-def card(trained: Trained) -> dict[str, Any]:
+def card(artifact: Artifact) -> dict[str, Any]:
     """Return the model card (Mitchell et al. 2019, arXiv:1810.03993); metrics have 95 % intervals."""
     return {
-        "summary": trained.summary,
-        "data": f"{trained.data.name}: {trained.data.source}",
-        "licence": trained.data.licence,
-        "procedure": trained.procedure,
-        "limits": trained.limits,
-        "metrics": {name: asdict(estimate) for name, estimate in trained.evaluation.metrics.items()},
+        "summary": artifact.summary,
+        "data": f"{artifact.data.name}: {artifact.data.source}",
+        "licence": artifact.data.licence,
+        "procedure": artifact.procedure,
+        "limits": artifact.limits,
+        "metrics": {name: asdict(estimate) for name, estimate in artifact.evaluation.metrics.items()},
     }
 
 
@@ -118,13 +119,13 @@ def without_none(value: Any) -> Any:
 
 
 def training_data(data: Data) -> dict[str, Any]:
-    """Return the description of training data as it stands in the metadata."""
+    """Return the training data as the metadata describes it."""
     digest = data.digest and f"sha256:{data.digest}"
     return {"name": data.name, "source": data.source, "licence": data.licence, "rows": data.rows, "digest": digest}
 
 
 def installed() -> dict[str, str]:
-    """Versions of the libraries that a model depends on."""
+    """Return the installed versions of the libraries that models depend on."""
     versions = {}
     for library in LIBRARIES:
         try:
@@ -135,7 +136,7 @@ def installed() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Commit of the checkout, with `-dirty` when it has changes; `unknown` outside of one."""
+    """Return the commit of the checkout, with `-dirty` if it has changes; `unknown` outside of one."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607

@@ -1,4 +1,4 @@
-"""What makes a model: the functions that `training/<model>` offers to `python -m training`, found when they are needed.
+"""Trainers: the functions that `training/<model>` offers to `python -m training`, imported when they are needed.
 
 A model's trainer is a module, `training/<model>.py`, or a package, `training/<model>/`. Only a package can have more
 parts: `fit.py`, which fits the weights anew, and `own.py`, which takes the user's own model.
@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from training.artifact import Artifact, Evaluation, ProgressCallback, TrainingError
 from training.sources import trainer_file
-from training.trained import Evaluation, Report, Trained, TrainingError
 
 if TYPE_CHECKING:
     from training.hub import Pretrained
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trainer:
-    """How one model is made: `train` and `evaluate`, which every trainer has, and what it may have beside.
+    """The functions that make one model: every trainer has `train` and `evaluate`, the others are optional.
 
-    `train` takes a folder of data, on which it evaluates what it makes, and `evaluate` a model as it is served and
-    such a folder. `samples` gives items, 500 or more, on which two graphs of the model are compared; `bench` a
-    network, items to measure its speed on and the form in which it is shipped. `weights`, in a trainer WEIGHTS, is the
-    folder of weights that were fitted once.
+    `train` takes a folder of data to evaluate on; `evaluate` a model as it is served, and such a folder. `samples`
+    returns the items, 500 or more, on which two graphs of the model are compared; `bench` a network, items to measure
+    its speed on, and the form in which it is shipped. `weights`, called WEIGHTS in a trainer, is the folder of
+    committed weights.
     """
 
-    train: Callable[[Path | None, Report], Trained]
+    train: Callable[[Path | None, ProgressCallback], Artifact]
     evaluate: Callable[[Served, Path | None], Evaluation]
     samples: Callable[[], Collection[Any]] | None = None
     bench: Callable[[], tuple[Network, Sequence[Any], str]] | None = None
@@ -41,19 +41,19 @@ class Trainer:
 
 @dataclass(frozen=True)
 class OwnTrainer:
-    """How a model of the user's own is made: of one of transformers and, where there is a way, of an ONNX file.
+    """The functions that make a user's own model: from a transformers model and, optionally, from an ONNX file.
 
-    Both also take whether to quantize it, and a folder of data to evaluate it on; the latter the file of its labels.
+    Both take whether to quantize it and a folder of data to evaluate it on; the latter takes a file of labels, too.
     """
 
-    train_from_hub: Callable[[Pretrained, bool, Path | None, Report], Trained]
-    train_from_onnx: Callable[[Path, Path, bool, Path | None, Report], Trained] | None = None
+    train_from_hub: Callable[[Pretrained, bool, Path | None, ProgressCallback], Artifact]
+    train_from_onnx: Callable[[Path, Path, bool, Path | None, ProgressCallback], Artifact] | None = None
 
 
 def find(name: str) -> Trainer:
-    """Return a model's trainer; TrainingError where there is none, or where it lacks what every trainer has.
+    """Import and return a model's trainer, which takes seconds if it needs torch.
 
-    Imports it, which takes seconds where that needs torch.
+    Raises TrainingError where there is none, or where it lacks `train` or `evaluate`.
     """
     module = load(name)
     optional = vars(module)
@@ -66,20 +66,20 @@ def find(name: str) -> Trainer:
     )
 
 
-def find_fit(name: str) -> Callable[[Path, Report], None]:
-    """Return what fits a model's weights on a folder of data; TrainingError where there is nothing."""
-    fit: Callable[[Path, Report], None] = required(load(name, "fit"), "fit")
+def find_fit(name: str) -> Callable[[Path, ProgressCallback], None]:
+    """Return the function that fits a model's weights on a folder of data; raise TrainingError where there is none."""
+    fit: Callable[[Path, ProgressCallback], None] = required(load(name, "fit"), "fit")
     return fit
 
 
 def find_own(name: str) -> OwnTrainer:
-    """Return what takes a user's own model in the place of this one; TrainingError where there is nothing."""
+    """Return the functions that replace a model by a user's own; raise TrainingError where there are none."""
     module = load(name, "own")
     return OwnTrainer(required(module, "train_from_hub"), vars(module).get("train_from_onnx"))
 
 
 def load(name: str, part: str | None = None) -> ModuleType:
-    """Import a model's trainer or a part of it; TrainingError where there is none."""
+    """Import a model's trainer, or a part of it; raise TrainingError where there is none."""
     file = trainer_file(name)
     if part is None:
         return importlib.import_module(f"training.{name}")
@@ -89,7 +89,7 @@ def load(name: str, part: str | None = None) -> ModuleType:
 
 
 def required(module: ModuleType, function: str) -> Any:
-    """Return a function of a module; TrainingError that names both where it is missing."""
+    """Return a function of a module; raise TrainingError that names both where it is missing."""
     found = vars(module).get(function)
     if found is None:
         raise TrainingError(f"{module.__name__.replace('.', '/')} has no {function}()")

@@ -1,8 +1,8 @@
-"""8-bit weights as unsigned numbers around 128, so that a graph answers the same on every processor.
+"""Store 8-bit weights as unsigned numbers around 128, so that a graph gives the same numbers on every processor.
 
 x86 processors multiply unsigned by signed 8-bit numbers and add the products in pairs. Those without VNNI keep such a
-sum in 16 bits, which end at 32 767, though 2 x 255 x 127 is 64 770 (Intel's VPMADDUBSW): answers are then wrong,
-silently. onnxruntime widens two unsigned factors to 16 bits before it multiplies them, which is exact everywhere.
+sum in 16 bits, which end at 32 767, though 2 x 255 x 127 is 64 770 (Intel's VPMADDUBSW), and give silently wrong
+numbers. onnxruntime widens two unsigned factors to 16 bits before it multiplies them, which is exact everywhere.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from onnx.reference import ReferenceEvaluator
 
 from models.model import Array
 from serving.inference.session import UNSIGNED_WEIGHTS
-from training.trained import TrainingError
+from training.artifact import TrainingError
 
-# Inputs of operators on 8-bit numbers: the first factor and its zero point, the second and its. None where the first
-# is made, unsigned, within the operator.
+# The inputs of operators on 8-bit numbers that are the first factor and its zero point, the second factor and its zero
+# point. None where the operator makes the first factor itself, unsigned.
 INTEGER_PRODUCTS: dict[str, tuple[tuple[int | None, int | None, int, int], ...]] = {
     "ConvInteger": ((0, 2, 1, 3),),
     "DynamicQuantizeLSTM": ((None, None, 1, 9), (None, None, 2, 11)),
@@ -38,7 +38,7 @@ INTEGER_PRODUCTS: dict[str, tuple[tuple[int | None, int | None, int, int], ...]]
 }
 # Operators that onnxruntime runs on 8-bit numbers where both factors come from a DequantizeLinear ("QDQ").
 FLOAT_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# What may stand in between, since it computes nothing.
+# Operators that may stand between them, since they only move values.
 MOVES = (
     *("Cast", "Dropout", "Expand", "Flatten", "Identity", "MaxPool", "Reshape"),
     *("Slice", "Squeeze", "Transpose", "Unsqueeze"),
@@ -49,7 +49,10 @@ Types = dict[str, int]
 
 @dataclass(frozen=True)
 class MixedProduct:
-    """A product of unsigned by signed numbers: the operator, and the node and its inputs that the signed ones enter."""
+    """A product of unsigned by signed numbers: its operator, and the node and inputs that read the signed ones.
+
+    The node is named by its output `holder`; `factor` and `zero_point` are the positions of its inputs.
+    """
 
     operator: str
     holder: str
@@ -58,7 +61,7 @@ class MixedProduct:
 
 
 def mixed_products(model: ModelProto) -> list[MixedProduct]:
-    """Find the products of unsigned by signed 8-bit numbers in a graph and its subgraphs, as they stand there."""
+    """Find the products of unsigned by signed 8-bit numbers in a graph and its subgraphs, as written."""
     return list(products_in(onnx.shape_inference.infer_shapes(model).graph, {}))
 
 
@@ -96,9 +99,9 @@ def products_in(graph: GraphProto, outer: Mapping[str, int]) -> Iterator[MixedPr
 
 
 def dequantizer(name: str, producers: Mapping[str, NodeProto]) -> NodeProto | None:
-    """Return the DequantizeLinear that a value comes from; None where it comes from something else.
+    """Return the DequantizeLinear that a value comes from, None if it comes from something else.
 
-    One in blocks is passed over: no 8-bit product is made of it.
+    One that dequantizes in blocks does not count: onnxruntime makes no 8-bit product of it.
     """
     node = producers.get(name)
     while node is not None and node.op_type in MOVES:
@@ -109,9 +112,9 @@ def dequantizer(name: str, producers: Mapping[str, NodeProto]) -> NodeProto | No
 
 
 def make_weights_unsigned(model: ModelProto) -> None:
-    """Add 128 to the signed weights of such products and to their zero points, which leaves the products as they are.
+    """Add 128, in place, to the signed weights of mixed products and to their zero points, which changes no product.
 
-    The model is changed in place. TrainingError where a signed factor is no weight.
+    Raises TrainingError if a signed factor is not a weight.
     """
     fold_weights(model)
     weights = {weight.name: weight for weight in model.graph.initializer}
@@ -143,7 +146,7 @@ def make_weights_unsigned(model: ModelProto) -> None:
 
 
 def fold_weights(model: ModelProto) -> None:
-    """Make initializers, in place, of constants that stand in nodes and of weights that a node quantizes."""
+    """Turn Constant nodes, and nodes that quantize weights, into initializers, in place."""
     weights = {weight.name: weight for weight in model.graph.initializer}
     kept = []
     for node in model.graph.node:
@@ -172,7 +175,7 @@ def fold_weights(model: ModelProto) -> None:
 
 
 def keep_weights(model: ModelProto, weights: Iterable[TensorProto]) -> None:
-    """Make these the graph's weights, in place, but for those that nothing reads."""
+    """Make these the graph's initializers, in place, without those that nothing reads."""
     used = {output.name for output in model.graph.output} | names_read(model.graph)
     kept = [weight for weight in weights if weight.name in used]
     del model.graph.initializer[:]
@@ -190,7 +193,7 @@ def names_read(graph: GraphProto) -> set[str]:
 
 
 def name_unsigned_weights(model: ModelProto, names: Iterable[str]) -> None:
-    """List weights and zero points in the model's metadata, by which the server may make them signed in memory."""
+    """Add weights and zero points to the list in the model's metadata that the server may make signed in memory."""
     entry = next((entry for entry in model.metadata_props if entry.key == UNSIGNED_WEIGHTS), None)
     if entry is None:
         entry = model.metadata_props.add(key=UNSIGNED_WEIGHTS)
@@ -204,9 +207,9 @@ def unsigned(values: Array) -> Array:
 
 
 def check_products(graph: bytes) -> None:
-    """Check that onnxruntime makes no product of unsigned by signed numbers; TrainingError that names one otherwise.
+    """Raise TrainingError that names a product of unsigned by signed numbers if onnxruntime makes one.
 
-    Looked at is the graph as it is run: what makes integer operators of others has more patterns than are known here.
+    The graph is checked as it runs, too: onnxruntime fuses more patterns into integer operators than are known here.
     """
     for product in [*mixed_products(onnx.load_from_string(graph)), *mixed_products(as_run(graph))]:
         raise TrainingError(

@@ -13,7 +13,6 @@ and no figure is kept, since none is worth anything.
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 import time
@@ -23,12 +22,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import part_parser
 from benchmarks.compare import environments
-from benchmarks.compare.artefacts import FOLDER, Artefacts
+from benchmarks.compare.assets import FOLDER, Assets
 from benchmarks.compare.cases import CASES, Case
 from benchmarks.compare.measure import Plan, compare, ratios
 from benchmarks.compare.report import add_result, draw, facts, table
-from loadtest.processes import ROOT, MissingToolError, redis_program, store_home
+from benchmarks.wrk import wrk_program
+from loadtest.processes import ROOT, redis_program, store_home
 
 REPORTS = ROOT / "reports"
 QUICK = Plan(repetitions=1, seconds=2, warm_up_seconds=1, idle_seconds=0, repeats=True)
@@ -36,8 +37,7 @@ QUICK = Plan(repetitions=1, seconds=2, warm_up_seconds=1, idle_seconds=0, repeat
 
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
-    parser.add_argument("case", nargs="*", metavar="case", choices=[[], *CASES], help=", ".join(CASES))
+    parser = part_parser("benchmarks.compare", __doc__, CASES, "case")
     parser.add_argument("--all-models", action="store_true", help="our own text model with every text new, too")
     parser.add_argument(
         "--quick", action="store_true", help="only try whether every server starts and answers, see above"
@@ -55,19 +55,18 @@ def main() -> int:
     # So that the running server is ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     plan = Plan(options.repetitions, options.seconds, max(2, options.seconds // 2), options.idle_seconds)
-    names = options.case or [name for name, case in CASES.items() if options.all_models or not case.optional]
+    names = options.names or [name for name, case in CASES.items() if options.all_models or not case.optional]
     cases = {name: CASES[name] for name in names}
-    artefacts = Artefacts(FOLDER, small=options.quick)
+    assets = Assets(FOLDER, small=options.quick)
     if options.quick:
         plan = QUICK
         cases = {name: case.quick() for name, case in cases.items()}
     home = store_home()
     try:
-        prepare(cases.values(), home, artefacts)
+        prepare(cases.values(), home, assets)
         if options.prepare:
             return 0
-        if shutil.which("wrk") is None:
-            raise MissingToolError("wrk is missing: apt-get install wrk, or brew install wrk")
+        wrk_program()
         redis_program()
     except RuntimeError as error:
         print(error, file=sys.stderr)
@@ -75,20 +74,20 @@ def main() -> int:
     about = facts(plan)
     print(f"{about['cores']} cores of {about['cpu']}, medians of {plan.repetitions} x {plan.seconds} s")
     if options.quick:
-        found = compare(list(cases.values()), plan, home, artefacts)
+        found = compare(list(cases.values()), plan, home, assets)
         for name, servers in zip(cases, found, strict=True):
             print("\n".join(table(name, servers, [])))
         return int(any(measured.void for servers in found for measured in servers))
     void = False
     for name, case in cases.items():
-        void |= run(name, case, plan, home, artefacts, about)
+        void |= run(name, case, plan, home, assets, about)
     return int(void)
 
 
-def run(name: str, case: Case, plan: Plan, home: Path, artefacts: Artefacts, about: dict[str, Any]) -> bool:
+def run(name: str, case: Case, plan: Plan, home: Path, assets: Assets, about: dict[str, Any]) -> bool:
     """Measure a case, print and save the results, and return whether any of them is void."""
     started = time.monotonic()
-    (found,) = compare([case], plan, home, artefacts)
+    (found,) = compare([case], plan, home, assets)
     asked = list(ratios(case, found))
     print("\n".join(table(name, found, asked)), flush=True)
     took_seconds = time.monotonic() - started
@@ -104,18 +103,18 @@ def run(name: str, case: Case, plan: Plan, home: Path, artefacts: Artefacts, abo
     return any(measured.void for measured in found)
 
 
-def prepare(cases: Collection[Case], home: Path, artefacts: Artefacts) -> None:
+def prepare(cases: Collection[Case], home: Path, assets: Assets) -> None:
     """Build what the cases need before anything is measured; the GLM in the environment that serves it."""
     peers = list(dict.fromkeys(peer for case in cases for peer in case.peers))
     with ThreadPoolExecutor(len(peers)) as pool:
         interpreters = dict(zip(peers, pool.map(environments.python, peers), strict=True))
     if "fastapi_tabular" in interpreters:
-        folder = artefacts.of("tabular")
+        folder = assets.of("tabular")
         if not (folder / "segmentation.joblib").exists():
             command = [str(interpreters["fastapi_tabular"]), "fastapi_tabular.py"]
             environments.run(command, "fastapi_tabular", {"MODEL": str(folder)})
     for case in cases:
-        case.models(home, artefacts)
+        case.models(home, assets)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The cases: what is compared, under which load, and which ratios are asked for."""
+"""The cases: what is compared, under which load, and which ratios are required."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.compare.artefacts import Artefacts, entry
+from benchmarks.compare.assets import Assets, entry
 from benchmarks.compare.loads import (
     CUSTOMER,
     MANY_CUSTOMERS,
@@ -14,7 +14,7 @@ from benchmarks.compare.loads import (
     SOME_CUSTOMERS,
     TEXT,
     TUMOUR,
-    Form,
+    WireFormat,
     every_new,
     mostly_known,
 )
@@ -26,8 +26,8 @@ Models = tuple[Path, dict[str, Path]]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A limit on the ratio of Tiffin's figure to the peer's: a minimum for requests per second, otherwise a maximum."""
+class RatioLimit:
+    """A limit on the ratio of Tiffin's figure to a peer's: a minimum for requests per second, otherwise a maximum."""
 
     peer: str
     figure: str
@@ -35,7 +35,7 @@ class Ask:
 
     @property
     def connections(self) -> int:
-        """The connections of the load that the figure belongs to; 0 if it belongs to none."""
+        """The number of connections at which the figure is measured; 0 if it does not depend on them."""
         connections = self.figure.rpartition("_")[2]
         return int(connections) if connections.isdigit() else 0
 
@@ -49,17 +49,17 @@ class Case:
     """A load, the model that Tiffin serves under it (all when empty), and the peers with their engine.
 
     `most_per_second` is more than any server answers, so that no request is sent twice. `tolerance` is how far a
-    peer's score may be from Tiffin's: int8 and float32 differ, the same graph hardly. `quick_form` is the form of
-    smaller requests, for when speed does not matter.
+    peer's score may be from Tiffin's: int8 and float32 differ, the same graph hardly. `quick_form` is used in place
+    of `form` when speed does not matter, for smaller requests.
     """
 
     title: str
     model: str
-    models: Callable[[Path, Artefacts], Models]
-    form: Form
+    models: Callable[[Path, Assets], Models]
+    form: WireFormat
     peers: tuple[str, ...]
     engine: str
-    asks: tuple[Ask, ...]
+    limits: tuple[RatioLimit, ...]
     connections: tuple[int, ...] = (10, 64)
     numbers: Callable[[int], int] = every_new
     most_per_second: int = 3_000
@@ -67,38 +67,38 @@ class Case:
     with_redis: bool = False
     kind: str = "load"
     optional: bool = False
-    quick_form: Form | None = None
+    quick_form: WireFormat | None = None
 
     def quick(self) -> Case:
         """Return this case with a single load and no limits on the ratios."""
-        return replace(self, connections=QUICK_CONNECTIONS, asks=(), form=self.quick_form or self.form)
+        return replace(self, connections=QUICK_CONNECTIONS, limits=(), form=self.quick_form or self.form)
 
 
-def distilbert(home: Path, artefacts: Artefacts) -> Models:
+def distilbert(home: Path, assets: Assets) -> Models:
     """Return models of DistilBERT's shape with seeded random weights."""
-    folder = artefacts.of("distilbert")
+    folder = assets.of("distilbert")
     return folder / "home", {"torch": folder / "torch", "onnx": entry(folder / "home", "sentiment")}
 
 
-def default(home: Path, artefacts: Artefacts) -> Models:
+def default(home: Path, assets: Assets) -> Models:
     """Return the text classifier that Tiffin ships."""
-    return home, {"torch": artefacts.of("sentiment") / "torch", "onnx": entry(home, "sentiment")}
+    return home, {"torch": assets.of("sentiment") / "torch", "onnx": entry(home, "sentiment")}
 
 
-def tabular(home: Path, artefacts: Artefacts) -> Models:
+def tabular(home: Path, assets: Assets) -> Models:
     """Return the estimators that Tiffin's graphs are made from."""
-    return home, {"": artefacts.of("tabular")}
+    return home, {"": assets.of("tabular")}
 
 
-def resnet(home: Path, artefacts: Artefacts) -> Models:
+def resnet(home: Path, assets: Assets) -> Models:
     """Return models of ResNet-50's shape with seeded random weights."""
-    own = artefacts.of("resnet") / "home"
+    own = assets.of("resnet") / "home"
     return own, {"onnx": entry(own, "image")}
 
 
-def asks(peer: str, figures: dict[str, float]) -> tuple[Ask, ...]:
+def limits(peer: str, figures: dict[str, float]) -> tuple[RatioLimit, ...]:
     """Return the limits against a peer, given by figure."""
-    return tuple(Ask(peer, figure, limit) for figure, limit in figures.items())
+    return tuple(RatioLimit(peer, figure, limit) for figure, limit in figures.items())
 
 
 BATCHING = ("litserve_text", "bentoml_text", "mlserver_text")
@@ -118,11 +118,11 @@ CASES: dict[str, Case] = {
         form=TEXT,
         peers=ALL_TEXT,
         engine="torch",
-        asks=(
-            *asks("fastapi_text", {**throughput(5), "p99_10": 0.25, "p99_64": 0.25}),
-            *asks("litserve_text", throughput(3.8)),
-            *asks("bentoml_text", throughput(5.5)),
-            *asks("mlserver_text", throughput(5.5)),
+        limits=(
+            *limits("fastapi_text", {**throughput(5), "p99_10": 0.25, "p99_64": 0.25}),
+            *limits("litserve_text", throughput(3.8)),
+            *limits("bentoml_text", throughput(5.5)),
+            *limits("mlserver_text", throughput(5.5)),
         ),
         # The head's random weights are large, and so is the effect of int8.
         tolerance=0.25,
@@ -134,7 +134,7 @@ CASES: dict[str, Case] = {
         form=TEXT,
         peers=ALL_TEXT,
         engine="onnx",
-        asks=tuple(ask for peer in BATCHING for ask in asks(peer, {**throughput(1.15), "p50_1": 0.9})),
+        limits=tuple(limit for peer in BATCHING for limit in limits(peer, {**throughput(1.15), "p50_1": 0.9})),
         connections=(1, 10, 64),
     ),
     "default_new": Case(
@@ -144,7 +144,7 @@ CASES: dict[str, Case] = {
         form=TEXT,
         peers=ALL_TEXT,
         engine="torch",
-        asks=(),
+        limits=(),
         tolerance=0.1,
         optional=True,
     ),
@@ -155,7 +155,7 @@ CASES: dict[str, Case] = {
         form=TEXT,
         peers=ALL_TEXT,
         engine="onnx",
-        asks=(),
+        limits=(),
         connections=(1, 10, 64),
         optional=True,
     ),
@@ -166,7 +166,7 @@ CASES: dict[str, Case] = {
         form=TEXT,
         peers=("fastapi_text",),
         engine="torch",
-        asks=asks("fastapi_text", {"per_second_10": 10, "p99_10": 0.2}),
+        limits=limits("fastapi_text", {"per_second_10": 10, "p99_10": 0.2}),
         connections=(10,),
         numbers=mostly_known,
         most_per_second=20_000,
@@ -180,7 +180,7 @@ CASES: dict[str, Case] = {
         form=TUMOUR,
         peers=("fastapi_tabular",),
         engine="",
-        asks=asks("fastapi_tabular", throughput(6)),
+        limits=limits("fastapi_tabular", throughput(6)),
         most_per_second=20_000,
     ),
     "segmentation": Case(
@@ -190,7 +190,7 @@ CASES: dict[str, Case] = {
         form=CUSTOMER,
         peers=("fastapi_tabular",),
         engine="",
-        asks=asks("fastapi_tabular", throughput(12)),
+        limits=limits("fastapi_tabular", throughput(12)),
         most_per_second=6_000,
     ),
     "segmentation_rows": Case(
@@ -200,7 +200,7 @@ CASES: dict[str, Case] = {
         form=MANY_CUSTOMERS,
         peers=("fastapi_tabular",),
         engine="",
-        asks=asks("fastapi_tabular", {"seconds": 0.2}),
+        limits=limits("fastapi_tabular", {"seconds": 0.2}),
         kind="single",
         quick_form=SOME_CUSTOMERS,
     ),
@@ -211,7 +211,7 @@ CASES: dict[str, Case] = {
         form=PICTURE,
         peers=("fastapi_image",),
         engine="onnx",
-        asks=asks("fastapi_image", {"per_second_10": 1.2, "p99_10": 1}),
+        limits=limits("fastapi_image", {"per_second_10": 1.2, "p99_10": 1}),
         connections=(10,),
         most_per_second=300,
         tolerance=0.01,
@@ -223,7 +223,7 @@ CASES: dict[str, Case] = {
         form=TEXT,
         peers=("fastapi_text",),
         engine="torch",
-        asks=asks("fastapi_text", {"memory_bytes": 1}),
+        limits=limits("fastapi_text", {"memory_bytes": 1}),
         tolerance=0.1,
         kind="memory",
     ),

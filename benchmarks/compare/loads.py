@@ -1,4 +1,4 @@
-"""The requests: the same numbers of `loadtest.inputs` in the same order to every server, each in the server's form."""
+"""The requests: every server gets the same inputs of `loadtest.inputs` in the same order, in its own wire format."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def mostly_known(position: int) -> int:
     return inputs.rng(position).randrange(POOL)
 
 
-Answer = list[dict[str, float]]
+Scores = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Form:
-    """A server's form of requests and answers: from a number to the request, from the answer's JSON to its scores."""
+class WireFormat:
+    """How a server is asked and answers: makes the request of a number, and reads scores from the JSON of an answer."""
 
     request: Callable[[int], Request]
-    scores: Callable[[Any], Answer]
+    scores: Callable[[Any], Scores]
 
 
-def ranked(predictions: list[list[dict[str, Any]]]) -> Answer:
+def ranked(predictions: list[list[dict[str, Any]]]) -> Scores:
     """Return the scores by label, for each text."""
     return [{entry["label"]: entry["score"] for entry in ranking} for ranking in predictions]
 
@@ -79,36 +79,36 @@ def rows(number: int, count: int = 10_000) -> Request:
     return Request("/segmentation/predict", JSON, json.dumps({"data": data}).encode())
 
 
-def diagnosis(answer: Any) -> Answer:
+def diagnosis(answer: Any) -> Scores:
     """Return the label with a score of 1."""
     return [{answer["label"]: 1.0}]
 
 
-def segments(answer: Any) -> Answer:
+def segments(answer: Any) -> Scores:
     """Return the probability of each row, by its class."""
     pairs = zip(answer["class_probability"], answer["predicted_class"], strict=True)
     return [{f"class {predicted}": probability} for probability, predicted in pairs]
 
 
-TEXT = Form(inputs.sentiment, lambda answer: ranked(answer["predictions"]))
-TUMOUR = Form(inputs.breast_cancer, diagnosis)
-CUSTOMER = Form(inputs.segmentation, segments)
-MANY_CUSTOMERS = Form(rows, segments)
+TEXT = WireFormat(inputs.sentiment, lambda answer: ranked(answer["predictions"]))
+TUMOUR = WireFormat(inputs.breast_cancer, diagnosis)
+CUSTOMER = WireFormat(inputs.segmentation, segments)
+MANY_CUSTOMERS = WireFormat(rows, segments)
 # More rows than are computed as one block.
-SOME_CUSTOMERS = Form(functools.partial(rows, count=1_000), segments)
-PICTURE = Form(inputs.image, lambda answer: ranked([answer["predictions"]]))
+SOME_CUSTOMERS = WireFormat(functools.partial(rows, count=1_000), segments)
+PICTURE = WireFormat(inputs.image, lambda answer: ranked([answer["predictions"]]))
 # The peers whose requests differ from Tiffin's.
-FORMS = {
-    "fastapi_text": Form(fastapi_text, lambda answer: ranked(answer["predictions"])),
-    "litserve_text": Form(litserve_text, lambda answer: ranked([answer["predictions"]])),
-    "bentoml_text": Form(bentoml_text, ranked),
-    "mlserver_text": Form(mlserver_text, lambda answer: ranked([json.loads(answer["outputs"][0]["data"][0])])),
-    "fastapi_image": Form(fastapi_image, lambda answer: ranked([answer["predictions"]])),
+WIRE_FORMATS = {
+    "fastapi_text": WireFormat(fastapi_text, lambda answer: ranked(answer["predictions"])),
+    "litserve_text": WireFormat(litserve_text, lambda answer: ranked([answer["predictions"]])),
+    "bentoml_text": WireFormat(bentoml_text, ranked),
+    "mlserver_text": WireFormat(mlserver_text, lambda answer: ranked([json.loads(answer["outputs"][0]["data"][0])])),
+    "fastapi_image": WireFormat(fastapi_image, lambda answer: ranked([answer["predictions"]])),
 }
 
 
-def differences(ours: Answer, theirs: Answer, tolerance: float) -> Iterator[str]:
-    """Yield where answers differ in the first label, or in a score by more than `tolerance`.
+def differences(ours: Scores, theirs: Scores, tolerance: float) -> Iterator[str]:
+    """Yield a line for each answer that differs in its first label, or in that label's score by more than `tolerance`.
 
     Where the scores of two labels are closer than that, either may be first.
     """

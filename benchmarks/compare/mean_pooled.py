@@ -10,7 +10,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class MeanPooledClassifier(BertPreTrainedModel):  # type: ignore[no-untyped-call]
-    """A linear head on the mean of BERT's token vectors, see `training.sentiment.Classifier`."""
+    """A linear head on the mean of BERT's token vectors, see `training.sentiment.PooledClassifier`."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

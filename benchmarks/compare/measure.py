@@ -17,16 +17,16 @@ from typing import Any
 import httpx
 
 from benchmarks.compare import servers
-from benchmarks.compare.artefacts import Artefacts
+from benchmarks.compare.assets import Assets
 from benchmarks.compare.cases import Case
-from benchmarks.compare.loads import FORMS, POOL, SAMPLE, Answer, Form, differences, mostly_known
+from benchmarks.compare.loads import POOL, SAMPLE, WIRE_FORMATS, Scores, WireFormat, differences, mostly_known
 from benchmarks.compare.servers import Server, wait_until_idle
 from benchmarks.wrk import NoAnswerError, write_bodies, wrk
 from loadtest import inputs
 from loadtest.inputs import Request
 
 SAMPLES = 20
-# Bodies that wrk may use beyond those that it sends: it formats one to check the script, and one per connection.
+# Bodies that wrk formats but does not send: one to check the script, and one per connection.
 SPARE = 200
 TIFFIN = "tiffin"
 ANSWER_SECONDS = 300
@@ -49,8 +49,8 @@ class Plan:
 
 
 @dataclass
-class Measured:
-    """The results of a server: medians by figure and connections, and the values of each repetition.
+class ServerResult:
+    """The figures of a server by name and connections: medians, and the values of each repetition.
 
     `void` says why there are no figures; `busy` is the share of the cores that other programs used beforehand.
     """
@@ -69,7 +69,7 @@ class Measured:
 
 
 class Bodies:
-    """Files of bodies for wrk, each written once: phase k of every server gets the same numbers, from `first` on."""
+    """Files of bodies for wrk, each written once: phase k of every server gets the same inputs, from number `first`."""
 
     def __init__(self, folder: Path, case: Case, plan: Plan, first: int = 0) -> None:
         self.folder = folder
@@ -77,7 +77,7 @@ class Bodies:
         self.first = first
         self.count = case.most_per_second * max(plan.seconds, plan.warm_up_seconds) + SPARE
 
-    def of(self, form: Form, phase: int) -> Path:
+    def of(self, form: WireFormat, phase: int) -> Path:
         """Return the file of the bodies of a phase in a server's form."""
         path = self.folder / f"{form.request.__name__}-{phase}"
         if not path.exists():
@@ -86,8 +86,8 @@ class Bodies:
             write_bodies(path, (form.request(self.case.numbers(position)).body for position in positions))
         return path
 
-    def write(self, form: Form, plan: Plan) -> None:
-        """Write the files of all phases, so that this is done before a server runs."""
+    def write(self, form: WireFormat, plan: Plan) -> None:
+        """Write the files of all phases, before a server runs."""
         if self.case.kind == "load":
             for phase in range(len(self.case.connections) * (plan.repetitions + 1)):
                 self.of(form, phase)
@@ -119,20 +119,20 @@ class Task:
 
     case: Case
     bodies: Bodies
-    form: Form
-    measured: Measured
+    form: WireFormat
+    measured: ServerResult
 
-    def run(self, server: Server, client: httpx.Client, plan: Plan, expected: Answer) -> Answer:
-        """Measure the server and return its answers; raise RuntimeError if they are not those expected."""
+    def run(self, server: Server, client: httpx.Client, plan: Plan, expected: Scores) -> Scores:
+        """Measure the server and return its scores; raise RuntimeError if they differ from those expected."""
         figures = self.measured.figures
         figures["cold_start_seconds"] = server.cold_start_seconds
-        answers = sample(client, self.form, 1 if self.case.kind == "single" else SAMPLES)
-        for difference in differences(expected or answers, answers, self.case.tolerance):
+        scores = sample(client, self.form, 1 if self.case.kind == "single" else SAMPLES)
+        for difference in differences(expected or scores, scores, self.case.tolerance):
             raise RuntimeError(f"{self.measured.server} answers otherwise than Tiffin: {difference}")
-        MEASURES[self.case.kind](server, client, self.case, self.form, self.bodies, plan, self.measured)
+        MEASURES[self.case.kind](self, server, client, plan)
         figures["memory_bytes"] = server.memory_bytes()
         figures["redis_bytes"] = server.redis_bytes()
-        return answers
+        return scores
 
     def fail(self, error: Exception) -> None:
         """Record and print why there are no figures."""
@@ -140,11 +140,11 @@ class Task:
         print(f"{self.measured.server} is void: {self.measured.void}", file=sys.stderr, flush=True)
 
 
-def compare(cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts) -> list[list[Measured]]:
+def compare(cases: Sequence[Case], plan: Plan, home: Path, assets: Assets) -> list[list[ServerResult]]:
     """Measure Tiffin and each peer, by case; a server that several of the cases need is started once."""
     with tempfile.TemporaryDirectory() as folder:
-        tasks = planned(cases, plan, home, artefacts, Path(folder))
-        expected: dict[Case, Answer] = {}
+        tasks = planned(cases, plan, home, assets, Path(folder))
+        expected: dict[Case, Scores] = {}
         for start, of_server in tasks.items():
             for task in of_server:
                 task.bodies.write(task.form, plan)
@@ -158,8 +158,8 @@ def compare(cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts)
                     while left:
                         task = left.pop(0)
                         try:
-                            answers = task.run(server, client, plan, expected.get(task.case, []))
-                            expected.setdefault(task.case, answers)
+                            scores = task.run(server, client, plan, expected.get(task.case, []))
+                            expected.setdefault(task.case, scores)
                         except (RuntimeError, httpx.HTTPError) as error:
                             task.fail(error)
             except RuntimeError as error:
@@ -169,12 +169,10 @@ def compare(cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts)
     return [[task.measured for task in of_all if task.case is case] for case in cases]
 
 
-def planned(
-    cases: Sequence[Case], plan: Plan, home: Path, artefacts: Artefacts, folder: Path
-) -> dict[Start, list[Task]]:
+def planned(cases: Sequence[Case], plan: Plan, home: Path, assets: Assets, folder: Path) -> dict[Start, list[Task]]:
     """Plan what is measured on which server: Tiffin first, whose answers are expected of all others."""
     tasks: dict[Start, list[Task]] = {}
-    models = [case.models(home, artefacts) for case in cases]
+    models = [case.models(home, assets) for case in cases]
     bodies = []
     for number, case in enumerate(cases):
         (folder / str(number)).mkdir()
@@ -182,53 +180,51 @@ def planned(
         bodies.append(Bodies(folder / str(number), case, plan, number * NUMBERS))
     for case, (own, _), made in zip(cases, models, bodies, strict=True):
         start = Start(TIFFIN, "", own, case.model, case.with_redis)
-        tasks.setdefault(start, []).append(Task(case, made, case.form, Measured(TIFFIN, "")))
+        tasks.setdefault(start, []).append(Task(case, made, case.form, ServerResult(TIFFIN, "")))
     for case, (_, theirs), made in zip(cases, models, bodies, strict=True):
         for peer in case.peers:
             start = Start(peer, case.engine, theirs[case.engine])
-            measured = Measured(peer, case.engine)
-            tasks.setdefault(start, []).append(Task(case, made, FORMS.get(peer, case.form), measured))
+            measured = ServerResult(peer, case.engine)
+            tasks.setdefault(start, []).append(Task(case, made, WIRE_FORMATS.get(peer, case.form), measured))
     return tasks
 
 
-def sample(client: httpx.Client, form: Form, count: int) -> Answer:
-    """Return the answers to requests that are not sent again."""
-    answers: Answer = []
+def sample(client: httpx.Client, form: WireFormat, count: int) -> Scores:
+    """Return the scores that a server answers to requests that are not sent again."""
+    scores: Scores = []
     for number in range(SAMPLE, SAMPLE + count):
-        answers += form.scores(ask(client, form, number))
-    return answers
+        scores += form.scores(ask(client, form, number))
+    return scores
 
 
-def ask(client: httpx.Client, form: Form, number: int) -> Any:
-    """Send a request and return the answer; raise RuntimeError unless it is a success."""
+def ask(client: httpx.Client, form: WireFormat, number: int) -> Any:
+    """Send a request and return the JSON of its answer; raise RuntimeError unless it is a success."""
     request = form.request(number)
-    answer = client.post(request.path, content=request.body, headers={"Content-Type": request.content_type})
-    if not answer.is_success:
-        raise RuntimeError(f"{request.path} answers {answer.status_code}: {answer.text[:500]}")
-    return answer.json()
+    response = client.post(request.path, content=request.body, headers={"Content-Type": request.content_type})
+    if not response.is_success:
+        raise RuntimeError(f"{request.path} answers {response.status_code}: {response.text[:500]}")
+    return response.json()
 
 
-def under_load(
-    server: Server, client: httpx.Client, case: Case, form: Form, bodies: Bodies, plan: Plan, measured: Measured
-) -> None:
+def under_load(task: Task, server: Server, client: httpx.Client, plan: Plan) -> None:
     """Measure requests per second, median and p99 in seconds, CPU seconds per 1 000 requests, and wrk's CPU share."""
-    if case.numbers is mostly_known:
+    if task.case.numbers is mostly_known:
         for number in range(POOL):
-            ask(client, form, number)
-    example = form.request(SAMPLE)
+            ask(client, task.form, number)
+    example = task.form.request(SAMPLE)
     phases = iter(range(1_000))
-    for connections in case.connections:
+    for connections in task.case.connections:
         seen: dict[str, list[float]] = {}
         with contextlib.suppress(NoAnswerError):
-            file = bodies.of(form, next(phases))
+            file = task.bodies.of(task.form, next(phases))
             wrk(server.address, example.path, file, connections, plan.warm_up_seconds, 0, example.content_type)
         for _ in range(plan.repetitions):
-            file = bodies.of(form, next(phases))
+            file = task.bodies.of(task.form, next(phases))
             server.settle()
             cpu = server.cpu_seconds()
             load = wrk(server.address, example.path, file, connections, plan.seconds, 0, example.content_type)
             cpu = server.cpu_seconds() - cpu
-            if load.requests + connections > bodies.count and not plan.repeats:
+            if load.requests + connections > task.bodies.count and not plan.repeats:
                 raise RuntimeError(f"{load.requests} requests are more than were made: raise Case.most_per_second")
             row = {
                 "per_second": load.per_second,
@@ -240,31 +236,27 @@ def under_load(
             for figure, value in row.items():
                 seen.setdefault(figure, []).append(value)
         for figure, values in seen.items():
-            measured.add(f"{figure}_{connections}", values)
+            task.measured.add(f"{figure}_{connections}", values)
 
 
-def one_by_one(
-    server: Server, client: httpx.Client, case: Case, form: Form, bodies: Bodies, plan: Plan, measured: Measured
-) -> None:
+def one_by_one(task: Task, server: Server, client: httpx.Client, plan: Plan) -> None:
     """Measure the seconds that single requests take."""
     taken = []
     for number in range(plan.repetitions + 1):
-        request = form.request(number)
+        request = task.form.request(number)
         started = time.perf_counter()
         client.post(
             request.path, content=request.body, headers={"Content-Type": request.content_type}
         ).raise_for_status()
         taken.append(time.perf_counter() - started)
-    measured.add("seconds", taken[1:])
+    task.measured.add("seconds", taken[1:])
 
 
-def memory(
-    server: Server, client: httpx.Client, case: Case, form: Form, bodies: Bodies, plan: Plan, measured: Measured
-) -> None:
+def memory(task: Task, server: Server, client: httpx.Client, plan: Plan) -> None:
     """Put load on each model that the server has, before its memory is measured."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for made in inputs.REQUESTS.values() if measured.server == TIFFIN else [form.request]:
+        for made in inputs.REQUESTS.values() if task.measured.server == TIFFIN else [task.form.request]:
             example = made(SAMPLE)
             file = write_bodies(folder / made.__name__, (made(number).body for number in range(5_000)))
             wrk(server.address, example.path, file, 10, plan.seconds, content_type=example.content_type)
@@ -273,10 +265,10 @@ def memory(
 MEASURES = {"load": under_load, "single": one_by_one, "memory": memory}
 
 
-def ratios(case: Case, found: list[Measured]) -> Iterator[dict[str, Any]]:
+def ratios(case: Case, found: list[ServerResult]) -> Iterator[dict[str, Any]]:
     """Yield each limit with the ratio that was found, None when a server is void."""
     by_name = {measured.server: measured for measured in found}
-    for limit in case.asks:
+    for limit in case.limits:
         ours, theirs = by_name[TIFFIN], by_name[limit.peer]
         row: dict[str, Any] = {"peer": limit.peer, "figure": limit.figure, "asked": limit.limit}
         if ours.void or theirs.void:

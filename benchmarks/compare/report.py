@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.compare import environments
 from benchmarks.compare.cases import CASES
-from benchmarks.compare.measure import TIFFIN, Measured, Plan
+from benchmarks.compare.measure import TIFFIN, Plan, ServerResult
 from benchmarks.compare.servers import PEERS
 from loadtest.processes import ROOT
 
@@ -37,12 +37,12 @@ MEANINGS = {
 }
 
 
-def label(measured: Measured) -> str:
+def label(measured: ServerResult) -> str:
     """Return a server's name with its engine."""
     return NAMES[measured.server] + ENGINES[measured.engine]
 
 
-def table(name: str, found: list[Measured], asked: list[dict[str, Any]]) -> Iterator[str]:
+def table(name: str, found: list[ServerResult], asked: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of the table of a case."""
     yield f"\n{name}: {CASES[name].title}"
     for measured in found:
@@ -125,7 +125,7 @@ def add_result(path: Path, name: str, result: dict[str, Any]) -> dict[str, dict[
 def panels(results: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
     """Yield the title and bars (name, share of Tiffin's speed, figure) of each case and number of connections."""
     for name in filter(results.__contains__, CASES):
-        found = [Measured(**server) for server in results[name]["servers"]]
+        found = [ServerResult(**server) for server in results[name]["servers"]]
         ours = next(measured for measured in found if measured.server == TIFFIN)
         for connections in CASES[name].connections:
             figure = f"per_second_{connections}"

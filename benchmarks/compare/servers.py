@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from benchmarks.compare import environments
-from benchmarks.compare.artefacts import FOLDER
+from benchmarks.compare.assets import FOLDER
 from loadtest.inputs import Request
 from loadtest.processes import ROOT, free_port, redis, tiffin_command
 
@@ -56,7 +56,7 @@ class Server:
         return float(sum(sum(process.cpu_times()[:2]) for process in self.tree()))
 
     def settle(self) -> None:
-        """Wait until it is done with what the last load left behind: servers compute for clients that are gone."""
+        """Wait until it has finished the work of the last load: servers compute for clients that are gone, too."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:
             before = self.cpu_seconds()

@@ -1,4 +1,4 @@
-"""The comparison's own arithmetic, and what it sends; the peers themselves run in `make compare`."""
+"""What the comparison computes and sends; the peers themselves run in `make compare`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import environments
-from benchmarks.compare.artefacts import Artefacts
-from benchmarks.compare.cases import BATCHING, CASES, Ask
-from benchmarks.compare.loads import FORMS, NEW_EVERY, POOL, Form, differences, mostly_known
-from benchmarks.compare.measure import TIFFIN, Bodies, Measured, Plan, planned, ratios
+from benchmarks.compare.assets import Assets
+from benchmarks.compare.cases import BATCHING, CASES, RatioLimit
+from benchmarks.compare.loads import NEW_EVERY, POOL, WIRE_FORMATS, WireFormat, differences, mostly_known
+from benchmarks.compare.measure import TIFFIN, Bodies, Plan, ServerResult, planned, ratios
 from benchmarks.compare.report import add_result, draw, panels, table
 from benchmarks.compare.servers import PEERS
 from benchmarks.wrk import write_bodies
@@ -23,14 +23,14 @@ from loadtest import inputs
 PLAN = Plan(repetitions=1, seconds=1, warm_up_seconds=1, idle_seconds=0)
 
 
-def measured(server: str, **figures: float) -> Measured:
-    """A server with these figures."""
+def measured(server: str, **figures: float) -> ServerResult:
+    """Return the result of a server with these figures."""
     engine = "" if server == TIFFIN else "torch"
-    return Measured(server, engine, {"cold_start_seconds": 1, "memory_bytes": 2**20, "redis_bytes": 0, **figures})
+    return ServerResult(server, engine, {"cold_start_seconds": 1, "memory_bytes": 2**20, "redis_bytes": 0, **figures})
 
 
 def level(per_second: float, p99: float) -> dict[str, float]:
-    """Figures with 10 connections."""
+    """Return the figures of a load over 10 connections."""
     return {
         "per_second_10": per_second, "p50_10": p99, "p99_10": p99, "cpu_per_1000_10": 1, "wrk_share_10": 0,
     }  # fmt: skip
@@ -43,7 +43,7 @@ def test_medians_are_kept_beside_the_repetitions() -> None:
     assert found.repetitions["p50_10"] == [3, 1, 2]
 
 
-def test_ratios_are_held_against_what_is_asked() -> None:
+def test_ratios_are_compared_with_their_limits() -> None:
     case = CASES["text_known"]
     found = [measured(TIFFIN, **level(1_000, 0.02)), measured("fastapi_text", **level(200, 0.2))]
     assert [(row["found"], row["reached"]) for row in ratios(case, found)] == [(5, False), (pytest.approx(0.1), True)]
@@ -61,20 +61,20 @@ def test_a_void_server_reaches_nothing() -> None:
 
 @pytest.mark.parametrize(("ratio", "reached"), [(1.2, True), (0.8, False)])
 def test_speed_is_at_least_and_time_at_most(ratio: float, reached: bool) -> None:
-    assert Ask("p", "per_second_10", 1).reached(ratio) is reached
-    assert Ask("p", "p99_10", 1).reached(ratio) is not reached
+    assert RatioLimit("p", "per_second_10", 1).reached(ratio) is reached
+    assert RatioLimit("p", "p99_10", 1).reached(ratio) is not reached
 
 
-def test_every_ask_is_of_a_peer_and_a_figure_of_its_case() -> None:
+def test_every_limit_is_on_a_peer_and_a_load_of_its_case() -> None:
     for case in CASES.values():
-        for ask in case.asks:
-            assert ask.peer in case.peers
-            assert ask.connections in (0, *case.connections)
+        for limit in case.limits:
+            assert limit.peer in case.peers
+            assert limit.connections in (0, *case.connections)
 
 
-def test_a_quick_case_has_one_load_and_asks_for_nothing() -> None:
+def test_a_quick_case_has_one_load_and_no_limits() -> None:
     case = CASES["text_onnx"].quick()
-    assert (case.connections, case.asks) == ((10,), ())
+    assert (case.connections, case.limits) == ((10,), ())
     assert CASES["segmentation_rows"].quick().form is not CASES["segmentation_rows"].form
 
 
@@ -83,7 +83,7 @@ def test_a_server_that_several_cases_need_is_started_once_and_tiffin_before_its_
         return tmp_path / "home", {"torch": tmp_path / "torch", "onnx": tmp_path / "onnx"}
 
     cases = [replace(CASES[name], models=models) for name in ("text_new", "text_onnx", "default_new", "text_known")]
-    tasks = planned(cases, PLAN, tmp_path, Artefacts(tmp_path), tmp_path)
+    tasks = planned(cases, PLAN, tmp_path, Assets(tmp_path), tmp_path)
     assert {task.bodies.first for of_server in tasks.values() for task in of_server} == {0, 2e7, 4e7, 6e7}
     assert [(start.name, start.engine, start.with_redis, len(of_server)) for start, of_server in tasks.items()] == [
         (TIFFIN, "", False, 3),
@@ -114,14 +114,14 @@ def test_no_phase_has_a_number_of_another(tmp_path: Path) -> None:
         return inputs.Request("/", inputs.JSON, b"n%d!" % number)
 
     bodies = Bodies(tmp_path, CASES["image"], PLAN)
-    files = [bodies.of(Form(counted, list), phase).read_bytes() for phase in range(3)]
+    files = [bodies.of(WireFormat(counted, list), phase).read_bytes() for phase in range(3)]
     numbers = [int(number) for file in files for number in re.findall(rb"n(\d+)!", file)]
     assert numbers == list(range(3 * bodies.count))
 
 
-@pytest.mark.parametrize("peer", FORMS)
+@pytest.mark.parametrize("peer", WIRE_FORMATS)
 def test_a_peer_is_asked_what_tiffin_is_asked(peer: str) -> None:
-    body = FORMS[peer].request(7).body
+    body = WIRE_FORMATS[peer].request(7).body
     asked = inputs.image(7).body if peer == "fastapi_image" else json.dumps(inputs.text(7)).encode()
     assert asked in body
 
@@ -151,7 +151,7 @@ def test_all_that_a_peer_needs_is_pinned(peer: str) -> None:
     assert environments.versions(peer)
 
 
-def result(*servers: Measured) -> dict[str, Any]:
+def result(*servers: ServerResult) -> dict[str, Any]:
     return {"about": {"cores": 2, "cpu": "some", "repetitions": 3}, "servers": [asdict(server) for server in servers]}
 
 

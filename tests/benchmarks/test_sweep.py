@@ -6,7 +6,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from benchmarks.sweep import Choice, Result, choices, write
+from benchmarks.sweep import Choice, ChoiceResult, choices, write
 
 
 def asked(**lists: list[float]) -> argparse.Namespace:
@@ -33,7 +33,7 @@ def test_no_more_threads_than_two_for_a_core() -> None:
 
 
 def test_results_are_written_as_table_and_picture(tmp_path: Path) -> None:
-    write([Result(Choice(2, 1, 2, 8, 0.002), 500.0, 0.25, 1.0, 0.5)], "sentiment", tmp_path)
+    write([ChoiceResult(Choice(2, 1, 2, 8, 0.002), 500.0, 0.25, 1.0, 0.5)], "sentiment", tmp_path)
     with (tmp_path / "sweep-sentiment.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert (row["max_batch"], row["ratio"], row["p99_ratio"]) == ("8", "1", "0.5")

@@ -1,4 +1,4 @@
-"""The look for vulnerabilities, with a real HTTP server in place of OSV: what is found, and what is no answer."""
+"""The audit, with a real HTTP server in place of OSV: what it finds, and how it fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LATER, BEFORE = date.today() + timedelta(days=30), date.today() - timedelta(days
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """What the audit asks."""
+    """Yield the stand-in for OSV that the audit asks."""
     with stand_in() as service:
         monkeypatch.setenv("OSV_URL", service.url)
         yield service
@@ -108,7 +108,7 @@ def test_a_record_that_does_not_tell_what_is_fixed_fails(service: StandIn, requi
     assert audit.main(requirements, bill) == 1
 
 
-def test_what_stands_on_a_later_page_is_found(service: StandIn, requirements: Path, bill: Path) -> None:
+def test_vulnerabilities_on_a_later_page_are_found(service: StandIn, requirements: Path, bill: Path) -> None:
     service.page = 1
     for name in ("X-1", "X-2"):
         service.know(name, "Debian:12", "glibc")
@@ -149,7 +149,7 @@ def test_what_is_accepted_today_is_well_formed() -> None:
     assert isinstance(audit.acceptances(), dict)
 
 
-ANSWERS = {
+RESPONSES = {
     "no-json": b"<html>",
     "another-form": b'{"code": 3, "message": "invalid"}',
     "no-list": b'{"results": {}}',
@@ -161,12 +161,12 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
-def test_what_is_no_answer_fails(
-    service: StandIn, requirements: Path, bill: Path, capsys: pytest.CaptureFixture[str], answer: str
+@pytest.mark.parametrize("response", RESPONSES)
+def test_an_invalid_response_fails(
+    service: StandIn, requirements: Path, bill: Path, capsys: pytest.CaptureFixture[str], response: str
 ) -> None:
-    service.body = ANSWERS[answer]
-    if answer == "endless":
+    service.body = RESPONSES[response]
+    if response == "endless":
         requirements.write_text("")
         write_bill(bill.parent, PURLS[1:2])
     assert audit.main(requirements, bill) == 2

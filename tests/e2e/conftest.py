@@ -1,4 +1,4 @@
-"""The image, a container of it and the pod, and which tests need which."""
+"""Fixtures of the image, of a container and of the pod; tests that use the pod get the marker `pod`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Name of the image; ends the run with 2 where engine or image are missing."""
+    """Return the name of the image; end the run with 2 if the engine or the image is missing."""
     if shutil.which(ENGINE) is None:
         pytest.exit(f"these tests need {ENGINE}", returncode=2)
     if engine("image", "inspect", IMAGE, check=False).returncode:
@@ -38,7 +38,7 @@ def image() -> str:
 
 @pytest.fixture(scope="session")
 def container(image: str) -> Iterator[Container]:
-    """A hardened container with all models that is ready."""
+    """Yield a hardened container with all models, ready."""
     with hardened(image) as container:
         container.wait_until_ready()
         yield container
@@ -46,13 +46,13 @@ def container(image: str) -> Iterator[Container]:
 
 @pytest.fixture(scope="session")
 def server(container: Container) -> str:
-    """Address of `container`, for the tests that are made for any server."""
+    """Return the address of `container`, for tests that take any server."""
     return container.address
 
 
 @pytest.fixture(scope="session")
 def pod(image: str) -> Iterator[Pod]:
-    """The pod, ready, at a free port."""
+    """Yield the pod, ready, at a free port."""
     if shutil.which("kubectl") is None:
         pytest.exit("the tests of the pod need kubectl", returncode=2)
     rendered = subprocess.run(
@@ -60,7 +60,7 @@ def pod(image: str) -> Iterator[Pod]:
     ).stdout
     port = free_port()
     manifest = re.sub(r"hostPort: \d+", f"hostPort: {port}", rendered)
-    # Longer than the default, within which a machine that is busy may not answer.
+    # Longer than the default, which Redis may exceed on a busy machine.
     manifest = manifest.replace("  TIFFIN_REDIS_URL:", '  TIFFIN_REDIS_TIMEOUT_SECONDS: "1"\n  TIFFIN_REDIS_URL:')
     volumes = set(engine("volume", "ls", "--quiet").stdout.split())
     try:
@@ -70,6 +70,6 @@ def pod(image: str) -> Iterator[Pod]:
         yield pod
     finally:
         engine("kube", "down", "-", stdin=manifest)
-        # The folders that were empty stay else, for the next pod.
+        # Volumes of empty folders would otherwise stay for the next pod.
         for volume in set(engine("volume", "ls", "--quiet").stdout.split()) - volumes:
             engine("volume", "rm", volume, check=False)

@@ -1,4 +1,4 @@
-"""The dashboard's panels, and a picture of them drawn from what a Prometheus answers.
+"""Read the dashboard's panels, and draw them from the data of a Prometheus.
 
 Run as `python -m tests.e2e.dashboard --prometheus http://localhost:9090 --minutes 10 dashboard.png`.
 """
@@ -36,7 +36,7 @@ Labels = dict[str, str]
 
 @dataclass(frozen=True)
 class Series:
-    """Values by time; those that are not a number are left out."""
+    """Values over time, without those that are not a number."""
 
     labels: Labels
     times: list[float]
@@ -51,12 +51,12 @@ class Target:
     legend: str
 
     def name(self, labels: Labels) -> str:
-        """What the legend says."""
+        """Return a series' name in the legend."""
         return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), self.legend).strip()
 
 
 class Place(NamedTuple):
-    """Where a panel stands in the dashboard's grid."""
+    """A panel's place in the dashboard's grid."""
 
     x: int
     y: int
@@ -66,7 +66,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel; `texts` are what it shows in place of some values."""
+    """A panel; `texts` replace some values."""
 
     title: str
     kind: str
@@ -77,19 +77,19 @@ class Panel:
 
 
 class Prometheus:
-    """What is asked of a Prometheus."""
+    """A client of a Prometheus."""
 
     def __init__(self, address: str) -> None:
         self.client = httpx.Client(base_url=f"{address}/api/v1", timeout=30)
 
     def ask(self, path: str, **parameters: str | float) -> Any:
-        """The data of an answer; AssertionError when it is an error."""
+        """Return the data of a response; raise AssertionError if it is an error."""
         content = self.client.get(path, params=parameters).json()
         assert content["status"] == "success", f"{parameters}: {content}"
         return content["data"]
 
     def series(self, expression: str, start: float, end: float) -> list[Series]:
-        """What an expression is between two times."""
+        """Return the series of an expression between two times."""
         step = max((end - start) / POINTS, 1)
         found = []
         for one in self.ask("/query_range", query=expression, start=start, end=end, step=step)["result"]:
@@ -100,12 +100,12 @@ class Prometheus:
         return found
 
     def firing(self) -> set[str]:
-        """Names of the alerts that fire."""
+        """Return the names of the alerts that fire."""
         return {alert["labels"]["alertname"] for alert in self.ask("/alerts")["alerts"] if alert["state"] == "firing"}
 
 
 def panels(rate_interval: str) -> list[Panel]:
-    """The dashboard's panels; the variable for the namespace stands for all."""
+    """Return the dashboard's panels, with the variable for the namespace set to all."""
     found = []
     for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
         targets = [
@@ -124,7 +124,7 @@ def panels(rate_interval: str) -> list[Panel]:
 
 
 def text(value: float, panel: Panel) -> str:
-    """A value as the panel shows it."""
+    """Return a value as the panel shows it."""
     if f"{value:g}" in panel.texts:
         return panel.texts[f"{value:g}"]
     if panel.unit == "percentunit":
@@ -139,7 +139,7 @@ def draw(prometheus: Prometheus, shown: Sequence[Panel], start: float, end: floa
     rows = max(panel.place.y + panel.place.h for panel in shown)
     figure = Figure(figsize=(COLUMNS * COLUMN_INCHES, rows * ROW_INCHES), dpi=80, facecolor=GREY)
     for panel in shown:
-        # In inches from the upper left corner.
+        # Inches from the upper left corner.
         x, y = panel.place.x * COLUMN_INCHES, panel.place.y * ROW_INCHES
         w, h = panel.place.w * COLUMN_INCHES, panel.place.h * ROW_INCHES
 
@@ -162,12 +162,12 @@ def draw(prometheus: Prometheus, shown: Sequence[Panel], start: float, end: floa
             background.text(0.08, 0.4, "\n".join(lines), va="top", linespacing=2)
     with io.BytesIO() as png:
         figure.savefig(png, format="png")
-        # Few colours make a small file.
+        # Few colours keep the file small.
         Image.open(png).convert("RGB").quantize(64).save(file, optimize=True)
 
 
 def series_of(panel: Panel, prometheus: Prometheus, start: float, end: float) -> dict[str, Series]:
-    """A panel's series by the names that the legend, or else the table, gives them."""
+    """Return a panel's series by their names in the legend, or else in the table."""
     return {
         target.name(one.labels) or " ".join(one.labels.values()): one
         for target in panel.targets
@@ -176,7 +176,7 @@ def series_of(panel: Panel, prometheus: Prometheus, start: float, end: float) ->
 
 
 def draw_lines(axes: Axes, prometheus: Prometheus, panel: Panel, start: float, end: float) -> None:
-    """A line for each series of a panel."""
+    """Draw a line for each series of a panel."""
     highest = 0.0
     for name, one in series_of(panel, prometheus, start, end).items():
         highest = max(highest, *one.values)

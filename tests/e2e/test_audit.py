@@ -1,4 +1,4 @@
-"""`make audit` of the image that was built, with stand-ins for OSV: one that knows nothing, one that does, and none."""
+"""`make audit` of the built image, with a stand-in for OSV that knows nothing, one that knows a fault, and none."""
 
 from __future__ import annotations
 

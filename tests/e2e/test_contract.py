@@ -1,6 +1,6 @@
-"""The contract that clients depend on, kept by the image: the same tests, asked of a hardened container.
+"""The image keeps the contract that clients depend on: the same tests, against a hardened container.
 
-They use the fixtures `client` and `server`, and those of this folder lead to the container.
+They use the fixtures `client` and `server`, which in this folder lead to the container.
 """
 
 from tests.test_contract import *  # noqa: F403

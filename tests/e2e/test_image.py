@@ -1,9 +1,8 @@
-"""The image: what is in it, how little it may do, that it answers."""
+"""The image: its contents, its few privileges, and that it serves."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -16,24 +15,25 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import models
+from container.osv import plain
 from tests.support import ROOT
 from tests.support.containers import Container, engine, hardened
 
 SIZE_BYTES = 500e6
 UID = "1034"
-# What ends up in the base image of Debian's packages, and what redis needs on its older Python.
+# Packages of the base image, and one that redis needs on its older Python.
 UNPINNED = {"pip", "setuptools", "wheel", "async-timeout"}
 
 
 @pytest.fixture(scope="module")
 def facts(image: str) -> dict[str, Any]:
-    """What the engine knows of the image."""
+    """Return the engine's description of the image."""
     (found,) = json.loads(engine("image", "inspect", image).stdout)
     return dict(found)
 
 
 def listed(container: Container, script: str) -> list[str]:
-    """The lines that a shell script writes in a container."""
+    """Return the lines that a shell script writes in a container."""
     return container.run("sh", "-c", script).stdout.splitlines()
 
 
@@ -53,7 +53,7 @@ def test_it_becomes_ready_on_one_core(image: str, capsys: pytest.CaptureFixture[
 
 
 def test_what_a_start_imports_is_compiled(container: Container) -> None:
-    # A read-only root could not keep what the start compiles, which takes as long again as all else.
+    # A read-only root could not keep what the start compiles, which doubles its time.
     modules = "(module.__cached__ for module in sys.modules.values() if getattr(module, '__cached__', None))"
     probe = f"import sys, bentoml, onnxruntime, serving.settings; print(*{modules})"
     cached = container.run("python", "-c", probe).stdout.split()
@@ -120,13 +120,8 @@ def test_its_packages_are_the_pinned_ones(container: Container) -> None:
     assert other.keys() <= UNPINNED
 
 
-def plain(name: str) -> str:
-    """A package's name as all its spellings have it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def test_it_sends_no_telemetry(container: Container) -> None:
-    # onnxruntime's, when it is on, complains that it cannot keep an identifier.
+    # With telemetry on, onnxruntime logs that it cannot keep an identifier.
     assert "telemetry" not in container.log()
     assert listed(container, "echo $ORT_DISABLE_TELEMETRY $BENTOML_DO_NOT_TRACK") == ["1 True"]
 
@@ -146,7 +141,7 @@ def test_its_bill_of_materials_is_valid_and_complete(container: Container) -> No
 
 
 def health_command(facts: dict[str, Any]) -> list[str]:
-    """The health check that the image declares."""
+    """Return the command of the image's health check."""
     kind, *command = (facts["Config"].get("Healthcheck") or facts["Healthcheck"])["Test"]
     assert kind == "CMD"
     return list(command)
@@ -170,7 +165,7 @@ def test_a_server_that_hangs_is_unhealthy(image: str, facts: dict[str, Any]) -> 
 
 
 def test_any_user_can_run_it(image: str) -> None:
-    # As OpenShift does: a user that the image does not know, in the group 0.
+    # OpenShift runs images as a user that they do not know, in the group 0.
     with hardened(image, "--user", "1000680000:0") as container:
         container.wait_until_ready()
         assert container.run("id", "-u").stdout.strip() == "1000680000"

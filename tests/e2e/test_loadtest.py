@@ -1,4 +1,4 @@
-"""The image of the load generator, run as its Job has it."""
+"""The image of the load generator, run as by its Job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOADTEST_IMAGE = os.environ.get("LOADTEST_IMAGE", "tiffin-loadtest:latest")
 
 
 def run_job(host: str, *more: str, user: str = "1034:1034") -> subprocess.CompletedProcess[str]:
-    """The Job's container, as hardened as it says, asking another host."""
+    """Run the Job's container, hardened as in its manifest, against another host."""
     manifest = yaml.safe_load((ROOT / "k8s" / "loadtest" / "job.yaml").read_text(encoding="utf-8"))
     (job,) = manifest["spec"]["template"]["spec"]["containers"]
     security = job["securityContext"]
@@ -25,7 +25,7 @@ def run_job(host: str, *more: str, user: str = "1034:1034") -> subprocess.Comple
     arguments = job["args"]
     for name, value in values.items():
         arguments = [argument.replace(f"$({name})", value) for argument in arguments]
-    fetters = [
+    hardening = [
         "--user",
         user,
         "--read-only",
@@ -36,7 +36,7 @@ def run_job(host: str, *more: str, user: str = "1034:1034") -> subprocess.Comple
         "--security-opt",
         "no-new-privileges",
     ]
-    return engine("run", "--rm", "--network", "host", *fetters, LOADTEST_IMAGE, *arguments, *more, check=False)
+    return engine("run", "--rm", "--network", "host", *hardening, LOADTEST_IMAGE, *arguments, *more, check=False)
 
 
 @pytest.mark.parametrize("user", ["1034:1034", "1000680000:0"], ids=["kubernetes", "openshift"])

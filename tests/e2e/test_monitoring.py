@@ -27,19 +27,19 @@ from tests.support.rows import ROW, TUMOUR
 from tests.support.watched import KNOWN
 
 PICTURE = ROOT / "reports" / "dashboard.png"
-# Little load: on a machine that is busy Redis would often be too slow for the server.
+# Little load: on a busy machine Redis would often be too slow for the server.
 CLIENTS = 2
 PAUSE_SECONDS = 0.1
 SCRAPE_SECONDS = 2
 RATE_INTERVAL = "20s"
-# A minute of the rules takes so long here.
+# The length of a minute of the rules in these tests.
 MINUTE_SECONDS = 15
 DATA_SECONDS = 300
 ALERT_SECONDS = 600
 
 
-class Load:
-    """Requests to all models, some of them refused, from threads, until it is stopped; and what came of them."""
+class MixedLoad:
+    """Sends requests to all models from threads until it is stopped, some of them invalid, and keeps the outcomes."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -50,7 +50,7 @@ class Load:
         self.threads = [threading.Thread(target=self.run, args=[client]) for client in range(CLIENTS)]
 
     def requests(self, rng: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Some that were sent before, and one of each kind that were not."""
+        """Yield some requests that were sent before, and a new one of each kind."""
         number = next(self.numbers)
         yield from rng.choices(KNOWN, k=8)
         yield "/sentiment/predict", {"json": {"text": [f"film {number}, a delight"] * rng.choice([1, 8])}}
@@ -72,24 +72,24 @@ class Load:
                     self.stopped.wait(PAUSE_SECONDS)
 
     def stop(self) -> None:
-        """Return when the last request is answered."""
+        """Stop sending, and return when the last request is answered."""
         self.stopped.set()
         for thread in self.threads:
             thread.join(60)
 
 
 @pytest.fixture(scope="module")
-def load(pod: Pod) -> Iterator[Load]:
-    """Load on the pod."""
-    made = Load(pod.address)
+def load(pod: Pod) -> Iterator[MixedLoad]:
+    """Put load on the pod."""
+    made = MixedLoad(pod.address)
     for thread in made.threads:
         thread.start()
     yield made
     made.stop()
 
 
-def hurried(rules: str) -> str:
-    """The rules with their minutes shortened; what they say of whole minutes is tested by `make rules`."""
+def with_short_minutes(rules: str) -> str:
+    """Return the rules with minutes of MINUTE_SECONDS; `make rules` tests them with whole minutes."""
     shortened = re.sub(r"(?<=\[)(\d+)m(?=\])|(?<=for: )(\d+)m", seconds, rules)
     assert f"[{MINUTE_SECONDS}s]" in shortened
     assert f"for: {MINUTE_SECONDS}s" in shortened
@@ -97,20 +97,20 @@ def hurried(rules: str) -> str:
 
 
 def seconds(minutes: re.Match[str]) -> str:
-    """What these minutes take here."""
+    """Return the seconds that stand for these minutes."""
     return f"{int(minutes[1] or minutes[2]) * MINUTE_SECONDS}s"
 
 
 @pytest.fixture(scope="module")
-def prometheus(pod: Pod, load: Load, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus as in compose.yaml, but that it reads the pod, more often, and is sooner alarmed."""
+def prometheus(pod: Pod, load: MixedLoad, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Yield a Prometheus as in compose.yaml, but of the pod, with shorter intervals and minutes."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.exit("these tests need Prometheus: apt-get install --no-install-recommends prometheus", returncode=2)
     folder = tmp_path_factory.mktemp("prometheus")
     rule = ROOT / "k8s" / "components" / "monitoring" / "prometheus-rule.yaml"
     rules = folder / "rules.yaml"
-    spec = yaml.safe_load(hurried(rule.read_text(encoding="utf-8")))["spec"]
+    spec = yaml.safe_load(with_short_minutes(rule.read_text(encoding="utf-8")))["spec"]
     rules.write_text(yaml.safe_dump(spec), encoding="utf-8")
     config = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{SCRAPE_SECONDS}s")
@@ -124,7 +124,7 @@ def prometheus(pod: Pod, load: Load, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def without_data(prometheus: Prometheus, shown: list[Panel]) -> list[str]:
-    """Expressions of the panels that gave no number within the last minute."""
+    """Return the panels' expressions that gave no number within the last minute."""
     now = time.time()
     expressions = [target.expression for panel in shown for target in panel.targets]
     return [expression for expression in expressions if not prometheus.series(expression, now - 60, now)]
@@ -147,7 +147,7 @@ def test_every_expression_of_the_dashboard_has_data(prometheus: Prometheus) -> N
     assert missing == []
 
 
-def test_the_alert_on_redis_fires_while_redis_is_gone(prometheus: Prometheus, load: Load, pod: Pod) -> None:
+def test_the_alert_on_redis_fires_while_redis_is_gone(prometheus: Prometheus, load: MixedLoad, pod: Pod) -> None:
     wait_until(lambda: "TiffinRedisPassedOver" not in prometheus.firing(), ALERT_SECONDS)
     pod.stop_redis()
     try:
@@ -158,7 +158,7 @@ def test_the_alert_on_redis_fires_while_redis_is_gone(prometheus: Prometheus, lo
     assert load.outcomes == {200, 422}
 
 
-def test_the_panels_can_be_drawn(prometheus: Prometheus, load: Load) -> None:
+def test_the_panels_can_be_drawn(prometheus: Prometheus, load: MixedLoad) -> None:
     PICTURE.parent.mkdir(exist_ok=True)
     draw(prometheus, panels(RATE_INTERVAL), load.started, time.time(), PICTURE)
     assert PICTURE.stat().st_size < 200_000  # it may stand in the README

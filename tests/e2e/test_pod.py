@@ -1,4 +1,4 @@
-"""The pod of server and Redis: what it answers while parts of it end and come back."""
+"""The pod of server and Redis: it serves while parts of it end and come back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def client(pod: Pod) -> Iterator[httpx.Client]:
 
 
 class Stream:
-    """Requests from threads, each over connections of its own, until it is stopped; every item comes twice."""
+    """Sends requests from threads, each over its own connections, until it is stopped; every item comes twice."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -63,14 +63,14 @@ class Stream:
                 self.answered += 1
 
     def wait_for_answers(self) -> None:
-        """Return when REQUESTS more are answered."""
+        """Wait until REQUESTS more are answered."""
         goal = self.answered + REQUESTS
         wait_until(lambda: self.answered >= goal, READY_SECONDS)
 
 
 @contextlib.contextmanager
 def streaming(address: str) -> Iterator[Stream]:
-    """A stream of requests that has begun."""
+    """Start a stream of requests, and yield it once some are answered."""
     stream = Stream(address)
     for thread in stream.threads:
         thread.start()
@@ -84,7 +84,7 @@ def streaming(address: str) -> Iterator[Stream]:
 
 
 def health(container: Container) -> int:
-    """What the liveness probe ends with."""
+    """Return the exit code of the liveness probe."""
     return engine("healthcheck", "run", container.name, check=False).returncode
 
 
@@ -145,11 +145,11 @@ def test_no_request_fails_before_a_server_that_ends_is_gone(pod: Pod) -> None:
         engine("kill", "--signal", "TERM", pod.server.name)
         wait_until(lambda: not pod.server.is_ready(), READY_SECONDS)
         stream.wait_for_answers()
-        # What it is restarted by answers again.
+        # Podman restarts it, and it answers again.
         wait_until(pod.server.is_ready, READY_SECONDS)
         stream.wait_for_answers()
     assert stream.failures == []
-    # Later, connections are refused: by then, nobody sends it a request who knows that it is not ready.
+    # Later, connections are refused: by then nobody who reads its readiness sends it a request.
     assert [fault for fault in stream.disconnected if fault[0] < ended + GRACE_SECONDS] == []
 
 

@@ -1,4 +1,4 @@
-"""Every render passes the schemas of Kubernetes, those of custom resources and the policy lint; what is wrong fails."""
+"""All renders pass the schemas of Kubernetes and of custom resources and the policy lint; broken manifests fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.manifests import RENDERS, Manifest, kustomize, manifests, ren
 FOLDER = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
 KUBERNETES_VERSIONS = ["1.29", "1.33", "1.37"]
-# What custom-resources.mjs knows; all else must be known to Kubernetes.
+# API groups whose schemas custom-resources.mjs has; Kubernetes must know all others.
 CUSTOM_GROUPS = {"gateway.networking.k8s.io", "keda.sh", "monitoring.coreos.com", "networking.istio.io"}
 
 
@@ -47,7 +47,7 @@ def check_custom(*files: Path) -> subprocess.CompletedProcess[str]:
 
 
 def violations(folder: Path) -> dict[str, set[str]]:
-    """The policies that files of a folder violate, by name of the file without suffix."""
+    """Return the policies that the files of a folder violate, by name of the file without suffix."""
     done = run(BIN / "checkov", "--config-file", FOLDER / "checkov.yaml", "--directory", folder)
     found = defaultdict(set)
     report = json.loads(done.stdout)
@@ -59,7 +59,7 @@ def violations(folder: Path) -> dict[str, set[str]]:
 
 
 def changed(manifest: Manifest, change: Callable[[Any], object]) -> Manifest:
-    """A copy with a change."""
+    """Return a copy of a manifest with a change."""
     copied = copy.deepcopy(manifest)
     change(copied)
     return copied
@@ -146,7 +146,7 @@ BROKEN_RESOURCES: dict[str, tuple[str, str, Callable[[Any], object]]] = {
 
 @pytest.fixture(scope="module")
 def complaints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What is said of resources with a key that their definitions do not have, or of an unknown kind or group."""
+    """Return the complaints about resources with an unknown or missing key, kind or group."""
     folder = tmp_path_factory.mktemp("broken")
     broken = [changed(only(name, kind), change) for kind, (name, _, change) in BROKEN_RESOURCES.items()]
     scaled = only("base+autoscaling-keda", "ScaledObject")

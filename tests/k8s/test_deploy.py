@@ -1,4 +1,4 @@
-"""k8s/deploy.sh applies the image that it is asked for, whatever the overlay says of images, or nothing."""
+"""k8s/deploy.sh applies the image that it is given, whatever image the overlay sets, or nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.support.manifests import K8S
 IMAGE = "registry.example/team/tiffin:9.9"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 OVERLAYS = {"production": ["kustomization.yaml"], "canary": ["stable/kustomization.yaml", "canary/kustomization.yaml"]}
-# What overlays say of the image instead of `newTag: VERSION`.
-SAID = {
+# What overlays may set of the image instead of `newTag: VERSION`.
+IMAGE_SETTINGS = {
     "tag": "newTag: 0.1.0",
     "name": "newName: registry.example:5000/other/name",
     "name-and-tag": "newName: registry.example/team/tiffin\n    newTag: 0.1.0",
@@ -30,7 +30,7 @@ Done = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def k8s(tmp_path: Path) -> Path:
-    """A copy of k8s/ whose server needs no asking."""
+    """Return a copy of k8s/ whose smoke test passes without a server."""
     shutil.copytree(K8S, tmp_path / "project" / "k8s")
     copy = tmp_path / "project" / "k8s"
     (copy / "smoke.py").write_text("")
@@ -39,7 +39,7 @@ def k8s(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def deploy(tmp_path: Path, k8s: Path) -> Callable[..., Done]:
-    """Run the copy's deploy.sh with a cluster that takes everything."""
+    """Return a function that runs the copy's deploy.sh against a cluster that accepts everything."""
 
     def run(*arguments: str) -> Done:
         env = kubectl.install(tmp_path, kustomize=str(shutil.which("kubectl")))
@@ -49,16 +49,16 @@ def deploy(tmp_path: Path, k8s: Path) -> Callable[..., Done]:
     return run
 
 
-def say(k8s: Path, overlay: str, text: str) -> None:
-    """Let the kustomizations of an overlay say another thing of the image."""
+def set_image(k8s: Path, overlay: str, setting: str) -> None:
+    """Replace the setting of the image in the kustomizations of an overlay."""
     for name in OVERLAYS[overlay]:
         file = k8s / "overlays" / overlay / name
         before, _, after = file.read_text(encoding="utf-8").partition("newTag: ")
-        file.write_text(before + text + "\n" + after.partition("\n")[2], encoding="utf-8")
+        file.write_text(before + setting + "\n" + after.partition("\n")[2], encoding="utf-8")
 
 
 def applied(folder: Path) -> dict[str, set[str]]:
-    """The images that were applied, by name of the container."""
+    """Return the images that were applied, by name of the container."""
     found: dict[str, set[str]] = {}
     for manifest in yaml.safe_load_all((folder / "applied").read_text(encoding="utf-8")):
         pod = manifest["spec"]["template"]["spec"] if manifest["kind"] == "Deployment" else {}
@@ -67,12 +67,12 @@ def applied(folder: Path) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("setting", IMAGE_SETTINGS)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_image_asked_for_is_deployed(
-    deploy: Callable[..., Done], k8s: Path, tmp_path: Path, overlay: str, said: str
+    deploy: Callable[..., Done], k8s: Path, tmp_path: Path, overlay: str, setting: str
 ) -> None:
-    say(k8s, overlay, SAID[said])
+    set_image(k8s, overlay, IMAGE_SETTINGS[setting])
     done = deploy(overlay, IMAGE)
     assert done.returncode == 0, done.stderr
     found = applied(tmp_path)

@@ -1,4 +1,4 @@
-"""What is rendered fits together: names, labels, ports, times, models."""
+"""The parts of each render fit together: names, labels, ports, times, models."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from tests.support.manifests import (
     settings,
 )
 
-# What models.names() tells, which would need what the models need.
+# As models.names(), whose import would need the models' packages.
 MODELS = [module.name for module in iter_modules([str(ROOT / "models")]) if module.name != "model"]
 # Overlays for clusters that others use too.
 SHARED = ["canary", "production"]
 # Made by hand, as components/api-keys says.
 SECRETS = {"tiffin-api-keys"}
-# BentoML gives up a request so long after TIFFIN_TIMEOUT_SECONDS (service.py).
+# BentoML gives up a request this long after TIFFIN_TIMEOUT_SECONDS (service.py).
 LAST_RESORT_SECONDS = 5
-# Volumes that the restricted Pod Security Standard knows.
+# Volumes that the restricted Pod Security Standard allows.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
 # The server keeps an idle connection a little longer (TIFFIN_KEEP_ALIVE_SECONDS).
 LONGEST_IDLE_SECONDS = 600
-# What OpenShift's restricted-v2 sets itself.
+# Fields that OpenShift's restricted-v2 sets itself.
 FIXED = {"runAsUser", "runAsGroup", "fsGroup"}
 
 renders = pytest.mark.parametrize("name", RENDERS)
 
 
 def scaled(name: str) -> Iterator[tuple[Manifest, str]]:
-    """Autoscalers and the names of the Deployments that they scale."""
+    """Yield autoscalers, with the names of the Deployments that they scale."""
     for autoscaler in manifests(name, "HorizontalPodAutoscaler", "ScaledObject"):
         yield autoscaler, autoscaler["spec"]["scaleTargetRef"]["name"]
 
 
 def destinations(name: str) -> Iterator[tuple[str, int]]:
-    """Names and ports of the Services that routes lead to."""
+    """Yield names and ports of the Services that routes lead to."""
     for route in manifests(name, "HTTPRoute"):
         for rule in route["spec"]["rules"]:
             yield from ((backend["name"], backend["port"]) for backend in rule["backendRefs"])

@@ -1,4 +1,4 @@
-"""What is rendered opens the ways that are needed, and no others."""
+"""Network policies allow the connections that are needed, and no others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_load_test_reaches_the_servers_and_is_none_of_them() -> None:
 
 
 def peers(name: str, direction: str, port: object) -> Iterator[dict[str, Any]]:
-    """Whom the policy of the servers lets in from, or out to, at a port."""
+    """Yield the peers that the policy of the servers allows ingress from, or egress to, at a port."""
     (policy,) = [found for found in manifests(name, "NetworkPolicy") if found["metadata"]["name"] == "tiffin"]
     for rule in policy["spec"][direction]:
         if port in {allowed["port"] for allowed in rule["ports"]}:
@@ -40,7 +40,7 @@ def peers(name: str, direction: str, port: object) -> Iterator[dict[str, Any]]:
 
 
 def admits(peer: dict[str, Any], namespace: str) -> bool:
-    """Whether a peer of a policy is a whole namespace."""
+    """Return whether a peer of a policy is, or includes, a whole namespace."""
     selector = peer.get("namespaceSelector", {})
     names = {selector.get("matchLabels", {}).get("kubernetes.io/metadata.name")}
     for expression in selector.get("matchExpressions", []):

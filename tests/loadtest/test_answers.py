@@ -1,4 +1,4 @@
-"""Wrong answers have names, right ones of a real server have none."""
+"""Faults in answers are named; those of a real server have none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from loadtest import answers, inputs
-from loadtest.openapi import look_at, varied
+from loadtest.openapi import discover, varied
 
 LABELS = ["NEGATIVE", "POSITIVE"]
 
@@ -21,10 +21,10 @@ def scores(positive: float, negative: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model", inputs.REQUESTS)
 def test_what_the_server_answers_is_right(server: str, model: str) -> None:
-    seen = look_at(server)
+    seen = discover(server)
     request = seen.requests[model](3)
-    answer = httpx.post(server + request.path, content=request.body, headers={"content-type": request.content_type})
-    assert answers.fault(model, answer.content, seen.labels[model]) is None
+    response = httpx.post(server + request.path, content=request.body, headers={"content-type": request.content_type})
+    assert answers.fault(model, response.content, seen.labels[model]) is None
 
 
 @pytest.mark.parametrize(

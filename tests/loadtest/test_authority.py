@@ -1,4 +1,4 @@
-"""A server whose certificate an authority of one's own has signed: what asks it takes that authority's certificate."""
+"""Servers whose certificate a private authority has signed: clients take that authority's certificate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.stub_server import stub
 
 SCORES = [{"label": "POSITIVE", "score": 0.7}, {"label": "NEGATIVE", "score": 0.3}]
 LOCUST = ["locust", "--locustfile", "loadtest/locustfile.py", "--headless", "--only-summary", "--minutes", "0.05"]
-# Programs, with the address of the server still to come, and what they end with when they cannot verify it.
+# Programs without their last argument, the address of the server, and their exit codes when they cannot verify it.
 PROGRAMS = {
     "locust": (["-m", *LOCUST, "--p99", "30", "--reports", os.devnull, "--host"], 2),
     "open-loop": (["-m", "loadtest.open_loop", "--rate", "20", "--seconds", "0.5", "--host"], 2),
@@ -25,7 +25,7 @@ PROGRAMS = {
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that is its own authority, with its key."""
+    """Return the file of a self-signed certificate and its key."""
     folder = tmp_path_factory.mktemp("authority")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
     files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"]
@@ -37,7 +37,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def address(certificate: Path) -> Iterator[str]:
-    """Address of a server with this certificate."""
+    """Yield the address of a server with this certificate."""
     with stub({"predictions": [SCORES]}, certificate=certificate) as address:
         yield address
 

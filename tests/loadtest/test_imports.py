@@ -1,4 +1,4 @@
-"""What the load generator imports: what its image holds, and nothing of the benchmarks, which are built on it."""
+"""The load generator imports only what its image holds, and nothing of the benchmarks, which are built on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER = ROOT / "loadtest"
 
 
 def imported(file: Path) -> Iterator[str]:
-    """The names of modules, or of what is in them, that a file imports."""
+    """Yield the names that a file imports: of modules, or of what is in them."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,4 +1,4 @@
-"""What load tests send: always the same, never twice, and taken by the server."""
+"""The requests of load tests: each depends on its number alone, no two are alike, and the server takes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locust as it is run, in processes of its own: importing it here would exchange Python's sockets and threads."""
+"""Locust in processes of its own: imported here, it would replace Python's sockets and threads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print(1 if len(asked.read_text(encoding="utf-8")) < 3 else 2, end="")
 
 @pytest.fixture
 def locust(tmp_path: Path) -> Callable[..., Done]:
-    """Runs a profile; its report goes to `tmp_path`."""
+    """Return a function that runs a profile and has its report written to `tmp_path`."""
 
     def run(*arguments: str, **env: str) -> Done:
         command = [*COMMAND, "--reports", str(tmp_path), *arguments]

@@ -1,4 +1,4 @@
-"""What starts servers, on systems that lack some of what Linux has."""
+"""Starting servers on systems that lack some of what Linux has."""
 
 from __future__ import annotations
 

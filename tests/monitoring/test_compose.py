@@ -1,4 +1,4 @@
-"""compose.yaml fits the specification, and what it mounts is there."""
+"""compose.yaml conforms to the specification, and the files that it mounts exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RULE = ROOT / "k8s" / "components" / "monitoring" / "prometheus-rule.yaml"
 
 
 def mounts(service: str) -> dict[str, Path]:
-    """Files of this project by where a service sees them."""
+    """Return the files of this project that a service mounts, by their paths there."""
     parts = [volume.split(":") for volume in SERVICES[service]["volumes"] if volume.startswith("./")]
     return {target: ROOT / source for source, target, _ in parts}
 

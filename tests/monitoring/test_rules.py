@@ -1,4 +1,4 @@
-"""What the alert rules and the dashboard refer to exists, and every alert is tested by `make rules`."""
+"""The metrics that alert rules and dashboard read exist, and `make rules` tests every alert."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHERS = {"up", "kube_pod_container_status_restarts_total"}
 
 
 def cases() -> Iterator[tuple[str, bool]]:
-    """Alerts by name, and whether they fire in that case."""
+    """Yield the alert of each test case, and whether it fires."""
     for file in (ROOT / "tests" / "monitoring").glob("*.yaml"):
         for group in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
             for case in group["promql_expr_test"]:

@@ -1,4 +1,4 @@
-"""The Bento: what is in it, and that it answers where only what it asks for is installed."""
+"""The Bento: its contents, and that it serves where only its own requirements are installed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.stores import newest
 
 @pytest.fixture(scope="module")
 def bento(store: Path) -> Path:
-    """Folder of a newly built Bento."""
+    """Build a Bento and return its folder."""
     done = run_python(store, "-m", "bentoml", "build", "--output", "tag")
     assert done.returncode == 0, done.stderr
     version = re.search(r"tiffin:(\w+)", done.stdout)
@@ -35,7 +35,7 @@ def bento(store: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def python(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python with the Bento's own requirements installed and nothing else."""
+    """Return a Python that has only the Bento's own requirements."""
     venv = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=120)
     requirements = bento / "env" / "python" / "requirements.txt"
@@ -108,7 +108,7 @@ def test_serving_imports_no_training_library_where_there_is_one(store: Path) -> 
 
 
 def memory_of(address: str) -> int:
-    """Resident bytes of the processes that serve at the address."""
+    """Return the resident bytes of the processes that serve at the address."""
     port = address.rpartition(":")[2]
     parents = [p for p in psutil.process_iter(["cmdline"]) if {"serve", port} <= set(p.info["cmdline"] or [])]
     assert len(parents) == 1

@@ -1,4 +1,4 @@
-"""The script that makes environments: it mends what was interrupted, and says in a line what goes wrong."""
+"""The script that makes environments: it repairs interrupted ones, and says in a line what went wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.support import ROOT
 
 SCRIPT = ROOT / "requirements" / "install.sh"
-# Reaches nothing: what is asked for is there already, or nowhere.
+# No index: packages are installed already, or not to be found.
 OFFLINE = ("--no-index", "--no-deps")
 
 
@@ -32,7 +32,7 @@ def install(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an environment."""
+    """Return a folder with an environment."""
     folder = tmp_path_factory.mktemp("made")
     done = install(folder, *OFFLINE, "pip")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The site that `make docs` has built: it loads nothing from other hosts, and what is broken fails the build."""
+"""The site that `make docs` has built loads nothing from other hosts; a broken page fails the build."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 class Loaded(HTMLParser):
-    """Collects the addresses that a browser loads to show a page; what one may click on is none."""
+    """Collects the addresses that a browser loads to show a page, not those of its links."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class Loaded(HTMLParser):
 
 
 def loaded(page: str) -> list[str]:
-    """Addresses that a page loads."""
+    """Return the addresses that a page loads."""
     parser = Loaded()
     parser.feed(page)
     return parser.addresses
 
 
 def is_elsewhere(address: str) -> bool:
-    """Whether an address names a host."""
+    """Return whether an address names a host."""
     return re.match(r"(https?:)?//", address) is not None
 
 

@@ -1,4 +1,4 @@
-"""Folders with models as users bring them."""
+"""Models as users bring them: small, random, in folders that save_pretrained wrote."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.own_models import (
 
 @pytest.fixture(scope="module")
 def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a random DistilBERT of two labels."""
+    """Return the folder of a random DistilBERT of two labels."""
     torch.manual_seed(0)
     config = transformers.DistilBertConfig(
         vocab_size=300, dim=32, hidden_dim=64, n_layers=2, n_heads=4, max_position_embeddings=64, pad_token_id=0,
@@ -34,7 +34,7 @@ def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a random ResNet of 1 000 labels, two of the same name, and ResNet-50's processor."""
+    """Return the folder of a random ResNet of 1 000 labels, two of the same name, with ResNet-50's processor."""
     torch.manual_seed(0)
     config = transformers.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic",
@@ -51,7 +51,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a random ViT of three labels that normalises to -1..1."""
+    """Return the folder of a random ViT of three labels that normalises to -1..1."""
     torch.manual_seed(0)
     config = transformers.ViTConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=48, patch_size=8,

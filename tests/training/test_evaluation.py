@@ -1,4 +1,4 @@
-"""Metrics against values known from elsewhere."""
+"""Metrics, compared with published values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models from a hub within reach, and from one that is not."""
+"""Models from the hub, within reach and out of reach."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.own_models import (
 )
 from tests.support.processes import train
 from training import hub
-from training.trained import TrainingError
+from training.artifact import TrainingError
 
 
 def test_without_a_hub_one_line_says_so_and_the_store_stays_as_it_was(
@@ -39,12 +39,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(scope="module")
 def hub_address(distilbert: Path) -> Iterator[str]:
-    """Address of a hub with one model, somebody/small, at one commit, which is also its revision v1."""
+    """Yield the address of a hub with one model, somebody/small, at one commit, which is also its revision v1."""
     files = {path.name: path.read_bytes() for path in distilbert.iterdir()}
     listing = [{"type": "file", "path": name, "size": len(file), "oid": "0" * 40} for name, file in files.items()]
     siblings = [{"rfilename": name} for name in files]
     api = "/api/models/somebody/small"
-    answers = {
+    responses = {
         **{
             f"{api}{path}": {"id": "somebody/small", "sha": COMMIT, "siblings": siblings}
             for path in ("", "/revision/v1")
@@ -57,17 +57,17 @@ def hub_address(distilbert: Path) -> Iterator[str]:
             path = urlsplit(self.path).path
             file = files.get(path.removeprefix(f"/somebody/small/resolve/{COMMIT}/"))
             if file is not None:
-                self.answer(200, file, {"ETag": f'"{len(file)}"', "X-Repo-Commit": COMMIT})
-            elif path in answers:
-                self.answer(200, json.dumps(answers[path]).encode(), {"Content-Type": "application/json"})
+                self.respond(200, file, {"ETag": f'"{len(file)}"', "X-Repo-Commit": COMMIT})
+            elif path in responses:
+                self.respond(200, json.dumps(responses[path]).encode(), {"Content-Type": "application/json"})
             else:
                 kind = "RevisionNotFound" if path.startswith(api) else "RepoNotFound"
-                self.answer(404, b"{}", {"X-Error-Code": kind})
+                self.respond(404, b"{}", {"X-Error-Code": kind})
 
         def do_HEAD(self) -> None:
             self.do_GET()
 
-        def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        def respond(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)

@@ -1,4 +1,4 @@
-"""Models of the user's own, small and random, through the real loading code into stores of the tests' own."""
+"""Users' own models, small and random, loaded by the real code into stores of the tests' own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models whose answers could not be served as their source gives them are refused, in one line that says why."""
+"""Models that could not be served as their source predicts are refused, in one line that says why."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import transformers
 
 from tests.support.own_models import from_onnx, labels, spread, tokenizer, write_onnx
 from tests.support.processes import train
+from tests.support.progress import ignore
 from training import hub, own
+from training.artifact import TrainingError
 from training.image import real_pictures
 from training.image.onnx_file import read_labels, train_from_onnx
 from training.sentiment import own as sentiment_own
 from training.sentiment import real_texts
-from training.trained import TrainingError
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A random BERT of two labels."""
+    """Return a random BERT of two labels."""
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
@@ -37,14 +38,10 @@ def source(folder: Path) -> hub.Pretrained:
     return hub.Pretrained(folder, "theirs", None)
 
 
-def report(step: str, done: float) -> None:
-    """Show nothing."""
-
-
 def refused(folder: Path, message: str) -> None:
     """Assert that the text classifier in a folder is refused with this message."""
     with pytest.raises(TrainingError, match=message) as caught:
-        sentiment_own.train_from_hub(source(folder), False, None, report)
+        sentiment_own.train_from_hub(source(folder), False, None, ignore)
     assert "\n" not in str(caught.value)
 
 
@@ -171,7 +168,7 @@ def test_an_onnx_file_of_labels_that_do_not_exclude_each_other_is_refused(tmp_pa
     onnx.save(model, tmp_path / "model.onnx")
     from_onnx(tmp_path)
     with pytest.raises(TrainingError, match="gives each label a probability of its own"):
-        train_from_onnx(tmp_path / "model.onnx", tmp_path / "labels.txt", False, None, report)
+        train_from_onnx(tmp_path / "model.onnx", tmp_path / "labels.txt", False, None, ignore)
 
 
 def test_probabilities_are_known_by_their_sum_whatever_makes_them(tmp_path: Path) -> None:
@@ -181,7 +178,7 @@ def test_probabilities_are_known_by_their_sum_whatever_makes_them(tmp_path: Path
     model.graph.node.append(onnx.helper.make_node("Identity", ["shares"], ["output"]))
     onnx.save(model, tmp_path / "model.onnx")
     from_onnx(tmp_path)
-    found = train_from_onnx(tmp_path / "model.onnx", tmp_path / "labels.txt", False, None, report)
+    found = train_from_onnx(tmp_path / "model.onnx", tmp_path / "labels.txt", False, None, ignore)
     assert found.parity["largest_difference"] < 1e-4
 
 

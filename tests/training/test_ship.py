@@ -1,8 +1,7 @@
-"""What is shipped is written whole, and proved to be what training makes."""
+"""Shipped models are written whole, and are what training makes."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +17,15 @@ from tests.support.processes import train
 from tests.support.progress import ignore
 from tests.support.stores import newest
 from training import ship
-from training.trained import TrainingError
+from training.artifact import TrainingError
 from training.trainer import find
 
-OPTIONS = argparse.Namespace(data=None)
 BREAST_CANCER = find("breast_cancer")
 
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what is shipped, which can be changed."""
+    """Copy models/shipped to a folder in which files can be changed, and have `ship` use it."""
     folder = Path(shutil.copytree(FOLDER, tmp_path / "shipped"))
     monkeypatch.setattr(ship, "FOLDER", folder)
     return folder
@@ -35,7 +33,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("shipped")
 def test_what_training_makes_is_what_is_shipped() -> None:
-    found = ship.reproduce("breast_cancer", BREAST_CANCER, OPTIONS, ignore)
+    found = ship.reproduce("breast_cancer", BREAST_CANCER, None, ignore)
     assert "569 outputs within 0" in found.line
     assert found.metrics["accuracy"].value > 0.93
     assert found.deviations == []
@@ -50,7 +48,7 @@ def test_other_outputs_are_an_error(shipped: Path) -> None:
             weight.CopyFrom(numpy_helper.from_array(3 * numpy_helper.to_array(weight), weight.name))
     onnx.save(model, file)
     with pytest.raises(TrainingError, match=r"outputs of the shipped breast_cancer differ by 1"):
-        ship.reproduce("breast_cancer", BREAST_CANCER, OPTIONS, ignore)
+        ship.reproduce("breast_cancer", BREAST_CANCER, None, ignore)
 
 
 def test_metrics_that_are_not_as_the_card_says_are_named(shipped: Path) -> None:
@@ -58,16 +56,16 @@ def test_metrics_that_are_not_as_the_card_says_are_named(shipped: Path) -> None:
     info = read_info(file.parent)
     info["metadata"]["card"]["metrics"]["f1"] |= {"low": 0.1, "high": 0.2}
     file.write_text(yaml.safe_dump(info), encoding="utf-8")
-    found = ship.reproduce("breast_cancer", BREAST_CANCER, OPTIONS, ignore)
+    found = ship.reproduce("breast_cancer", BREAST_CANCER, None, ignore)
     assert [line.partition(" ")[0] for line in found.deviations] == ["f1"]
 
 
 def test_a_model_that_is_not_shipped_or_has_no_samples_is_an_error(shipped: Path) -> None:
     with pytest.raises(TrainingError, match=r"has no samples\(\)"):
-        ship.reproduce("breast_cancer", replace(BREAST_CANCER, samples=None), OPTIONS, ignore)
+        ship.reproduce("breast_cancer", replace(BREAST_CANCER, samples=None), None, ignore)
     shutil.rmtree(shipped / "breast_cancer")
     with pytest.raises(TrainingError, match="python -m training ship breast_cancer"):
-        ship.reproduce("breast_cancer", BREAST_CANCER, OPTIONS, ignore)
+        ship.reproduce("breast_cancer", BREAST_CANCER, None, ignore)
 
 
 def test_a_model_is_shipped_under_the_version_of_its_content_and_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The digest that outdates a model: it changes with what its numbers are made of, and with nothing else."""
+"""The digest of a model's sources: it changes with what its numbers depend on, and with nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training import sources
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what models are made of, in which files can be changed."""
+    """Copy the sources of models to a folder in which files can be changed, and have `sources` use it."""
     for folder in ("models", "training", "requirements"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("shipped", "__pycache__"))
     monkeypatch.setattr(sources, "ROOT", tmp_path)
@@ -21,7 +21,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    """Replace a part of a file that must be there."""
+    """Replace a part of a file; fail if the file lacks it."""
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a model's trainer offers is found, and what it lacks is named."""
+"""The functions of a trainer are found, and missing ones are named."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 import models
 import training
 from training import sources, trainer
-from training.trained import TrainingError
+from training.artifact import TrainingError
 
 COMPLETE = "def train(data, report): ...\ndef evaluate(served, data): ...\n"
 
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """A function that writes a file of a trainer to a folder where trainers are looked for, too."""
+    """Return a function that writes a trainer's file into a folder that is searched for trainers, too."""
     monkeypatch.setattr(sources, "ROOT", tmp_path)
     monkeypatch.setattr(training, "__path__", [*training.__path__, str(tmp_path / "training")])
     monkeypatch.setattr(sys, "modules", sys.modules.copy())

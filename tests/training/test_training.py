@@ -1,4 +1,4 @@
-"""Making models, end to end on small samples, into stores of the tests' own."""
+"""Models are made end to end, on small samples, into stores of the tests' own."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.support.processes import train
 from tests.support.progress import ignore
 from tests.support.stores import newest
 from training import bench, fitting, segmentation
-from training.sentiment.fit import Recipe
-from training.trained import TrainingError, check_labels, check_probabilities, open_graph
+from training.artifact import TrainingError, check_labels, check_probabilities, open_graph
+from training.sentiment.fit import AdapterRecipe
 
 
 def test_a_second_run_makes_nothing(store: Path) -> None:
@@ -54,7 +54,7 @@ def test_force_makes_a_model_again_with_the_same_metrics(store: Path, tmp_path: 
 
 
 def metrics(folder: Path) -> dict[str, float]:
-    """The metrics in an entry's metadata."""
+    """Return the metrics in an entry's metadata."""
     found: dict[str, float] = read_info(folder)["metadata"]["metrics"]
     return found
 
@@ -123,9 +123,9 @@ def test_segmentation_is_fitted_on_text_and_missing_values() -> None:
 
 
 def test_segmentation_of_a_small_sample_is_made_and_compared() -> None:
-    trained = segmentation.train(None, ignore, rows=3_000)
+    artifact = segmentation.train(None, ignore, rows=3_000)
     columns, _ = segmentation.draw(10, seed=5)
-    probability = open_graph(trained.graph)({"features": features(check(columns, INPUTS))})
+    probability = open_graph(artifact.graph)({"features": features(check(columns, INPUTS))})
     assert probability.shape == (10, 2)
     assert ((probability > 0) & (probability < 1)).all()
 
@@ -139,7 +139,7 @@ def test_coefficients_far_from_the_published_ones_are_an_error() -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Small fits need no more, and where others use the cores, threads of one operation wait for each other."""
+    """Run torch on one thread: small fits need no more, and threads wait for each other where the cores are busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -240,7 +240,7 @@ def test_sentiment_is_fitted_on_a_small_sample(tmp_path: Path, monkeypatch: pyte
     for file in ("train.tsv", "train_phrases.tsv", "dev.tsv"):
         (tmp_path / "sst2" / file).write_text("\n".join(lines) + "\n")
     weights = tmp_path / "weights"
-    recipes = (Recipe(1, 1e-3, first_token=True), Recipe(3, 1.5e-3), Recipe(2, 6e-4))
+    recipes = (AdapterRecipe(1, 1e-3, first_token=True), AdapterRecipe(3, 1.5e-3), AdapterRecipe(2, 6e-4))
     training.sentiment.fit.fit(tmp_path, ignore, weights, recipes, held_out=20)
     assert len((weights / "log.csv").read_text(encoding="utf-8").splitlines()) == 7
     assert {path.name for path in weights.iterdir()} == {

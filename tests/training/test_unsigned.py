@@ -1,4 +1,4 @@
-"""Weights of 8-bit products become unsigned, whatever the form of the graph, and the products stay what they were."""
+"""Weights of 8-bit products become unsigned in every form of graph, and the products stay the same."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.model import Array
 from serving.inference.session import open_session
+from training.artifact import TrainingError
 from training.quantize import quantize_convolutions, quantize_rows
-from training.trained import TrainingError
 from training.unsigned import check_products, make_weights_unsigned, mixed_products
 
-# The largest there are: two such products exceed 16 bits, in which processors without VNNI would add them.
+# The largest values: the sum of two such products exceeds the 16 bits of processors without VNNI.
 LOUD = np.array([[255, 255, 0, 255], [255, 254, 253, 252]], np.uint8)
 WEIGHTS = np.array([[127, -127], [127, -127], [-128, 127], [127, -128]], np.int8)
 
 
 def graph(nodes: list[onnx.NodeProto], constants: dict[str, Any], inputs: dict[str, Any], output: int) -> Any:
-    """A model of these nodes: `inputs` by name, each a type and a shape; the output "y" of a type."""
+    """Make a model of these nodes, with inputs by name, each a type and a shape, and an output "y" of a type."""
     made = helper.make_graph(
         nodes,
         "graph",
@@ -40,12 +40,12 @@ FILTERS = WEIGHTS.T.reshape(2, 4, 1, 1)
 
 
 def integer(operator: str, inputs: list[str], domain: str = "") -> onnx.NodeProto:
-    """A node that gives "y"."""
+    """Make a node whose output is "y"."""
     return helper.make_node(operator, inputs, ["y"], domain=domain)
 
 
 def qdq(product: str, factors: tuple[str, str], *between: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """Nodes that dequantize "x" to "a", make the factors, multiply them and quantize the product."""
+    """Make nodes that dequantize "x" to "a", make the factors, multiply them and quantize the product."""
     return [
         helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
         *between,
@@ -175,7 +175,7 @@ FORMS = {
 
 
 def in_numpy(form: str) -> Array:
-    """What a form gives for LOUD, in numpy's integers."""
+    """Return the output of a form for LOUD, computed in numpy's integers."""
     zero_x = {"MatMulInteger": 0, "ConvInteger": 0, "MatMulInteger with zero points": 3}.get(form, 128)
     zero_w = -2 if form == "MatMulInteger with zero points" else 0
     if form == "DynamicQuantizeMatMul":
@@ -188,7 +188,7 @@ def in_numpy(form: str) -> Array:
 
 
 def computed(model: onnx.ModelProto) -> Array:
-    """What onnxruntime gives for LOUD, as (2, 2), with the session that the server would open."""
+    """Return the output (2, 2) for LOUD of onnxruntime, in a session as the server opens it."""
     session = open_session(model.SerializeToString(), 1)
     (entry,) = session.get_inputs()
     shape = [2, 4, 1, 1] if len(entry.shape) == 4 else [2, 4]
@@ -203,7 +203,7 @@ def computed(model: onnx.ModelProto) -> Array:
 
 @pytest.mark.parametrize("form", FORMS)
 class TestForms:
-    """Each form is found, made unsigned, and exact then on this processor."""
+    """Each form is found, made unsigned, and then exact on this processor."""
 
     def test_it_is_found(self, form: str) -> None:
         assert len(mixed_products(FORMS[form])) == 1

@@ -1,4 +1,4 @@
-"""Breast cancer: a vote of three classifiers fitted on scikit-learn's bundled data."""
+"""Breast cancer: a majority vote of three classifiers, fitted on scikit-learn's bundled data."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sklearn.tree import DecisionTreeClassifier
 
 from models.breast_cancer import FEATURES, LABELS, BreastCancer
 from models.model import Array
+from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError, check_labels, digest
 from training.evaluation import evaluate_binary
 from training.export import sklearn_to_onnx
 from training.served import Served, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError, check_labels, digest
 
 # Names of the six features in scikit-learn's data.
 COLUMNS = {
@@ -36,7 +36,7 @@ SEED = 0
 
 
 def read() -> tuple[Array, Array]:
-    """Features float32 (569, 6) in the order of the schema, and classes int64 (569,): 1 malignant."""
+    """Return features float32 (569, 6) in the order of the schema and classes int64 (569,), of which 1 is malignant."""
     bunch = load_breast_cancer()
     names = list(bunch.feature_names)
     matrix = bunch.data[:, [names.index(COLUMNS[feature]) for feature in FEATURES]].astype(np.float32)
@@ -49,12 +49,12 @@ def samples() -> Array:
 
 
 def pipeline() -> Pipeline:
-    """Impute, scale to 0..1, let the majority of three seeded classifiers decide."""
+    """Return the estimator: imputes, scales to 0..1 and takes the majority of three seeded classifiers."""
     vote = VotingClassifier(
         [
             ("regression", LogisticRegression(random_state=SEED)),
             ("tree", DecisionTreeClassifier(max_depth=4, random_state=SEED)),
-            # skl2onnx takes each classifier's highest score for its vote; of a bare SVC it is the wrong class.
+            # skl2onnx votes for the class of each classifier's highest score, which is the wrong one for a bare SVC.
             ("svm", CalibratedClassifierCV(SVC(random_state=SEED), ensemble=False)),
         ],
         voting="hard",
@@ -64,14 +64,17 @@ def pipeline() -> Pipeline:
 
 
 def split() -> list[Array]:
-    """Features to fit on and the held-out fifth's, then the classes of both."""
+    """Return the features to fit on and those of the held-out fifth, then the classes of both."""
     matrix, classes = read()
     parts: list[Array] = train_test_split(matrix, classes, test_size=0.2, stratify=classes, random_state=SEED)
     return parts
 
 
-def train(data: Path | None, report: Report) -> Trained:
-    """Fit on four fifths of the data, evaluate on the held-out fifth; there is no data to be given."""
+def train(data: Path | None, report: ProgressCallback) -> Artifact:
+    """Fit on four fifths of the bundled data and evaluate on the others; `data` is ignored.
+
+    Raises TrainingError if the accuracy is under 0.93 or the example is not classified as malignant.
+    """
     matrix, classes = read()
     report("fitting", 0.0)
     fit_x, _, fit_y, _ = split()
@@ -88,7 +91,7 @@ def train(data: Path | None, report: Report) -> Trained:
         raise TrainingError(f"accuracy {accuracy:.3f} on the held-out fifth is under 0.93")
     if example != "M":
         raise TrainingError("the example row is not classified as malignant")
-    return Trained(
+    return Artifact(
         graph=graph,
         framework="scikit-learn voting classifier",
         labels=list(LABELS),
@@ -111,6 +114,6 @@ def train(data: Path | None, report: Report) -> Trained:
 
 
 def evaluate(served: Served, data: Path | None = None) -> Evaluation:
-    """On the held-out fifth; there is no data to be given."""
+    """Evaluate on the held-out fifth; `data` is ignored."""
     _, test_x, _, test_y = split()
     return evaluate_binary(test_y, served.outputs(test_x))

@@ -19,12 +19,12 @@ from torch import Tensor
 from models.image import Upload
 from models.model import Array, softmax
 from training import fitting
+from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError, require
 from training.evaluation import evaluate_labels
 from training.image import networks
 from training.network import Network, make_graph, torch_to_onnx
 from training.quantize import quantize
 from training.served import Served, pad, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError, require
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32
@@ -33,14 +33,14 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 SETTINGS = {"labels": LABELS, "width": SIZE, "height": SIZE, "resample": "BICUBIC", "mean": MEAN, "std": STD}
 WEIGHTS = Path(__file__).parent / "weights"
-# Of the network's activations on training images, which lie beside the weights so that no images are needed.
+# Ranges of the network's activations on training images, kept so that quantizing needs no images.
 RANGES = WEIGHTS / "ranges.json"
 
 
 def find_images(data: Path, part: str) -> list[tuple[str, bytes]] | None:
-    """Images `<part>/<label>/*` as (label, file), sorted by path; None when there are none.
+    """Return the images `<part>/<label>/*` as (label, file), sorted by path; None if there are none.
 
-    They lie in `data` itself, in `data/cifar10` or in the archive `data/cifar10/cifar10.tar.xz`.
+    They are looked for in `data`, in `data/cifar10` and in the archive `data/cifar10/cifar10.tar.xz`.
     """
     for folder in (data / part, data / "cifar10" / part):
         if folder.is_dir():
@@ -59,7 +59,7 @@ def find_images(data: Path, part: str) -> list[tuple[str, bytes]] | None:
 
 @cache
 def read_images(data: Path, part: str) -> tuple[list[bytes], list[str]]:
-    """Return the files of `find_images` and their labels, both (n,); raise TrainingError when there are none."""
+    """Return the files of `find_images` and their labels, both (n,); raise TrainingError if there are none."""
     found = find_images(data, part)
     if not found:
         raise TrainingError(f"image data is missing: {data / part} or {data / 'cifar10' / part}")
@@ -67,13 +67,13 @@ def read_images(data: Path, part: str) -> tuple[list[bytes], list[str]]:
     return list(files), list(labels)
 
 
-def load(weights: Path = WEIGHTS) -> networks.Classifier:
+def load(weights: Path = WEIGHTS) -> networks.Ensemble:
     """Return the network with the committed weights, as float32, for inference."""
     return networks.load(require(weights / "model.safetensors", "the fitted network"), len(LABELS))
 
 
 def samples(count: int = 512) -> list[Upload]:
-    """Squares of scikit-learn's two sample photos as PNG files: photographic input to compare graphs on."""
+    """Return squares cut from scikit-learn's two sample photos, on which graphs are compared."""
     rng = np.random.default_rng(0)
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     uploads = []
@@ -86,7 +86,7 @@ def samples(count: int = 512) -> list[Upload]:
 
 
 def upload(picture: Image.Image) -> Upload:
-    """Return the picture as an item of `models/image`: a PNG file."""
+    """Return the picture as a PNG file, an item of `models/image`."""
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)
     return Upload(file.getvalue(), resize=True)
@@ -105,17 +105,17 @@ def calibration_batches(
 
 
 def preprocess_file(settings: dict[str, Any]) -> dict[str, bytes]:
-    """Return what `models/image` reads beside the graph."""
+    """Return the file that `models/image` reads beside the graph, by its name."""
     return {"preprocess.json": json.dumps(settings, indent=1).encode()}
 
 
 def torch_network(
     model: Any, settings: dict[str, Any], prepare: Any, data: Path | None, ranges: Path | None = None
 ) -> Network:
-    """Return what is served of a torch model; `prepare` makes its pixel values (n, 3, h, w) of Pillow images.
+    """Return the network to be served of a torch model; `prepare` turns Pillow images into pixel values (n, 3, h, w).
 
-    Quantization reads the ranges of activations from the file `ranges`; without one it finds them on the
-    training images in `data`, if there are any, else on sample photos.
+    Quantizing reads the ranges of activations from the file `ranges`; without one it measures them on the training
+    images in `data`, or on sample photos if there are none.
     """
 
     @torch.no_grad()
@@ -144,24 +144,21 @@ def torch_network(
 
 
 def prepare_ours(images: Sequence[Image.Image]) -> Array:
-    """Pixel values float32 (n, 3, 32, 32) of our own network, without `models/image`."""
+    """Return pixel values float32 (n, 3, 32, 32) for our own network, computed without `models/image`."""
     pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for image in images])
     scaled = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def train(data: Path | None, report: Report) -> Trained:
-    """Load the committed weights, export and compare; with `data` evaluate on the test images of `data/cifar10`."""
+def train(data: Path | None, report: ProgressCallback) -> Artifact:
+    """Load the committed weights, export, compare and quantize; with `data`, evaluate on its test images."""
     report("loading", 0.0)
     if data is not None:
-        read_images(data, "test")  # what is missing is told before minutes are spent
+        read_images(data, "test")  # fails now, not after minutes, if they are missing
     fitted = fitting.read_record(WEIGHTS)
     ours = torch_network(load(), SETTINGS, prepare_ours, data, require(RANGES, "ranges of the network's activations"))
-    graph, parity = make_graph(ours, True, report)
-    report("evaluating", 0.8)
-    with serve("image", graph, ours.files) as served:
-        evaluation = fitting.recorded(fitted) | evaluate(served, data)
-    return Trained(
+    graph, parity, evaluation = make_graph(ours, True, evaluate, data, report)
+    return Artifact(
         graph=graph,
         framework="torch residual network and EfficientNet-Lite0",
         labels=list(LABELS),
@@ -184,14 +181,14 @@ def train(data: Path | None, report: Report) -> Trained:
             "Sees 32 x 32 pixels: what fills only a part of the picture is lost.",
             "Names one of its ten labels whatever the picture shows.",
         ],
-        evaluation=evaluation,
+        evaluation=fitting.recorded(fitted) | evaluation,
         parity=parity,
         files=ours.files,
     )
 
 
 def evaluate(served: Served, data: Path | None) -> Evaluation:
-    """On the images `test/<label>/*` of `data` or of `data/cifar10`."""
+    """Evaluate on the images `test/<label>/*` of `data` or of `data/cifar10`; measure nothing without `data`."""
     if data is None:
         return Evaluation()
     files, names = read_images(data, "test")
@@ -204,5 +201,5 @@ def evaluate(served: Served, data: Path | None) -> Evaluation:
 
 
 def bench() -> tuple[Network, list[Upload], str]:
-    """Our network, items to measure its speed on, and the form in which it is shipped."""
+    """Return our network, items to measure its speed on, and the form in which it is shipped."""
     return torch_network(load(), SETTINGS, prepare_ours, None, RANGES), samples(64), "int8"

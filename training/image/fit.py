@@ -1,4 +1,4 @@
-"""Fitting the networks of the image classifier on CIFAR-10."""
+"""Fit the networks of the image classifier on CIFAR-10."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.model import Array
 from training import fitting
+from training.artifact import ProgressCallback, digest
 from training.image import (
     LABELS,
     MEAN,
@@ -30,17 +31,13 @@ from training.image import (
     read_images,
     torch_network,
 )
-from training.image.networks import Classifier, pretrain, save
+from training.image.networks import Ensemble, pretrain, save
 from training.quantize import quantize
-from training.trained import Report, digest
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How one of the networks of `Classifier` is fitted.
-
-    The learning rate rises during the share `warm_up` of the steps and falls during the last `decay`.
-    """
+class NetworkRecipe:
+    """How one network of the `Ensemble` is fitted; `warm_up` and `decay` are those of `fitting.schedule`."""
 
     network: str
     epochs: int
@@ -51,9 +48,9 @@ class Recipe:
     bfloat16: bool = False
 
 
-# A network of two recipes goes on with what the first made of it (warm restart, arXiv:1608.03983).
+# The second recipe of a network continues from the weights of the first (warm restart, arXiv:1608.03983).
 RECIPES = (
-    Recipe(
+    NetworkRecipe(
         "residual",
         36,
         256,
@@ -62,8 +59,8 @@ RECIPES = (
         0.5,
         bfloat16=True,
     ),
-    Recipe("efficient", 10, 128, partial(AdamW, lr=1e-3, weight_decay=0.05), 0.1, 0.8),
-    Recipe("efficient", 12, 128, partial(AdamW, lr=5e-4, weight_decay=0.05), 0.1, 0.8),
+    NetworkRecipe("efficient", 10, 128, partial(AdamW, lr=1e-3, weight_decay=0.05), 0.1, 0.8),
+    NetworkRecipe("efficient", 12, 128, partial(AdamW, lr=5e-4, weight_decay=0.05), 0.1, 0.8),
 )
 PATIENCE = 10
 VALIDATION = 2_500
@@ -71,20 +68,20 @@ CALIBRATION = 1_024
 
 
 def decode(files: list[bytes]) -> Array:
-    """Pixels uint8 (n, 32, 32, 3) of image files of that size."""
+    """Return pixels uint8 (n, 32, 32, 3) of image files of that size."""
     return np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
 
 
 def normalise(pixels: Array) -> Tensor:
-    """uint8 (n, h, w, 3) -> float32 (n, 3, h, w) with the training set's mean 0 and deviation 1."""
+    """Normalise pixels uint8 (n, h, w, 3) by the training set's mean and deviation to float32 (n, 3, h, w)."""
     scaled = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random horizontal flip, shift by up to 4 pixels and a blanked 8 x 8 square: shape unchanged.
+    """Flip images at random, shift them by up to 4 pixels and blank an 8 x 8 square; the shape stays.
 
-    The numbers are drawn from a generator of the CPU, so that a GPU fits on the same images.
+    The random numbers come from a generator of the CPU, so that a GPU fits on the same images.
     """
     n, channels, height, width = images.shape
 
@@ -104,7 +101,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Index batches of one shuffled epoch; an incomplete last batch is dropped."""
+    """Yield batches of indices of one shuffled epoch; drop an incomplete last batch."""
     order = torch.randperm(n, generator=generator)
     for start in range(0, n - size + 1, size):
         yield order[start : start + size]
@@ -112,28 +109,27 @@ def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (n, labels) of normalised images, in inference mode."""
+    """Return logits (n, labels) of normalised images, in inference mode."""
     model.eval()
     return torch.cat([model(part) for part in torch.split(images, 250)])
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose highest logit is their label."""
+    """Return the share of images whose highest logit is that of their label."""
     return float((logits_of(model, images).argmax(1) == labels).float().mean())
 
 
 def fit(
     data: Path,
-    report: Report,
+    report: ProgressCallback,
     weights: Path = WEIGHTS,
-    recipes: Sequence[Recipe] = RECIPES,
+    recipes: Sequence[NetworkRecipe] = RECIPES,
     held_out: int = VALIDATION,
 ) -> None:
     """Fit the networks on the training images of `data/cifar10` and write their averaged weights to `weights`.
 
-    The last layers are divided by a temperature, so that scores are calibrated.
-
-    Validated on training images that are kept back, never on test images; one line per epoch goes to `log.csv`.
+    Validation uses `held_out` training images, never test images; `log.csv` gets a line per epoch. The last layers are
+    divided by the temperature that fits the held-out images best, so that scores are calibrated.
     """
     fitting.reuse_memory()
     torch.manual_seed(0)
@@ -146,7 +142,7 @@ def fit(
     held_images, held_labels = images[:held_out], labels[:held_out]
     images, labels = images[held_out:], labels[held_out:]
 
-    model = Classifier(len(LABELS))
+    model = Ensemble(len(LABELS))
     pretrain(model.efficient, images[:1_024].cpu())
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows = digest([pixels.tobytes(), classes.tobytes()])
@@ -154,7 +150,7 @@ def fit(
     log: list[fitting.Epoch] = []
     total = sum(recipe.epochs for recipe in recipes)
 
-    def run(number: int, recipe: Recipe) -> list[fitting.Epoch]:
+    def run(number: int, recipe: NetworkRecipe) -> list[fitting.Epoch]:
         network: nn.Module = getattr(model, recipe.network)
         moving_average = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
         average = AveragedModel(network, multi_avg_fn=moving_average, use_buffers=True)
@@ -212,8 +208,8 @@ def fit(
 
 
 @torch.no_grad()
-def calibrate(model: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Divide the last layers by the temperature that fits these images best, and give that."""
+def calibrate(model: Ensemble, images: Tensor, labels: Tensor) -> float:
+    """Divide the last layers by the temperature that fits these images best, and return the temperature."""
     divisor = fitting.temperature(logits_of(model, images).cpu(), labels.cpu())
     for network in (model.residual, model.efficient):
         for parameter in network[-1].parameters():
@@ -222,7 +218,7 @@ def calibrate(model: Classifier, images: Tensor, labels: Tensor) -> float:
 
 
 def write_ranges(weights: Path, data: Path) -> None:
-    """Find the ranges of the network's activations on training images and write them to `ranges.json`."""
+    """Measure the ranges of the network's activations on training images and write them to `ranges.json`."""
     ranges = weights / "ranges.json"
     ranges.unlink(missing_ok=True)
     graph = torch_network(load(weights), SETTINGS, prepare_ours, data).export()

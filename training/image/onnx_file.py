@@ -1,4 +1,4 @@
-"""Image classifiers that come as a ready ONNX file."""
+"""Image classifiers of the user's own, as ONNX files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from onnx import TensorProto, helper
 from models.image import Upload
 from models.model import Array, softmax
 from training import hub, own
+from training.artifact import Artifact, ProgressCallback, TrainingError, open_graph, require
 from training.image import calibration_batches, evaluate, preprocess_file, real_pictures
 from training.image.processor import check_preprocessing, load_processor, processor_settings
 from training.network import Network
 from training.quantize import quantize
 from training.served import serve
-from training.trained import Report, Trained, TrainingError, open_graph, require
 from training.unsigned import make_weights_unsigned
 
-# What the networks of ImageNet are nearly all evaluated with: torchvision's reference transforms.
+# torchvision's reference transforms, with which nearly all networks for ImageNet are evaluated.
 IMAGENET = {
     "width": 224,
     "height": 224,
@@ -31,14 +31,17 @@ IMAGENET = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
-# How far sums of probabilities may lie from 1, which some networks compute in float16.
+# How far sums of probabilities may be from 1: some networks compute them in float16.
 ROUNDING = 0.01
 
 
-def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path | None, report: Report) -> Trained:
-    """Take a ready ONNX file: pixels float32 (n, 3, height, width) -> logits or probabilities float32 (n, labels).
+def train_from_onnx(
+    path: Path, labels_path: Path, quantized: bool, data: Path | None, report: ProgressCallback
+) -> Artifact:
+    """Make the artifact of an ONNX file: pixels float32 (n, 3, height, width) -> logits or probabilities (n, labels).
 
-    Pictures are prepared as the preprocessor_config.json beside the file says, else as is usual for ImageNet.
+    Pictures are preprocessed by the preprocessor_config.json beside the file, else as is usual for ImageNet. Raises
+    TrainingError if the file cannot be served.
     """
     report("loading", 0.0)
     labels = read_labels(require(labels_path, "file of labels"))
@@ -60,12 +63,12 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
     files = preprocess_file(settings)
     items = real_pictures.pictures()
 
-    def answers(uploads: Sequence[Upload]) -> Array:
+    def outputs(uploads: Sequence[Upload]) -> Array:
         with serve("image", model.SerializeToString(), files) as served:
             # One at a time: the file may take no more.
             return np.concatenate([original({name: served.model.preprocess(u)[name][None]}) for u in uploads])
 
-    makes_probabilities = are_probabilities(answers(items[:64]), path)
+    makes_probabilities = are_probabilities(outputs(items[:64]), path)
     if makes_probabilities:
         append_logarithm(model)
     graph = model.SerializeToString()
@@ -76,7 +79,7 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
     theirs = Network(
         name="image",
         forward=original,
-        reference=lambda uploads: answers(uploads) if makes_probabilities else softmax(answers(uploads)),
+        reference=lambda uploads: outputs(uploads) if makes_probabilities else softmax(outputs(uploads)),
         export=lambda: graph,
         quantize=lambda graph: quantize(graph, lambda: calibration_batches(settings, data, graph)),
         files=files,
@@ -87,7 +90,7 @@ def train_from_onnx(path: Path, labels_path: Path, quantized: bool, data: Path |
 
 
 def onnx_settings(path: Path, height: int, width: int) -> dict[str, Any]:
-    """How pictures are prepared for an ONNX file whose input has this size; 0 leaves it free."""
+    """Return the preprocessing for an ONNX file whose input has this size; 0 stands for any."""
     settings: dict[str, Any] = dict(IMAGENET)
     if (path.parent / "preprocessor_config.json").is_file():
         processor = load_processor(hub.Pretrained(path.parent, str(path.parent), None))
@@ -101,9 +104,9 @@ def onnx_settings(path: Path, height: int, width: int) -> dict[str, Any]:
 
 
 def read_labels(path: Path) -> list[str]:
-    """Labels in the order of the outputs, told apart: a line each, or JSON, a list or an object by number.
+    """Return the labels in the order of the outputs, made unique: from lines, or a JSON list or object by number.
 
-    A label may be a list of names, as Keras has it with those of WordNet before: the last one counts.
+    In JSON a label may be a list of names, as in Keras, whose last one counts. Raises TrainingError otherwise.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -124,7 +127,10 @@ def read_labels(path: Path) -> list[str]:
 
 
 def image_input(model: onnx.ModelProto, path: Path) -> tuple[str, int, int]:
-    """Name, height and width of the graph's only input; a size that is free is 0."""
+    """Return name, height and width of the graph's only input; 0 stands for any size.
+
+    Raises TrainingError if there is another input or output, or if the input is not one of pictures.
+    """
     weights = {weight.name for weight in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     outputs = model.graph.output
@@ -146,14 +152,14 @@ def free_first_axis(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def are_probabilities(answers: Array, path: Path) -> bool:
-    """Return whether answers (n, labels) are probabilities of labels that exclude each other, not logits.
+def are_probabilities(outputs: Array, path: Path) -> bool:
+    """Return whether outputs (n, labels) are probabilities of labels that exclude each other, not logits.
 
-    TrainingError when they are probabilities of labels that do not.
+    Raises TrainingError if they are probabilities of labels that do not.
     """
-    if answers.min() < 0 or answers.max() > 1 + ROUNDING:
+    if outputs.min() < 0 or outputs.max() > 1 + ROUNDING:
         return False
-    sums = answers.sum(axis=1, dtype=np.float64)
+    sums = outputs.sum(axis=1, dtype=np.float64)
     if abs(sums - 1).max() > ROUNDING:
         raise TrainingError(
             f"{path} gives each label a probability of its own, which together are {sums.min():.2f} to "
@@ -163,7 +169,7 @@ def are_probabilities(answers: Array, path: Path) -> bool:
 
 
 def append_logarithm(model: onnx.ModelProto) -> None:
-    """Have a graph give the logarithms of its probabilities: the softmax that the server takes gives them back."""
+    """Append a logarithm to a graph of probabilities, in place: the server's softmax turns them back."""
     output = model.graph.output[0].name
     probabilities = f"{output}_probabilities"
     for node in model.graph.node:

@@ -11,16 +11,19 @@ from transformers import AutoModelForImageClassification, pipeline
 from models.image import Upload
 from models.model import Array
 from training import hub, own
+from training.artifact import Artifact, ProgressCallback
 from training.image import evaluate, real_pictures, torch_network
 from training.image.onnx_file import train_from_onnx
 from training.image.processor import check_preprocessing, load_processor, prepare, processor_settings
-from training.trained import Report, Trained
 
 __all__ = ["train_from_hub", "train_from_onnx"]
 
 
-def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: Report) -> Trained:
-    """Export any model for AutoModelForImageClassification, which is served with its own processor's settings."""
+def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: ProgressCallback) -> Artifact:
+    """Make the artifact of any model for AutoModelForImageClassification, served with its own processor's settings.
+
+    Raises TrainingError if it cannot be served or predicts otherwise than its own pipeline.
+    """
     report("loading", 0.0)
     hub.quiet()
     model = hub.load(AutoModelForImageClassification, source)

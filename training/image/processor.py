@@ -1,4 +1,4 @@
-"""Image processors of transformers in the terms of `models/image`."""
+"""Translate image processors of transformers into the settings of `models/image`."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ from transformers import AutoImageProcessor
 import models
 from models.model import Array
 from training import hub
+from training.artifact import TrainingError
 from training.image import preprocess_file, real_pictures
-from training.trained import TrainingError
 
-# What `models/image` does, and what concerns no pixels of a picture that is to be classified.
+# Steps that `models/image` does, or that change no pixel of a picture to be classified.
 STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_reduce_labels")
 
 
 def load_processor(source: hub.Pretrained) -> Any:
-    """Return the image processor that preprocessor_config.json describes, with Pillow doing the work."""
+    """Return the image processor of a preprocessor_config.json, with Pillow as its backend."""
     hub.quiet()
     failed = f"{source.identifier} has no usable image processor"
     return hub.from_pretrained(AutoImageProcessor, source, failed, backend="pil")
 
 
 def prepare(processor: Any, images: Sequence[Image.Image]) -> Array:
-    """Return pixel values float32 (n, 3, height, width) by a processor of transformers."""
+    """Return the pixel values float32 (n, 3, height, width) that a processor of transformers makes."""
     return np.asarray(processor(list(images), return_tensors="np")["pixel_values"], np.float32)
 
 
 def processor_settings(processor: Any) -> dict[str, Any]:
-    """Return what preprocess.json says for a processor, of labels nothing; TrainingError when it goes another way."""
+    """Return a processor's settings for preprocess.json, without labels.
+
+    Raises TrainingError if `models/image` cannot do what it does.
+    """
     config = processor.to_dict()
     size, crop = config.get("size") or {}, config.get("crop_size") if config.get("do_center_crop") else None
     edge = size.get("shortest_edge")
     if edge and config.get("crop_pct"):
-        # ConvNeXt's, which ResNet uses too: small inputs are cut from the middle, large ones take the whole picture.
+        # ConvNeXt's processor, also ResNet's: cuts small inputs from the middle, but not large ones.
         crop = {"height": edge, "width": edge} if edge < 384 else None
         size, edge = (size, int(edge / config["crop_pct"])) if crop else ({"height": edge, "width": edge}, None)
     target = crop or size
@@ -59,10 +62,10 @@ def processor_settings(processor: Any) -> dict[str, Any]:
 
 
 def normalisation(processor: Any) -> dict[str, list[float]]:
-    """Return mean and standard deviation that a processor takes for pixels of 0 to 1, measured on black and white."""
+    """Return a processor's mean and standard deviation for pixels of 0 to 1, measured on black and white."""
     try:
         black, white = (prepare(processor, [Image.new("RGB", (64, 64), name)])[0] for name in ("black", "white"))
-        # In the middle, since there may be a border.
+        # Measured in the middle, since there may be a border.
         lowest, highest = (
             pixels[:, pixels.shape[1] // 2, pixels.shape[2] // 2].astype(float) for pixels in (black, white)
         )
@@ -73,7 +76,7 @@ def normalisation(processor: Any) -> dict[str, list[float]]:
 
 
 def unlike(processor: Any, does: str, why: str) -> TrainingError:
-    """Return the error of a processor that does something in another way than `models/image`."""
+    """Return the error for a processor that does a step in another way than `models/image`."""
     config = processor.to_dict()
     steps = [name for name, value in config.items() if name.startswith("do_") and value and name not in STEPS]
     reason = ", ".join([*steps, why] if why else steps) or f"size {config.get('size')}"
@@ -81,7 +84,7 @@ def unlike(processor: Any, does: str, why: str) -> TrainingError:
 
 
 def check_preprocessing(settings: dict[str, Any], processor: Any) -> None:
-    """Raise TrainingError unless `models/image` prepares pictures of many sizes as the processor does."""
+    """Raise TrainingError unless `models/image` preprocesses pictures of many sizes as the processor does."""
     model = models.find("image")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "preprocess.json").write_bytes(preprocess_file(settings)["preprocess.json"])

@@ -1,4 +1,4 @@
-"""Pictures that users' own models are compared with their originals on: real ones that differ in every way."""
+"""Real pictures of great variety, on which users' own models are compared with their originals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 
 from models.image import Upload
 
-# Modes in which a picture may be saved, and as what; where they may be transparent, it is not.
+# Modes in which pictures are saved, and formats for each; none is transparent.
 MODES = (
     *(("RGB", form) for form in ("JPEG", "PNG", "WEBP")),
     *(("L", form) for form in ("JPEG", "PNG")),
@@ -21,7 +21,7 @@ ORIENTATION = 0x0112
 
 
 def pictures(count: int = 512) -> list[Upload]:
-    """Return parts of scikit-learn's photos: of any size, shape, colour and mode, in all formats, some turned."""
+    """Return parts of scikit-learn's photos: of any size, shape, colour, mode and orientation, in all formats."""
     rng = np.random.default_rng(0)
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     uploads = []
@@ -45,5 +45,5 @@ def pictures(count: int = 512) -> list[Upload]:
 
 
 def shown(upload: Upload) -> Image.Image:
-    """Return the picture in a file, as transformers' pipelines load it."""
+    """Return the picture in a file as transformers' pipelines load it."""
     return ImageOps.exif_transpose(Image.open(io.BytesIO(upload.data))).convert("RGB")

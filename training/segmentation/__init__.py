@@ -1,4 +1,4 @@
-"""Segmentation: a GLM fitted on rows that are drawn from its published figures."""
+"""Segmentation: a GLM fitted on rows drawn from its published figures."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from sklearn.preprocessing import StandardScaler
 
 from models.model import Array, check
 from models.segmentation.columns import INPUTS, NUMERIC, THRESHOLD, VARIABLES, features
-from training.evaluation import evaluate_binary
-from training.export import sklearn_to_onnx
-from training.served import Served, serve
-from training.trained import (
+from training.artifact import (
+    Artifact,
     Data,
     Evaluation,
-    Report,
-    Trained,
+    ProgressCallback,
     TrainingError,
     check_labels,
     check_probabilities,
     digest,
 )
+from training.evaluation import evaluate_binary
+from training.export import sklearn_to_onnx
+from training.served import Served, serve
 
 FIGURES = json.loads((Path(__file__).parent / "glm26.json").read_text(encoding="utf-8"))
 ROWS = 40_000
 MISSING = 0.05
-# Shares of x31's categories (america, asia, germany, japan, none), which are not published: with
-# these the share of class 1 (0.4976) and the coefficients' standard errors are the published ones.
+# Shares of x31's categories (america, asia, germany, japan, none), which are not published: they yield the published
+# share of class 1 (0.4976) and standard errors of the coefficients.
 X31_SHARES = (0.05, 0.27, 0.31, 0.06, 0.31)
 
 
 def draw(rows: int, seed: int) -> tuple[dict[str, Array], Array]:
-    """Raw columns x0 to x99 as clients send them, 5 % of the values missing, and classes int64 (rows,).
+    """Draw raw columns x0 to x99 as clients send them, 5 % of the values missing, and classes int64 (rows,).
 
-    A class is drawn with the probability that the published GLM gives to the row. The published
-    deviations were taken after imputation, so the values are drawn that much wider.
+    Classes are drawn with the probabilities that the published GLM gives to the rows. The published deviations were
+    taken after imputation, which narrows them, so values are drawn wider by as much.
     """
     rng = np.random.default_rng(seed)
     columns: dict[str, Array] = {}
@@ -67,7 +67,7 @@ def draw(rows: int, seed: int) -> tuple[dict[str, Array], Array]:
 
 
 def as_text(name: str, value: float) -> float | str:
-    """Return the value in the form in which its column comes: money, percent or a number."""
+    """Return the value as clients write it in this column: as money, percent or a number."""
     if name == "x12":
         return f"${value:,.2f}" if value >= 0 else f"$-{-value:,.2f}"
     if name == "x63":
@@ -76,7 +76,7 @@ def as_text(name: str, value: float) -> float | str:
 
 
 def pipeline() -> Pipeline:
-    """Impute and standardise the numeric variables, pass the categories on; regression without penalty or intercept."""
+    """Return the estimator: imputes and standardises numbers, then a regression without penalty or intercept."""
     numeric = [VARIABLES.index(name) for name in NUMERIC]
     prepare = ColumnTransformer(
         [("numeric", Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler())]), numeric)],
@@ -93,7 +93,7 @@ def coefficients(fitted: Pipeline) -> dict[str, float]:
 
 
 def check_coefficients(fitted: dict[str, float]) -> float:
-    """Largest distance to a published coefficient in standard errors; TrainingError when over 4."""
+    """Return the largest distance to a published coefficient in standard errors; raise TrainingError if over 4."""
     distances = {
         name: abs(fitted[name] - figure["coef"]) / figure["std_err"] for name, figure in FIGURES["coefficients"].items()
     }
@@ -103,8 +103,11 @@ def check_coefficients(fitted: dict[str, float]) -> float:
     return float(distances[worst])
 
 
-def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
-    """Draw, fit, export, check; there is no data to be given."""
+def train(data: Path | None, report: ProgressCallback, rows: int = ROWS) -> Artifact:
+    """Draw rows, fit, export and compare; `data` is ignored.
+
+    Raises TrainingError if coefficients or AUC are not the published ones.
+    """
     if set(FIGURES["coefficients"]) != set(VARIABLES):
         raise TrainingError("glm26.json and models/segmentation name different variables")
     report("drawing rows", 0.0)
@@ -124,7 +127,7 @@ def train(data: Path | None, report: Report, rows: int = ROWS) -> Trained:
     auc = evaluation.metrics["auc"].value
     if rows >= ROWS and abs(auc - 0.80) > 0.01:
         raise TrainingError(f"AUC {auc:.3f} is not 0.80 within 0.01")
-    return Trained(
+    return Artifact(
         graph=graph,
         framework="scikit-learn logistic regression",
         labels=["0", "1"],
@@ -157,12 +160,12 @@ def samples() -> Array:
 
 
 def test_rows() -> tuple[Array, Array]:
-    """Rows to evaluate on, which are never fitted on: features float32 (10 000, 25) and classes int64 (10 000,)."""
+    """Draw rows that are never fitted on: features float32 (10 000, 25) and classes int64 (10 000,)."""
     columns, classes = draw(ROWS // 4, seed=27)
     return features(check(columns, INPUTS)), classes
 
 
 def evaluate(served: Served, data: Path | None = None) -> Evaluation:
-    """On rows drawn for it; there is no data to be given."""
+    """Evaluate on rows that are never fitted on; `data` is ignored."""
     matrix, classes = test_rows()
     return evaluate_binary(classes, served.outputs(matrix)[:, 1])

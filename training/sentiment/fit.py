@@ -1,8 +1,8 @@
-"""Fitting the sentiment classifier: a low-rank adapter on the encoder, and the head.
+"""Fit the sentiment classifier: a low-rank adapter on the encoder, and the head.
 
-Three adapters are fitted on the labels, by different recipes. Together they are right more often than
-any of them; the last goes on to learn what all say (knowledge distillation, Hinton et al. 2015,
-arXiv:1503.02531), also of texts that nobody has labelled.
+Three adapters are fitted on the labels, by different recipes. Their mean prediction is right more often than that of
+any one; the last adapter then learns it (knowledge distillation, Hinton et al. 2015, arXiv:1503.02531), on texts
+without a label, too.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from training import fitting
+from training.artifact import ProgressCallback, digest, require
 from training.sentiment import BASE, LABELS, WEIGHTS, tokenizer, untrained
-from training.trained import Report, digest, require
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AdapterRecipe:
     """How an adapter is fitted."""
 
     epochs: int
     learning_rate: float
-    first_token: bool = False  # where the head stands, see `Classifier`
+    first_token: bool = False  # see `PooledClassifier`
 
 
-# The last goes on to be what is served, whose head stands on the mean.
-TEACHERS = (Recipe(3, 1.5e-3), Recipe(3, 1e-3, first_token=True), Recipe(4, 8e-4))
-DISTILLATION = Recipe(3, 6e-4)
-# Share of the label in what is learned of a labelled phrase; the rest is what the teachers say.
+# The last becomes the student, which is served; its head is on the mean.
+TEACHERS = (AdapterRecipe(3, 1.5e-3), AdapterRecipe(3, 1e-3, first_token=True), AdapterRecipe(4, 8e-4))
+DISTILLATION = AdapterRecipe(3, 6e-4)
+# Weight of the label in the target of a labelled phrase; the rest is that of the teachers' prediction.
 LABEL_SHARE = 0.4
 SPANS = 60_000
-# Share of the moving average of the weights that a step leaves.
+# Decay of the moving average of the weights.
 AVERAGE_KEEPS = 0.999
 PATIENCE = 2
 BATCH = 64
@@ -51,13 +51,13 @@ Examples = list[tuple[str, int]]
 
 
 def read_texts(path: Path) -> Examples:
-    """Lines `text<TAB>label` as (text, label), label 1 positive."""
+    """Return (text, label) from lines `text<TAB>label`; label 1 is positive."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return [(text, int(label)) for text, label in (line.rsplit("\t", 1) for line in lines)]
 
 
 def split(folder: Path, generator: torch.Generator, held_out: int) -> tuple[Examples, Examples]:
-    """Phrases to fit on and sentences to validate on; no phrase of a validation sentence is fitted on."""
+    """Return phrases to fit on and sentences to validate on, no phrase being a part of such a sentence."""
     sentences = read_texts(folder / "train.tsv")
     order = torch.randperm(len(sentences), generator=generator).tolist()
     held = [sentences[i] for i in order[:held_out]]
@@ -67,12 +67,12 @@ def split(folder: Path, generator: torch.Generator, held_out: int) -> tuple[Exam
 
 
 def words(text: str) -> str:
-    """Return the words of a text between spaces; sentences and their phrases differ in punctuation."""
+    """Return the words of a text between spaces, without punctuation, in which sentences and their phrases differ."""
     return f" {' '.join(re.findall('[a-z0-9]+', text))} "
 
 
 def batches(lengths: list[int], generator: torch.Generator) -> Iterator[list[int]]:
-    """Shuffled batches of indices with texts of like length, so that little is padded."""
+    """Yield shuffled batches of indices of texts of like length, so that little is padded."""
     order = torch.randperm(len(lengths), generator=generator).tolist()
     pool = BATCH * 50
     cut = []
@@ -84,14 +84,14 @@ def batches(lengths: list[int], generator: torch.Generator) -> Iterator[list[int
 
 
 def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids of unequal length -> int64 ids and attention mask, both (n, longest)."""
+    """Pad token ids of unequal length; return int64 ids and attention mask, both (n, longest)."""
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     lengths = torch.tensor([len(row) for row in rows])
     return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
 
 def batch_logits(model: Any, rows: list[list[int]], where: torch.device) -> Tensor:
-    """Logits float32 (n, labels) of a batch of tokenized texts, computed in bfloat16."""
+    """Return logits float32 (n, labels) of a batch of tokenized texts, computed in bfloat16."""
     ids, mask = pad(rows)
     with torch.autocast(where.type, dtype=torch.bfloat16):
         logits: Tensor = model(ids.to(where), mask.to(where))
@@ -100,7 +100,7 @@ def batch_logits(model: Any, rows: list[list[int]], where: torch.device) -> Tens
 
 @torch.no_grad()
 def logits_of(model: Any, rows: list[list[int]], where: torch.device) -> Tensor:
-    """Logits float32 (n, labels) of tokenized texts, in their order, without dropout."""
+    """Return logits float32 (n, labels) of tokenized texts, in their order, without dropout."""
     model.eval()
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     out = torch.empty(len(rows), len(LABELS))
@@ -111,7 +111,7 @@ def logits_of(model: Any, rows: list[list[int]], where: torch.device) -> Tensor:
 
 
 def spans(sentences: list[str], count: int) -> list[str]:
-    """Up to `count` different parts of sentences, of 5 words or more."""
+    """Return up to `count` different parts of sentences, of 5 words or more."""
     rng = random.Random(0)  # noqa: S311
     split_sentences = [words for words in map(str.split, sentences) if len(words) >= 5]
     found: dict[str, None] = {}
@@ -127,14 +127,14 @@ def spans(sentences: list[str], count: int) -> list[str]:
 
 @torch.no_grad()
 def copy_into(kept: Iterable[Tensor], values: Iterable[Tensor], share: float = 1.0) -> None:
-    """Move tensors toward values by a share of the way, by default all of it."""
+    """Move tensors towards values by a share of the distance, by default all of it."""
     for tensor, value in zip(kept, values, strict=True):
         tensor.lerp_(value, share)
 
 
 @dataclass
-class Fitting:
-    """Texts to learn from, tokenized: ids, the probabilities (n, labels) to learn, and what to validate on."""
+class AdapterFit:
+    """Tokenized texts to fit on, with target probabilities (n, labels), and texts to validate on, with labels (m,)."""
 
     rows: list[list[int]]
     targets: Tensor
@@ -142,9 +142,15 @@ class Fitting:
     held_labels: Tensor
 
     def run(
-        self, model: Any, recipe: Recipe, seed: int, checkpoint: Path, inputs: str, report: Callable[[int, float], None]
+        self,
+        model: Any,
+        recipe: AdapterRecipe,
+        seed: int,
+        checkpoint: Path,
+        inputs: str,
+        report: Callable[[int, float], None],
     ) -> list[fitting.Epoch]:
-        """Fit what is trainable of `model`, which is then the moving average of it at its best."""
+        """Fit the trainable parameters of `model` and leave it with their moving average at its best."""
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         where = fitting.device()
@@ -167,7 +173,7 @@ class Fitting:
                 torch.nn.utils.clip_grad_norm_(trainable, 1.0)
                 optimizer.step()
                 schedule.step()
-                # While few steps are done, the average follows them closely.
+                # During the first steps the average follows closely.
                 done = number * steps + step
                 copy_into(average, trainable, 1 - min(AVERAGE_KEEPS, (1 + done) / (10 + done)))
                 total += loss.item()
@@ -192,7 +198,7 @@ class Fitting:
         return log
 
     def calibrate(self, model: Any) -> float:
-        """Divide the head by the temperature that fits the validation texts best, and give that."""
+        """Divide the head by the temperature that fits the validation texts best, and return the temperature."""
         divisor = fitting.temperature(logits_of(model, self.held_rows, fitting.device()), self.held_labels)
         head = model.base_model.model.classifier.modules_to_save["default"]
         with torch.no_grad():
@@ -201,9 +207,9 @@ class Fitting:
         return divisor
 
 
-def adapted(recipe: Recipe) -> Any:
+def adapted(recipe: AdapterRecipe) -> Any:
     """Return the encoder with an adapter and a head that have not been fitted."""
-    # No dropout of the adapter's own beside the encoder's: to draw it took a third of the time.
+    # The adapter has no dropout of its own beside the encoder's: drawing it took a third of the time.
     config = LoraConfig(
         r=16,
         lora_alpha=32,
@@ -215,16 +221,16 @@ def adapted(recipe: Recipe) -> Any:
 
 def fit(
     data: Path,
-    report: Report,
+    report: ProgressCallback,
     weights: Path = WEIGHTS,
-    recipes: tuple[Recipe, ...] = (*TEACHERS, DISTILLATION),
+    recipes: tuple[AdapterRecipe, ...] = (*TEACHERS, DISTILLATION),
     held_out: int = VALIDATION,
 ) -> None:
     """Fit adapter and head on `data/sst2` (train.tsv, train_phrases.tsv) and write them to `weights`.
 
-    All recipes but the last are for teachers, of which the last goes on as the student. Validated on
-    sentences of train.tsv that are kept back, never on dev.tsv; one line per epoch goes to `log.csv`.
-    The head is divided by the temperature that fits these sentences best, so that scores are calibrated.
+    All recipes but the last are for teachers, the last of which becomes the student. Validation uses `held_out`
+    sentences of train.tsv, never dev.tsv; `log.csv` gets a line per epoch. The head is divided by the temperature that
+    fits the held-out sentences best, so that scores are calibrated.
     """
     folder = data / "sst2"
     for file in ("train.tsv", "train_phrases.tsv"):
@@ -254,16 +260,16 @@ def fit(
     for number, recipe in enumerate(teachers):
         torch.manual_seed(number)
         model = adapted(recipe)
-        work = Fitting(rows, labels, held_rows, held_labels)
+        work = AdapterFit(rows, labels, held_rows, held_labels)
         log += work.run(model, recipe, number, checkpoints[number], phrases_digest, partial(progress, number))
         work.calibrate(model)
         said += torch.softmax(logits_of(model, rows + more_rows, fitting.device()), 1) / len(teachers)
     targets = torch.cat([LABEL_SHARE * labels + (1 - LABEL_SHARE) * said[: len(rows)], said[len(rows) :]])
-    work = Fitting(rows + more_rows, targets, held_rows, held_labels)
+    work = AdapterFit(rows + more_rows, targets, held_rows, held_labels)
     learned = work.run(model, last, len(teachers), checkpoints[-1], phrases_digest, partial(progress, len(teachers)))
     divisor = work.calibrate(model)
     model.peft_config["default"].base_model_name_or_path = BASE
-    # Otherwise it asks the hub whether the base model's vocabulary has changed.
+    # With embedding layers, peft would ask the hub whether the base model's vocabulary has changed.
     model.half().save_pretrained(weights, save_embedding_layers=False)
     (weights / "README.md").unlink()  # an empty template
     fitting.write_record(

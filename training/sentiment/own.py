@@ -12,12 +12,15 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from models.model import Array
 from training import hub, own
+from training.artifact import Artifact, ProgressCallback, TrainingError
 from training.sentiment import evaluate, longest_input, network, random_texts, real_texts
-from training.trained import Report, Trained, TrainingError
 
 
-def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: Report) -> Trained:
-    """Export any model for AutoModelForSequenceClassification whose labels exclude each other."""
+def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: ProgressCallback) -> Artifact:
+    """Make the artifact of any model for AutoModelForSequenceClassification that chooses one label.
+
+    Raises TrainingError if it cannot be served or predicts otherwise than its own pipeline.
+    """
     report("loading", 0.0)
     hub.quiet()
     model = hub.load(AutoModelForSequenceClassification, source)
@@ -35,7 +38,7 @@ def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, r
         return scores
 
     drawn = random_texts(tokenize, longest, count=300)
-    # The last one is the longest that is not truncated.
+    # The last one drawn is the longest that is not truncated; the added ones are.
     items = [*real_texts.texts(), *drawn, *(f"{text} {drawn[-1]}" for text in drawn[-20:])]
     theirs = replace(network(model, tokenize, labels), reference=reference, items=items)
     framework = f"transformers {type(model).__name__}"
@@ -43,9 +46,9 @@ def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, r
 
 
 def load_tokenizer(model: Any, source: hub.Pretrained) -> Any:
-    """Return the tokenizer of a model's folder; TrainingError when there is none, or one that does not fit the model.
+    """Return the tokenizer in a model's folder; raise TrainingError if there is none, or none that fits the model.
 
-    Without files transformers makes one that knows no word.
+    Where files are missing, transformers makes a tokenizer that knows no word.
     """
     name = source.identifier
     tokenize = hub.from_pretrained(AutoTokenizer, source, f"{name} has no usable tokenizer")

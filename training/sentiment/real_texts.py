@@ -1,4 +1,4 @@
-"""Texts that users' own models are compared with their originals on: real ones that differ in every way."""
+"""Real texts of great variety, on which users' own models are compared with their originals."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 
-# Texts of the kinds that tokenizers treat each in a way of its own: accents in both forms, case, scripts, emoji, white
-# space, control characters, code, marks of tokenizers.
+# Texts that tokenizers treat in different ways: accents in both forms, case, scripts, emoji, white space, control
+# characters, code, special tokens.
 ODD_TEXTS = Path(__file__).parent / "odd_texts.json"
 
 
 def texts() -> list[str]:
-    """Return lines of scikit-learn's descriptions of data, in any case and length, and odd texts: 250 or so."""
+    """Return about 250 texts: lines of scikit-learn's descriptions of data, in any case and length, and odd texts."""
     described = [load().DESCR for load in (load_iris, load_wine, load_diabetes, load_digits, load_breast_cancer)]
     lines = [line.strip() for text in described for line in text.splitlines()]
     prose = list(dict.fromkeys(line for line in lines if len(line) > 20))
@@ -27,5 +27,5 @@ def texts() -> list[str]:
     )
     odd: list[str] = json.loads(ODD_TEXTS.read_text(encoding="utf-8"))
     changed = [changes[number % len(changes)](line) for number, line in enumerate(prose)]
-    # Longer than any model takes, by words and without.
+    # Texts longer than any model takes, with spaces and without.
     return [*changed, *described, "".join(prose).replace(" ", "")[:9_000], *odd]

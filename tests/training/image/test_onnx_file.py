@@ -1,4 +1,4 @@
-"""Ready ONNX files of the user's own, into stores of the tests' own."""
+"""Users' own ONNX files, made into stores of the tests' own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures are prepared as a model's own image processor does it, or the model is refused by the step that differs."""
+"""Pictures are preprocessed as by a model's own image processor, or the error names the step that differs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sklearn.datasets import load_sample_images
 
 from models.image import ImageClassifier
 from training import hub
+from training.artifact import TrainingError
 from training.image import upload
 from training.image.processor import check_preprocessing, load_processor, processor_settings
-from training.trained import TrainingError
 
 
 def loaded(folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What the making of a model takes and gives."""
+"""What training makes: an artifact that is ready for the store, its metrics, and the checks it must pass."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from models.model import Array
 from serving.inference.session import open_session
 
-# Tells what is being done and how much of it, from 0 to 1.
-Report = Callable[[str, float], None]
+# Called with the step that begins and the share of the work that is done, from 0 to 1.
+ProgressCallback = Callable[[str, float], None]
 
 
 class TrainingError(RuntimeError):
-    """A model could not be made as it should be; nothing was saved."""
+    """A model could not be made or failed a check; nothing was saved."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name, and PNG files by file name."""
+    """Metrics by name, and pictures as PNG by file name."""
 
     metrics: dict[str, Estimate] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
 
     def __or__(self, other: Evaluation) -> Evaluation:
-        """Both together."""
+        """Return the metrics and pictures of both; those of `other` win."""
         return Evaluation(self.metrics | other.metrics, self.pictures | other.pictures)
 
 
 @dataclass(frozen=True)
 class Data:
-    """The data that a model was fitted on; `rows` and `digest` are unknown of a model made elsewhere."""
+    """The data that a model was fitted on; `rows` and `digest` are not known of models made elsewhere."""
 
     name: str
     source: str
@@ -52,12 +52,12 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Artifact:
     """A model that is ready to be saved.
 
-    `graph` is an ONNX file with one output, `files` what lies beside it by name, `parity` the
-    differences to the original that it was exported from. `summary`, `procedure` (how it was made)
-    and `limits` stand in its card; `origin` tells where a user's own model comes from.
+    `graph` is an ONNX file with one output, `files` what its model class reads beside it, by file name. `parity` holds
+    the differences between the graph and the original that it was exported from. `summary`, `procedure` (how it was
+    made) and `limits` are shown in its card; `origin` tells where a user's own model comes from.
     """
 
     graph: bytes
@@ -75,7 +75,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command did to a model: a line for the user, the model's metrics, and what is not as its card says."""
+    """What a command did to a model: a line for the user, the model's metrics, and where they deviate from its card."""
 
     line: str
     metrics: dict[str, Estimate]
@@ -83,7 +83,7 @@ class Result:
 
 
 def deviations(found: dict[str, Estimate], card: dict[str, Estimate]) -> list[str]:
-    """Return a line for each metric that lies outside of the interval that a model's card gives."""
+    """Return a line for each metric that lies outside the interval on a model's card."""
     return [
         f"{name} {estimate.value:.4f} is outside of what its card says, {card[name].low:.4f} to {card[name].high:.4f}"
         for name, estimate in found.items()
@@ -92,7 +92,7 @@ def deviations(found: dict[str, Estimate], card: dict[str, Estimate]) -> list[st
 
 
 def digest(parts: Iterable[bytes]) -> str:
-    """SHA-256 of the parts, each preceded by its length."""
+    """Return the SHA-256 of the parts, each preceded by its length, as hexadecimal digits."""
     total = hashlib.sha256()
     for part in parts:
         total.update(len(part).to_bytes(8, "big") + part)
@@ -102,7 +102,7 @@ def digest(parts: Iterable[bytes]) -> str:
 def open_graph(
     graph: Path | bytes, threads: int = 0, *, signed: bool | None = None
 ) -> Callable[[dict[str, Array]], Array]:
-    """Return a function that runs a graph, given or in a file, on a batch of inputs and gives its single output.
+    """Return a function that runs a graph, given as bytes or a file, on a batch of inputs and returns its only output.
 
     `threads` and `signed` are those of `open_session`.
     """
@@ -116,7 +116,7 @@ def open_graph(
 
 
 def check_labels(original: Array, exported: Array) -> dict[str, float]:
-    """Raise TrainingError unless the labels (n,) of graph and original are equal, on at least 500 inputs."""
+    """Compare labels (n,) of original and graph; raise TrainingError unless 500 or more are given, all equal."""
     if len(original) < 500:
         raise TrainingError(
             f"{len(original)} inputs are too few to compare the graph with the original, 500 are needed"
@@ -128,7 +128,7 @@ def check_labels(original: Array, exported: Array) -> dict[str, float]:
 
 
 def check_probabilities(original: Array, exported: Array, tolerance: float = 1e-4) -> dict[str, float]:
-    """Raise TrainingError unless probabilities (n, ...) of graph and original differ by `tolerance` at most."""
+    """Compare probabilities (n, ...) of both; raise TrainingError where one differs by more than `tolerance`."""
     difference = float(abs(original - exported).max())
     if not difference <= tolerance:
         raise TrainingError(f"the exported graph's probabilities differ by {difference:.2g}, more than {tolerance:g}")
@@ -136,7 +136,7 @@ def check_probabilities(original: Array, exported: Array, tolerance: float = 1e-
 
 
 def compare_quantized(exported: Array, quantized: Array) -> dict[str, float]:
-    """How far probabilities (n, labels) of the quantized graph lie from those of the exported one."""
+    """Return how far probabilities (n, labels) of the quantized graph are from those of the exported one."""
     return {
         "quantized_different_labels": int((exported.argmax(1) != quantized.argmax(1)).sum()),
         "quantized_largest_difference": float(abs(exported - quantized).max()),
@@ -144,7 +144,7 @@ def compare_quantized(exported: Array, quantized: Array) -> dict[str, float]:
 
 
 def require(path: Path, what: str) -> Path:
-    """`path` if it is there; TrainingError that names it otherwise."""
+    """Return `path` if it exists; raise TrainingError that names it otherwise."""
     if not path.exists():
         raise TrainingError(f"{what} is missing: {path}")
     return path

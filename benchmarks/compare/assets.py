@@ -3,7 +3,7 @@
 The networks with random weights also come in a small size, for checks in which their speed does not matter: of the same
 kind, made, exported and served by the same code, but with few layers.
 
-python -m benchmarks.compare.artefacts KIND FOLDER
+python -m benchmarks.compare.assets KIND FOLDER
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER = ROOT / ".cache" / "compare"
 
 
 @dataclass(frozen=True)
-class Artefacts:
+class Assets:
     """Folders by the kind of what they hold; `small` asks for small networks."""
 
     folder: Path
@@ -43,7 +43,7 @@ class Artefacts:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             # In a process of its own, since torch would stay in the memory of this one.
-            command = [sys.executable, "-m", "benchmarks.compare.artefacts", kind, str(unfinished)]
+            command = [sys.executable, "-m", "benchmarks.compare.assets", kind, str(unfinished)]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{kind} could not be made:\n{(done.stdout + done.stderr)[-3000:]}")
@@ -131,7 +131,7 @@ def save_resnet(folder: Path, side: int = 224, **shape: Any) -> None:
 
 
 def take(model: str, folder: Path, *options: str) -> None:
-    """Have the training code put `folder/torch` into the home `folder/home`."""
+    """Make `folder/torch` a model of the BentoML home `folder/home` with the training command."""
     (folder / "home").mkdir()
     subprocess.run(
         [sys.executable, "-m", "training", model, "--from-hub", str(folder / "torch"), *options],
@@ -159,7 +159,7 @@ def save_tabular(folder: Path) -> None:
 
 
 def digest(kind: str) -> str:
-    """Return eight hexadecimal digits that change with the sources of an artefact."""
+    """Return eight hexadecimal digits that change with the sources of an asset."""
     content = hashlib.sha256(Path(__file__).read_bytes())
     for pattern in SOURCES[kind]:
         for path in sorted(ROOT.glob(pattern)):
@@ -175,7 +175,7 @@ SAVERS: dict[str, Callable[[Path], None]] = {
     "small_resnet": functools.partial(save_resnet, side=64, depths=[1, 1, 1, 1], hidden_sizes=[32, 64, 96, 128]),
     "tabular": save_tabular,
 }
-# The files that each is made by, or from.
+# The files that each depends on.
 SOURCES = {
     "distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),
     "small_distilbert": ("training/sentiment/__init__.py", "training/quantize.py"),
