@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from models.model import Array
+from serving.inference.padding import stack
 from training.artifact import open_graph
 from training.network import Network
-from training.served import pad, serve
+from training.served import serve
 from training.trainer import find
 
 BATCHES = (1, 8, 32)
@@ -51,10 +52,7 @@ def measure(network: Network, items: Sequence[Any], shipped: str) -> Table:
         runs += [open_graph(graph, threads) for graph in graphs.values()]
         runs.append(open_graph(graphs["int8"], threads, signed=False))
         for size in BATCHES:
-            batches = [
-                {key: pad([arrays[key] for arrays in inputs[i : i + size]]) for key in inputs[0]}
-                for i in range(0, len(inputs), size)
-            ]
+            batches = [stack(inputs[i : i + size]) for i in range(0, len(inputs), size)]
             seconds = [[elapsed(run, batches) for run in runs] for _ in range(ROUNDS)]
             first, *others = (statistics.median(column) for column in zip(*seconds, strict=True))
             table.add_row(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import models
 from models.model import Array
+from serving.inference.padding import run_by_length
 from training.artifact import open_graph
 
 
@@ -25,20 +24,7 @@ class Served:
     def outputs(self, items: Collection[Any]) -> Array:
         """Return the graph's output for each item, (n, ...), computed in batches of like length, padded with zeros."""
         inputs = [self.model.preprocess(item) for item in items]
-        order = sorted(range(len(items)), key=lambda i: sum(array.size for array in inputs[i].values()))
-        found: dict[int, Array] = {}
-        for start in range(0, len(order), self.model.max_batch):
-            index = order[start : start + self.model.max_batch]
-            batch = {name: pad([inputs[i][name] for i in index]) for name in inputs[0]}
-            found |= zip(index, self.run(batch), strict=True)
-        return np.stack([found[i] for i in range(len(items))])
-
-
-def pad(arrays: Sequence[Array]) -> Array:
-    """Stack arrays that differ at most in their first axis into one (n, longest, ...), appending zeros."""
-    longest = max(array.shape[0] for array in arrays)
-    rest = [(0, 0)] * (arrays[0].ndim - 1)
-    return np.stack([np.pad(array, [(0, longest - array.shape[0]), *rest]) for array in arrays])
+        return run_by_length(self.run, inputs, self.model.max_batch)
 
 
 @contextmanager

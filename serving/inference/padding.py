@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,19 @@ def batch_inputs(batch: Sequence[Job]) -> Inputs:
         name: np.concatenate([job.inputs[name] if job.block else job.inputs[name][None] for job in batch])
         for name in batch[0].inputs
     }
+
+
+def run_by_length(run: Callable[[Inputs], Array], inputs: Sequence[Inputs], most: int) -> Array:
+    """Return a graph's outputs (n, ...) for inputs of one item each, in their order.
+
+    `run` is called with batches of at most `most` items of similar length.
+    """
+    order = sorted(range(len(inputs)), key=lambda index: length(inputs[index]))
+    found: dict[int, Array] = {}
+    for start in range(0, len(order), most):
+        part = order[start : start + most]
+        found |= zip(part, run(stack([inputs[index] for index in part])), strict=True)
+    return np.stack([found[index] for index in range(len(inputs))])
 
 
 def stack(batch: Sequence[Inputs]) -> Inputs:

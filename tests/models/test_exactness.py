@@ -14,9 +14,9 @@ from models.image import ImageClassifier, Upload
 from models.model import Array
 from models.sentiment import Sentiment
 from serving.bento.shipped import FOLDER
+from serving.inference.padding import stack
 from serving.inference.session import open_session
 from tests.support import ROOT
-from training.served import pad
 from training.unsigned import mixed_products
 
 TEXTS = ["a delight from start to finish", "hardly a masterpiece", "dull"]
@@ -48,7 +48,7 @@ def test_text_is_multiplied_exactly() -> None:
     products = [node for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
     assert len(products) > 30
     inputs = [Sentiment(FOLDER / "sentiment").preprocess(text) for text in TEXTS]
-    feed = {name: pad([item[name] for item in inputs]) for name in inputs[0]}
+    feed = stack(inputs)
     values = seen(model, [name for node in products for name in (node.input[0], node.output[0])], feed)
     for node in products:
         x, w = values[node.input[0]].astype(np.int64), weights[node.input[1]].astype(np.int64)
@@ -63,7 +63,7 @@ def test_a_picture_is_convolved_exactly() -> None:
     classifier = ImageClassifier(FOLDER / "image")
     uploads = [Upload((ROOT / "docs" / "ship.jpg").read_bytes(), resize=True), *classifier.example_items()]
     inputs = [classifier.preprocess(upload) for upload in uploads]
-    feed = {name: pad([item[name] for item in inputs]) for name in inputs[0]}
+    feed = stack(inputs)
     nodes = by_producer(model)
     readers = {name: node for node in model.graph.node for name in node.input}
     pairs = []

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from models.image import Upload
 from models.model import Array, softmax
+from serving.inference.padding import stack
 from training import fitting
 from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError, require
 from training.evaluation import evaluate_labels
 from training.image import networks
 from training.network import Network, make_graph, torch_to_onnx
 from training.quantize import quantize
-from training.served import Served, pad, serve
+from training.served import Served, serve
 
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32
@@ -101,7 +102,7 @@ def calibration_batches(
         uploads = [Upload(found[i][1], resize=True) for i in np.random.default_rng(0).permutation(len(found))[:count]]
     with serve("image", graph, preprocess_file(settings)) as served:
         inputs = [served.model.preprocess(upload) for upload in uploads]
-    return [{name: pad([x[name] for x in inputs[i : i + 16]]) for name in inputs[0]} for i in range(0, len(inputs), 16)]
+    return [stack(inputs[i : i + 16]) for i in range(0, len(inputs), 16)]
 
 
 def preprocess_file(settings: dict[str, Any]) -> dict[str, bytes]:

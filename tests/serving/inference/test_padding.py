@@ -6,8 +6,9 @@ import asyncio
 
 import numpy as np
 
-from serving.inference.job import Job
-from serving.inference.padding import batches, stack
+from models.model import Array
+from serving.inference.job import Inputs, Job
+from serving.inference.padding import batches, run_by_length, stack
 from tests.support.batchers import (
     LATE,
 )
@@ -30,3 +31,16 @@ def test_shorter_items_are_padded_with_zeros() -> None:
 
 def test_items_of_equal_shape_are_stacked() -> None:
     assert stack([{"x": np.ones((3, 2))}, {"x": np.zeros((3, 2))}])["x"].shape == (2, 3, 2)
+
+
+def test_outputs_stand_in_the_items_order_however_these_are_batched() -> None:
+    sizes: list[int] = []
+
+    def run(batch: Inputs) -> Array:
+        sizes.append(len(batch["x"]))
+        sums: Array = batch["x"].sum(axis=1)
+        return sums
+
+    inputs = [{"x": np.arange(count)} for count in (9, 1, 8, 2, 3)]
+    assert run_by_length(run, inputs, 2).tolist() == [36, 0, 28, 1, 3]
+    assert sizes == [2, 2, 1]
