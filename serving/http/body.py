@@ -14,7 +14,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from serving.http.errors import error_response, overloaded
+from serving.http.errors import ClientGoneError, RefusedError, error_response, overloaded
 
 # An ASGI extension: a message of this type says that the request is being taken care of, and goes no further. It makes
 # BentoML's time-out, which counts from the head on, take a request for answered while its body arrives for minutes.
@@ -41,18 +41,6 @@ CODECS = {codecs.lookup(charset).name for charset in CHARSETS}
 Parsed = TypeVar("Parsed")
 
 
-class ClientGoneError(Exception):
-    """The client closed the connection before its request was answered."""
-
-
-class RefusedError(Exception):
-    """A request cannot be taken; `response` tells the client why."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status_code)
-        self.response = response
-
-
 class BytesInFlight:
     """The bytes of all bodies that a worker holds at a time, at most `max_bytes`."""
 
@@ -70,10 +58,16 @@ class BytesInFlight:
 class RequestBody:
     """The body of one request, of at most `max_bytes` both before and after it is decoded.
 
-    `first` is the message that has been received already, if one has. The body's bytes count as in flight until
-    `release`. `on_progress` is called whenever PROGRESS_BYTES more have arrived. Raises RefusedError for a body that
-    is too large or encoded in a way that is not understood, and ClientGoneError when it ends early.
+    `first` is the message that has been received already, if one has. The body's bytes count as in flight from when
+    they are read until `release`. `on_progress` is called whenever PROGRESS_BYTES more have arrived, `on_end` when all
+    have. Reading raises RefusedError for a body that is too large or encoded in a way that is not understood, and
+    ClientGoneError when it ends early.
     """
+
+    more = True
+    complete = False
+    size = held = 0
+    begun: bytes | None = None
 
     def __init__(
         self,
@@ -83,21 +77,24 @@ class RequestBody:
         max_bytes: int,
         in_flight: BytesInFlight,
         on_progress: Callable[[], Awaitable[None]],
+        on_end: Callable[[], Awaitable[None]],
     ) -> None:
+        self.headers = headers
         self.first = first
         self.receive = receive
         self.max_bytes = max_bytes
         self.in_flight = in_flight
         self.on_progress = on_progress
-        self.size = self.held = 0
-        self.more = True
-        self.complete = False
-        self.zipped = b"content-encoding" in headers and is_zipped(headers[b"content-encoding"])
-        declared = headers.get(b"content-length", b"")
-        if declared.isdigit():
-            size = int(declared.lstrip(b"0")[:MAX_DIGITS] or b"0")
-            self.check_size(size)
-            in_flight.check(size, size)
+        self.on_end = on_end
+
+    @property
+    def arrived(self) -> bytes | None:
+        """The whole body where it came at once, not encoded, and has not been read; None for any other."""
+        first = self.first
+        if first is None or first.get("more_body", True) or b"content-encoding" in self.headers:
+            return None
+        body: bytes = first.get("body", b"")
+        return body
 
     @functools.cached_property
     def pieces(self) -> AsyncIterator[bytes]:
@@ -105,7 +102,23 @@ class RequestBody:
         return self.decoded() if self.zipped else self.received()
 
     async def start(self) -> bytes:
-        """Read the first START_BYTES or a little more; `complete` then says whether that is the whole body."""
+        """Return the first START_BYTES or a little more; `complete` then says whether that is the whole body."""
+        if self.begun is None:
+            self.check_declared()
+            self.begun = await self.read_start()
+        return self.begun
+
+    def check_declared(self) -> None:
+        """Raise RefusedError when the head of the request shows that its body cannot be taken."""
+        self.zipped = b"content-encoding" in self.headers and is_zipped(self.headers[b"content-encoding"])
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit():
+            size = int(declared.lstrip(b"0")[:MAX_DIGITS] or b"0")
+            self.check_size(size)
+            self.in_flight.check(size, size)
+
+    async def read_start(self) -> bytes:
+        """Read the first START_BYTES or a little more."""
         chunks: list[bytes] = []
         if not self.zipped:
             chunks.append(await self.next())
@@ -123,7 +136,7 @@ class RequestBody:
         return b"".join(chunks)
 
     async def all(self) -> bytes:
-        """Read the whole body."""
+        """Return the whole body."""
         start = await self.start()
         if self.complete:
             return start
@@ -170,7 +183,9 @@ class RequestBody:
             self.check_size(self.size)
         else:
             self.hold(len(chunk))
-        if self.size // PROGRESS_BYTES > before // PROGRESS_BYTES:
+        if not self.more:
+            await self.on_end()
+        elif self.size // PROGRESS_BYTES > before // PROGRESS_BYTES:
             await self.on_progress()
         return chunk
 

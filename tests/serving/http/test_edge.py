@@ -12,12 +12,11 @@ from starlette.types import Message
 
 from serving.caching.memory import MemoryCache
 from serving.http.access import ApiKeys
+from serving.http.application import Guards
 from serving.http.body import START_BYTES, BytesInFlight
-from serving.http.edge import Edge
-from serving.http.endpoints import Guards
-from serving.http.response_cache import ResponseCache
+from serving.http.lifecycle import Lifecycle
 from tests.support.clocks import Clock
-from tests.support.edge import App
+from tests.support.edge import App, edge_around, open_guards
 
 LIMIT_SECONDS = 60.0
 MADE_ID = re.compile("[0-9a-f]{32}")
@@ -25,9 +24,7 @@ MADE_ID = re.compile("[0-9a-f]{32}")
 
 @pytest.fixture
 def guards(clock: Clock) -> Guards:
-    return Guards(
-        ApiKeys([], None), None, ResponseCache(MemoryCache("response", 2**22, 180, clock)), BytesInFlight(2**24)
-    )
+    return Guards(ApiKeys([], None), None, MemoryCache("response", 2**22, 180, clock), BytesInFlight(2**24))
 
 
 class TestAdmission:
@@ -201,7 +198,7 @@ class TestLeaving:
     """Clients that close their connection, driven without one."""
 
     @staticmethod
-    async def use(edge: Edge, *messages: Message) -> list[int]:
+    async def use(app: App, *messages: Message) -> list[int]:
         """The statuses that are sent to a client from which `messages` come."""
         coming = iter(messages)
         statuses: list[int] = []
@@ -213,22 +210,23 @@ class TestLeaving:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
 
-        edge.timeout_seconds = edge.body_timeout_seconds = 2 * LIMIT_SECONDS
+        patience = 2 * LIMIT_SECONDS
+        edge = edge_around(app, open_guards(), timeout_seconds=patience, body_timeout_seconds=patience)
         async with asyncio.timeout(LIMIT_SECONDS):
             await edge({"type": "http", "method": "POST", "path": "/hang", "headers": []}, receive, send)
         return statuses
 
-    def test_what_a_client_does_not_wait_for_is_given_up(self, edge: Edge, app: App) -> None:
+    def test_what_a_client_does_not_wait_for_is_given_up(self, app: App) -> None:
         body, leaving = {"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}
-        asyncio.run(self.use(edge, body, leaving))
+        asyncio.run(self.use(app, body, leaving))
         assert (app.reached, app.given_up) == (1, 1)
 
-    def test_half_a_body_does_not_reach_the_app(self, edge: Edge, app: App) -> None:
+    def test_half_a_body_does_not_reach_the_app(self, app: App) -> None:
         half, leaving = {"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}
-        asyncio.run(self.use(edge, half, leaving))
+        asyncio.run(self.use(app, half, leaving))
         assert app.reached == 0
 
-    def test_a_body_that_does_not_come_is_the_clients_fault(self, edge: Edge) -> None:
+    def test_a_body_that_does_not_come_is_the_clients_fault(self, app: App) -> None:
         async def use() -> list[int]:
             statuses: list[int] = []
 
@@ -237,29 +235,31 @@ class TestLeaving:
                     statuses.append(message["status"])
                     assert (b"connection", b"close") in message["headers"]
 
-            edge.body_timeout_seconds = 0.05
+            edge = edge_around(app, open_guards(), body_timeout_seconds=0.05)
             await edge({"type": "http", "method": "POST", "path": "/hang", "headers": []}, never, send)
             return statuses
 
         assert asyncio.run(use()) == [408]
 
-    def test_an_answer_begins_all_the_same(self, edge: Edge) -> None:
+    def test_an_answer_begins_all_the_same(self, app: App) -> None:
         # Until one does, BentoML keeps what belongs to the request, and the server does not end.
-        assert asyncio.run(self.use(edge, {"type": "http.disconnect"})) == [499]
+        assert asyncio.run(self.use(app, {"type": "http.disconnect"})) == [499]
 
-    def test_a_client_that_leaves_is_counted(self, edge: Edge) -> None:
+    def test_a_client_that_leaves_is_counted(self, app: App) -> None:
         def counted() -> float:
             labels = {"route": "/hang", "status": "499", "cache": "none"}
             return REGISTRY.get_sample_value("tiffin_requests_total", labels) or 0
 
         before = counted()
-        asyncio.run(self.use(edge, {"type": "http.disconnect"}))
+        asyncio.run(self.use(app, {"type": "http.disconnect"}))
         assert counted() == before + 1
 
 
 class TestDraining:
-    def test_connections_are_not_kept(self, client: TestClient, guards: Guards) -> None:
+    def test_connections_are_not_kept(self, app: App) -> None:
+        lifecycle = Lifecycle(loaded=True)
+        client = TestClient(edge_around(app, open_guards(), lifecycle=lifecycle))
         assert "connection" not in client.post("/echo", content=b"{}").headers
-        guards.draining = True
+        lifecycle.draining = True
         for path in ("/echo", "/nowhere"):
             assert client.post(path, content=b"{}").headers["connection"] == "close"

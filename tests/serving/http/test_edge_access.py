@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from limits import parse
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from serving.caching.memory import MemoryCache
 from serving.http.access import ApiKeys, RateLimit
+from serving.http.application import Guards
 from serving.http.body import BytesInFlight
-from serving.http.edge import Edge
-from serving.http.endpoints import Guards
-from serving.http.response_cache import ResponseCache
+from serving.http.middleware.response_cache import StoredAnswer
 from tests.support.clocks import Clock
 from tests.support.edge import App
 
@@ -26,7 +26,7 @@ class TestKeys:
         return Guards(
             ApiKeys(["secret"], None),
             None,
-            ResponseCache(MemoryCache("response", 2**20, 180, clock)),
+            MemoryCache("response", 2**20, 180, clock),
             BytesInFlight(2**24),
         )
 
@@ -62,7 +62,7 @@ class TestRateLimit:
         return Guards(
             keys,
             RateLimit(parse("2/hour"), None, "test:"),
-            ResponseCache(MemoryCache("response", 2**20, 180, clock)),
+            MemoryCache("response", 2**20, 180, clock),
             BytesInFlight(2**24),
         )
 
@@ -98,7 +98,7 @@ class TestFailedKeys:
 
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:
-        answers = ResponseCache(MemoryCache("response", 0, 0, clock))
+        answers: MemoryCache[StoredAnswer] = MemoryCache("response", 0, 0, clock)
         limit = RateLimit(parse("2/hour"), None, "test:")
         return Guards(
             ApiKeys(["one"], None),
@@ -110,7 +110,7 @@ class TestFailedKeys:
         )
 
     @pytest.fixture
-    def ask(self, edge: Edge) -> Callable[..., Any]:
+    def ask(self, edge: ASGIApp) -> Callable[..., Any]:
         proxy = TestClient(edge, client=("10.0.0.1", 50_000))
         return lambda key, address="192.0.2.1": proxy.post(
             "/echo", content=b"{}", headers={"X-API-Key": key, "X-Forwarded-For": address}
@@ -138,21 +138,21 @@ class TestAddress:
 
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:
-        answers = ResponseCache(MemoryCache("response", 0, 0, clock))
+        answers: MemoryCache[StoredAnswer] = MemoryCache("response", 0, 0, clock)
         limit = RateLimit(parse("1/hour"), None, "test:")
         return Guards(
             ApiKeys([], None), limit, answers, BytesInFlight(2**24), trusted_proxies=[ip_network("10.0.0.0/8")]
         )
 
     @staticmethod
-    def ask(edge: Edge, peer: str, *forwarded: str) -> int:
+    def ask(edge: ASGIApp, peer: str, *forwarded: str) -> int:
         client = TestClient(edge, client=(peer, 50_000))
         headers = [("X-Forwarded-For", line) for line in forwarded]
         return client.post("/echo", content=b"{}", headers=headers).status_code
 
-    def test_behind_a_trusted_proxy_it_is_the_client(self, edge: Edge) -> None:
+    def test_behind_a_trusted_proxy_it_is_the_client(self, edge: ASGIApp) -> None:
         asked = [self.ask(edge, "10.0.0.1", f"203.0.113.{i}", "192.0.2.1") for i in range(2)]
         assert [*asked, self.ask(edge, "10.0.0.2", "192.0.2.2")] == [200, 429, 200]
 
-    def test_else_it_is_the_peer(self, edge: Edge) -> None:
+    def test_else_it_is_the_peer(self, edge: ASGIApp) -> None:
         assert [self.ask(edge, "127.0.0.1", f"192.0.2.{i}") for i in range(2)] == [200, 429]
