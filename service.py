@@ -34,13 +34,15 @@ from models.model import Array
 from serving.bento import protocol, store
 from serving.bento.api import Answers, api_methods
 from serving.bento.document import openapi_document
+from serving.bento.errors import UniformErrors
 from serving.bento.infer import InferEndpoint
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.caching.redis_tier import RedisCache
 from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
-from serving.http.application import Guards, application
+from serving.http.application import application
 from serving.http.body import BytesInFlight
+from serving.http.guards import Guards
 from serving.http.lifecycle import Lifecycle
 from serving.http.openapi import complete
 from serving.http.routes import accepted_bodies, model_routes
@@ -199,7 +201,7 @@ def edge(app: ASGIApp) -> ASGIApp:
             *model_routes(settings.names, registry, accepted, guards, infer, settings.timeout_seconds),
             *info_routes(settings.names, registry, guards.admission()),
             *system_routes(lambda: lifecycle.ready, document, lambda: Tiffin.schema()),
-            static_files(app),
+            static_files(UniformErrors(app)),
         ],
         lifecycle,
         timeout_seconds=settings.timeout_seconds,

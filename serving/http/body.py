@@ -29,6 +29,8 @@ SMALL_BODY_BYTES = 2**14
 DECODED_BYTES = 2**18
 GZIP = (b"gzip", b"x-gzip")
 GZIP_BITS = 16 + zlib.MAX_WBITS
+# A Content-Length of fewer digits is that of a body which may come at once.
+FEW_DIGITS = 7
 # How many digits of a Content-Length are read; more make it larger than any bound.
 MAX_DIGITS = 20
 # A quarter of the bytes in flight is reserved for bodies of at most START_BYTES, so that large ones shut nobody out.
@@ -58,21 +60,20 @@ class BytesInFlight:
 class RequestBody:
     """The body of one request, of at most `max_bytes` both before and after it is decoded.
 
-    `first` is the message that has been received already, if one has. The body's bytes count as in flight from when
-    they are read until `release`. `on_progress` is called whenever PROGRESS_BYTES more have arrived, `on_end` when all
-    have. Reading raises RefusedError for a body that is too large or encoded in a way that is not understood, and
-    ClientGoneError when it ends early.
+    Its bytes count as in flight from when they are read until `release`. `on_progress` is called whenever
+    PROGRESS_BYTES more have arrived, `on_end` when all have. Reading raises RefusedError for a body that is too large
+    or encoded in a way that is not understood, and ClientGoneError when it ends early.
     """
 
     more = True
     complete = False
     size = held = 0
+    first: Message | None = None
     begun: bytes | None = None
 
     def __init__(
         self,
         headers: Mapping[bytes, bytes],
-        first: Message | None,
         receive: Receive,
         max_bytes: int,
         in_flight: BytesInFlight,
@@ -80,21 +81,24 @@ class RequestBody:
         on_end: Callable[[], Awaitable[None]],
     ) -> None:
         self.headers = headers
-        self.first = first
         self.receive = receive
         self.max_bytes = max_bytes
         self.in_flight = in_flight
         self.on_progress = on_progress
         self.on_end = on_end
 
-    @property
-    def arrived(self) -> bytes | None:
-        """The whole body where it came at once, not encoded, and has not been read; None for any other."""
-        first = self.first
-        if first is None or first.get("more_body", True) or b"content-encoding" in self.headers:
-            return None
-        body: bytes = first.get("body", b"")
-        return body
+    async def at_once(self) -> bytes | None:
+        """Return the whole body where it comes in one message, as it nearly always does; it counts as not read yet.
+
+        Return None for a body that is encoded, comes in pieces or is too large.
+        """
+        declared = self.headers.get(b"content-length", b"")
+        if len(declared) < FEW_DIGITS and declared.isdigit() and int(declared) <= self.max_bytes:
+            first = self.first = await self.receive()
+            if not first.get("more_body", True) and b"content-encoding" not in self.headers:
+                body: bytes = first.get("body", b"")
+                return body
+        return None
 
     @functools.cached_property
     def pieces(self) -> AsyncIterator[bytes]:

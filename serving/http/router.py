@@ -16,13 +16,13 @@ from serving.http.exchange import EXCHANGE
 class Router:
     """ASGI app that runs the route that matches path and method; its name becomes the exchange's `route`.
 
-    A path may begin with the scope's `root_path`, as Starlette's may.
+    The path begins with the scope's `root_path`, which may be empty.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.patterns = [route for route in routes if route.param_convertors]
-        # Starlette tries one regular expression after the other, which for a cached answer would take as long as all
-        # else does; most paths have no parameters.
+        # Starlette tries one regular expression after the other: 16 microseconds, where all that answers from the cache
+        # takes 23. Most paths have no parameters.
         self.literal: dict[str, list[Route]] = {}
         for route in routes:
             if not route.param_convertors:
@@ -30,13 +30,11 @@ class Router:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the route; raise RefusedError where there is none."""
-        root, path = scope.get("root_path", ""), scope["path"]
-        if root and path.startswith(root):
-            if path == root:  # the links of the page are relative to what follows the slash
-                await RedirectResponse(f"{root}/")(scope, receive, send)
-                return
-            if path[len(root)] == "/":
-                path = path[len(root) :]
+        root: str = scope.get("root_path", "")
+        path = scope["path"][len(root) :]
+        if root and not path:  # the links of the page are relative to what follows the slash
+            await RedirectResponse(f"{root}/")(scope, receive, send)
+            return
         found = self.literal.get(path) or self.matching(scope)
         if not found:
             raise RefusedError(error_response(HTTPStatus.NOT_FOUND, "no such path"))

@@ -15,11 +15,11 @@ from starlette.types import ASGIApp
 
 import models
 from models.model import InvalidInputError, Route
-from serving.http.application import Guards
 from serving.http.body import parse_beside
 from serving.http.bounds import json_bound
 from serving.http.endpoints import Accepted, FormEndpoint, JsonEndpoint
 from serving.http.errors import response_to, validation_response
+from serving.http.guards import Guards
 from serving.http.surrogates import replace_halves
 from serving.inference import context
 from serving.inference.context import own_context

@@ -15,11 +15,12 @@ from serving.bento.errors import UniformErrors
 from serving.bento.infer import replay
 from serving.caching.memory import MemoryCache
 from serving.http.access import ApiKeys
-from serving.http.application import Guards, application
+from serving.http.application import application
 from serving.http.body import START_BYTES, BytesInFlight
 from serving.http.client_watch import ClientWatch
 from serving.http.endpoints import Accepted, read_json
 from serving.http.exchange import EXCHANGE
+from serving.http.guards import Guards
 from serving.http.lifecycle import Lifecycle
 from serving.http.middleware.response_cache import StoredAnswer
 from serving.inference import context

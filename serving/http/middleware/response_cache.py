@@ -37,7 +37,7 @@ class ResponseCacheMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer stored for the same body; else run the app inside and store its answer."""
         exchange: Exchange = scope[EXCHANGE]
-        whole = exchange.body.arrived
+        whole = await exchange.body.at_once()
         if whole is None:
             start = await exchange.body.start()
             whole = start if exchange.body.complete else None

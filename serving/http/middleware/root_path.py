@@ -1,4 +1,4 @@
-"""The prefix under which a proxy has the server."""
+"""The prefix that all paths have behind a proxy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class RootPathMiddleware:
-    """ASGI middleware that sets `root_path`: paths are then matched with and without this prefix.
+    """ASGI middleware that sets `root_path`, with which every `path` then begins, as the ASGI specification has it.
 
-    The proxy may strip it or not, as the ASGI specification and Starlette's routes have it.
+    A proxy may have stripped it, or not.
     """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
@@ -17,6 +17,8 @@ class RootPathMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app inside."""
-        if scope["type"] == "http":
-            scope["root_path"] = self.root_path
+        path: str = scope["path"]
+        scope["root_path"] = self.root_path
+        if path != self.root_path and not path.startswith(f"{self.root_path}/"):
+            scope["path"] = self.root_path + path
         await self.app(scope, receive, send)

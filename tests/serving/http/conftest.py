@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
-from serving.http.application import Guards
+from serving.http.guards import Guards
 from tests.support.clocks import Clock
 from tests.support.edge import App, edge_around
 

@@ -199,7 +199,7 @@ class TestProgress:
         async def on_end() -> None:
             pass
 
-        body = RequestBody({}, None, receive, MAX_BYTES, BytesInFlight(MAX_BYTES), on_progress, on_end)
+        body = RequestBody({}, receive, MAX_BYTES, BytesInFlight(MAX_BYTES), on_progress, on_end)
         return body
 
     def test_every_so_many_bytes_are_progress(self) -> None:
