@@ -49,7 +49,7 @@ def api_methods(
 def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     """Return the API method for `POST /<model>/<route>`.
 
-    BentoML's document and client follow from it. Over HTTP it is not called: `declared_endpoints` answers the path.
+    BentoML's document and client follow from it. Over HTTP it is not called: `endpoint_of` a route answers the path.
     """
 
     async def method(self: Answers, **fields: Any) -> Response:

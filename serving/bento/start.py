@@ -193,7 +193,10 @@ def check_models(models: Collection[str]) -> None:
             bentoml.models.get(entry)
         except NotFound:
             if version:
-                missing.append(version_fault(entry, [str(stored.tag) for stored in bentoml.models.list(name)]))
+                stored = []
+                with contextlib.suppress(NotFound):
+                    stored = [str(found.tag) for found in bentoml.models.list(name)]
+                missing.append(version_fault(entry, stored))
                 continue
             missing.append(f"the model store in {home()} has no {name}: make it with python -m training {name}")
         except Exception as error:  # for a damaged entry BentoML raises errors of many classes
@@ -208,7 +211,7 @@ def version_fault(entry: str, stored: Collection[str]) -> str:
     from serving.variables import new_name, variable
 
     setting = variable("models") or new_name("models")
-    has = f"it has {', '.join(stored)}" if stored else f"nor any other version of {entry.partition(':')[0]}"
+    has = f"it has {', '.join(stored) or 'no version of it'}"
     return f"{setting}={os.environ.get(setting, entry)}: the model store in {home()} has no {entry}; {has}"
 
 

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serving.http.lifecycle import Lifecycle
-from serving.http.middleware.cors import Cors
+from serving.http.middleware.cors import CorsMiddleware
 from serving.http.middleware.deadline import DeadlineMiddleware
 from serving.http.middleware.errors import ErrorsMiddleware
 from serving.http.middleware.guard import GuardMiddleware
@@ -40,5 +40,5 @@ def application(
     if root_path:
         app = RootPathMiddleware(app, root_path)
     if cors_origins:
-        app = Cors(app, cors_origins)
+        app = CorsMiddleware(app, cors_origins)
     return GuardMiddleware(app, other)

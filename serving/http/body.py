@@ -6,9 +6,9 @@ import asyncio
 import codecs
 import functools
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
@@ -29,8 +29,6 @@ SMALL_BODY_BYTES = 2**14
 DECODED_BYTES = 2**18
 GZIP = (b"gzip", b"x-gzip")
 GZIP_BITS = 16 + zlib.MAX_WBITS
-# A Content-Length of fewer digits is that of a body which may come at once.
-FEW_DIGITS = 7
 # How many digits of a Content-Length are read; more make it larger than any bound.
 MAX_DIGITS = 20
 # A quarter of the bytes in flight is reserved for bodies of at most START_BYTES, so that large ones shut nobody out.
@@ -57,48 +55,54 @@ class BytesInFlight:
             raise RefusedError(overloaded(1, f"all bodies together have more than {self.max_bytes:,} bytes"))
 
 
+class Progress(Protocol):
+    """What is told of the arrival of a body."""
+
+    async def for_body(self) -> None:
+        """Wait for more of the body."""
+
+    async def for_answer(self) -> None:
+        """Wait for the answer, now that all of the body has arrived."""
+
+
 class RequestBody:
     """The body of one request, of at most `max_bytes` both before and after it is decoded.
 
-    Its bytes count as in flight from when they are read until `release`. `on_progress` is called whenever
-    PROGRESS_BYTES more have arrived, `on_end` when all have. Reading raises RefusedError for a body that is too large
-    or encoded in a way that is not understood, and ClientGoneError when it ends early.
+    `first` is the message that has been received already, if one has. Its bytes count as in flight from when they are
+    read until `release`. `progress` is told whenever PROGRESS_BYTES more have arrived, and when all have. Reading
+    raises RefusedError for a body that is too large or encoded in a way that is not understood, and ClientGoneError
+    when it ends early.
     """
 
     more = True
     complete = False
     size = held = 0
-    first: Message | None = None
     begun: bytes | None = None
 
     def __init__(
         self,
         headers: Mapping[bytes, bytes],
+        first: Message | None,
         receive: Receive,
         max_bytes: int,
         in_flight: BytesInFlight,
-        on_progress: Callable[[], Awaitable[None]],
-        on_end: Callable[[], Awaitable[None]],
+        progress: Progress,
     ) -> None:
         self.headers = headers
+        self.first = first
         self.receive = receive
         self.max_bytes = max_bytes
         self.in_flight = in_flight
-        self.on_progress = on_progress
-        self.on_end = on_end
+        self.progress = progress
 
-    async def at_once(self) -> bytes | None:
-        """Return the whole body where it comes in one message, as it nearly always does; it counts as not read yet.
-
-        Return None for a body that is encoded, comes in pieces or is too large.
-        """
-        declared = self.headers.get(b"content-length", b"")
-        if len(declared) < FEW_DIGITS and declared.isdigit() and int(declared) <= self.max_bytes:
-            first = self.first = await self.receive()
-            if not first.get("more_body", True) and b"content-encoding" not in self.headers:
-                body: bytes = first.get("body", b"")
-                return body
-        return None
+    @property
+    def arrived(self) -> bytes | None:
+        """The whole body where it came in one message and not encoded; it counts as not read yet. None for others."""
+        first = self.first
+        if first is None or first.get("more_body", True) or b"content-encoding" in self.headers:
+            return None
+        body: bytes = first.get("body", b"")
+        return body
 
     @functools.cached_property
     def pieces(self) -> AsyncIterator[bytes]:
@@ -129,7 +133,7 @@ class RequestBody:
             if not self.more:  # as nearly always
                 self.complete = True
                 return chunks[0]
-        await self.on_progress()
+        await self.progress.for_body()
         size = sum(map(len, chunks))
         async for piece in self.pieces:
             chunks.append(piece)
@@ -188,9 +192,9 @@ class RequestBody:
         else:
             self.hold(len(chunk))
         if not self.more:
-            await self.on_end()
+            await self.progress.for_answer()
         elif self.size // PROGRESS_BYTES > before // PROGRESS_BYTES:
-            await self.on_progress()
+            await self.progress.for_body()
         return chunk
 
     def check_size(self, size: int) -> None:

@@ -57,9 +57,9 @@ class Guards:
         A `model`, of a registry and by its name, has the client told which version of it answers.
         """
         middleware = self.admission()
-        middleware.append(Middleware(BodyMiddleware, accepted.media_type, accepted.max_body_bytes, self.in_flight))
         if model is not None:
             middleware.append(Middleware(ModelVersionMiddleware, *model))
+        middleware.append(Middleware(BodyMiddleware, accepted.media_type, accepted.max_body_bytes, self.in_flight))
         if accepted.cacheable:
             middleware.append(Middleware(ResponseCacheMiddleware, self.answers, cached_as or path))
         return Route(path, endpoint, methods=["POST"], name=path, middleware=middleware)

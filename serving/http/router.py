@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from http import HTTPStatus
 
 from starlette.responses import RedirectResponse
@@ -28,21 +28,19 @@ class Router:
             if not route.param_convertors:
                 self.literal.setdefault(route.path, []).append(route)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the route; raise RefusedError where there is none."""
         root: str = scope.get("root_path", "")
         path = scope["path"][len(root) :]
         if root and not path:  # the links of the page are relative to what follows the slash
-            await RedirectResponse(f"{root}/")(scope, receive, send)
-            return
+            return RedirectResponse(f"{root}/")(scope, receive, send)
         found = self.literal.get(path) or self.matching(scope)
         if not found:
             raise RefusedError(error_response(HTTPStatus.NOT_FOUND, "no such path"))
         scope[EXCHANGE].route = found[0].name
         for route in found:
             if route.methods and scope["method"] in route.methods:
-                await route.app(scope, receive, send)
-                return
+                return route.app(scope, receive, send)
         allowed = ", ".join(sorted({method for route in found for method in route.methods or ()} - {"HEAD"}))
         error = f"{scope['method']} is not allowed here, use {allowed}"
         raise RefusedError(error_response(HTTPStatus.METHOD_NOT_ALLOWED, error, headers={"Allow": allowed}))

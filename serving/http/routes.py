@@ -88,30 +88,27 @@ def model_routes(
     timeout_seconds: float,
 ) -> list[starlette.routing.Route]:
     """Return the POST routes of the models; `infer` makes the endpoint of a model's `infer`."""
-    endpoints = declared_endpoints(names, registry, accepted, timeout_seconds)
-    endpoints |= {f"/{name}/infer": infer(name) for name in names}
-    found = []
-    for path, endpoint in endpoints.items():
-        model, name = path[1:].split("/")
-        for written in (path, f"/{model}/versions/{{version}}/{name}"):
-            found.append(guards.post(written, endpoint, accepted[path], cached_as=path, model=(registry, model)))
-    return found
-
-
-def declared_endpoints(
-    names: Iterable[str], registry: Registry, accepted: Mapping[str, Accepted], timeout_seconds: float
-) -> dict[str, ASGIApp]:
-    """Return the endpoints of the routes that the models declare, by path."""
     slots = asyncio.Semaphore(UPLOADS_AT_A_TIME)
-    found: dict[str, ASGIApp] = {}
-    for name in names:
-        for route in models.find(name).routes():
-            path = f"/{name}/{route.name}"
-            if accepted[path].files:
-                found[path] = FormEndpoint(accepted[path], form_answer(name, route, registry, timeout_seconds, slots))
-            else:
-                found[path] = JsonEndpoint(accepted[path], json_answer(name, route, registry, timeout_seconds))
+    found = []
+    for model in names:
+        endpoints = {
+            route.name: endpoint_of(model, route, registry, accepted[f"/{model}/{route.name}"], timeout_seconds, slots)
+            for route in models.find(model).routes()
+        }
+        for name, endpoint in {**endpoints, "infer": infer(model)}.items():
+            path = f"/{model}/{name}"
+            for written in (path, f"/{model}/versions/{{version}}/{name}"):
+                found.append(guards.post(written, endpoint, accepted[path], cached_as=path, model=(registry, model)))
     return found
+
+
+def endpoint_of(
+    name: str, route: Route, registry: Registry, accepted: Accepted, timeout_seconds: float, slots: asyncio.Semaphore
+) -> ASGIApp:
+    """Return the endpoint of a route that a model declares; uploads wait for one of the `slots`."""
+    if accepted.files:
+        return FormEndpoint(accepted, form_answer(name, route, registry, timeout_seconds, slots))
+    return JsonEndpoint(accepted, json_answer(name, route, registry, timeout_seconds))
 
 
 def json_answer(

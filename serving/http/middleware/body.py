@@ -10,6 +10,9 @@ from serving.http.body import BytesInFlight, RequestBody
 from serving.http.errors import RefusedError, error_response
 from serving.http.exchange import EXCHANGE, Exchange
 
+# A Content-Length of fewer digits is that of a body which may come at once.
+FEW_DIGITS = 7
+
 
 class BodyMiddleware:
     """ASGI middleware that gives the app inside a bounded body, as `body` of the exchange; `receive` is used up.
@@ -36,9 +39,12 @@ class BodyMiddleware:
             headers = {**headers, b"content-encoding": b",".join(codings)}
         deadline = exchange.deadline
         deadline.received = False
-        body = exchange.body = RequestBody(
-            headers, receive, self.max_bytes, self.in_flight, deadline.for_body, deadline.for_answer
-        )
+        first = None
+        length = headers.get(b"content-length", b"")
+        if len(length) < FEW_DIGITS and length.isdigit() and int(length) <= self.max_bytes:
+            # Nearly always the whole body comes at once; then a known answer is sent before anything else is done.
+            first = await receive()
+        body = exchange.body = RequestBody(headers, first, receive, self.max_bytes, self.in_flight, deadline)
         try:
             await self.app(scope, receive, send)
         finally:

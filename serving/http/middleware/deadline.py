@@ -56,6 +56,7 @@ class Deadline:
     """
 
     received = True
+    renewed = False
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class Deadline:
         """Note that the request has arrived; start the time limit for its answer, unless it arrived at once."""
         self.received = True
         now = time.monotonic()
-        if now > self.request.deadline - self.answer_seconds + AT_ONCE_SECONDS:
+        if self.renewed or now > self.request.deadline - self.answer_seconds + AT_ONCE_SECONDS:
             await self.anew(self.answer_seconds)
             self.request.deadline = now + self.answer_seconds
 
@@ -88,4 +89,5 @@ class Deadline:
         if self.send is not None:
             await self.send({"type": RECEIVING})
             self.send = None
+        self.renewed = True
         self.limit.reschedule(asyncio.get_running_loop().time() + seconds)

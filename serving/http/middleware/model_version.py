@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.http.exchange import EXCHANGE, Exchange
@@ -16,7 +18,7 @@ class ModelVersionMiddleware:
         self.registry = registry
         self.model = model
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the app inside; raise UnknownModelError when the version that the path names is not loaded."""
         version = scope["path_params"].get("version") if "path_params" in scope else None
         if version is None:
@@ -27,4 +29,4 @@ class ModelVersionMiddleware:
             exchange: Exchange = scope[EXCHANGE]
             exchange.version = version
             exchange.response_headers.append((b"x-model-version", version.encode()))
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)

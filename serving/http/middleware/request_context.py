@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,7 +28,7 @@ class RequestContextMiddleware:
         self.lifecycle = lifecycle
         self.timeout_seconds = timeout_seconds
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the app inside with the context of this request."""
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         request = new_context(scope["headers"], headers, self.timeout_seconds)
@@ -46,7 +46,7 @@ class RequestContextMiddleware:
                 exchange.complete = True
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        return self.app(scope, receive, send_with_headers)
 
 
 def new_context(

@@ -37,7 +37,7 @@ class ResponseCacheMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer stored for the same body; else run the app inside and store its answer."""
         exchange: Exchange = scope[EXCHANGE]
-        whole = await exchange.body.at_once()
+        whole = exchange.body.arrived
         if whole is None:
             start = await exchange.body.start()
             whole = start if exchange.body.complete else None
@@ -48,7 +48,16 @@ class ResponseCacheMiddleware:
                 known = self.answers.get(key)
                 if known is not None:
                     self.hits.inc()
-                    await send_stored(exchange, send, *known)
+                    exchange.cache = "hit"
+                    (media_type, content), age_seconds = known
+                    headers = [
+                        (b"content-type", media_type),
+                        (b"content-length", str(len(content)).encode()),
+                        (b"x-cache", b"hit"),
+                        (b"age", str(int(age_seconds)).encode()),
+                    ]
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                    await send({"type": "http.response.body", "body": content})
                     return
                 self.misses.inc()
             if exchange.context.no_store:
@@ -62,19 +71,6 @@ class ResponseCacheMiddleware:
         digest = blake2b(b"\0".join((self.path, exchange.version.encode(), content_type, b"")), digest_size=16)
         digest.update(body)
         return digest.digest()
-
-
-async def send_stored(exchange: Exchange, send: Send, stored: StoredAnswer, age_seconds: float) -> None:
-    """Send an answer that has been in the cache for `age_seconds`."""
-    exchange.cache = "hit"
-    headers = [
-        (b"content-type", stored.media_type),
-        (b"content-length", str(len(stored.body)).encode()),
-        (b"x-cache", b"hit"),
-        (b"age", str(int(age_seconds)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": stored.body})
 
 
 class Recorder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -15,10 +17,10 @@ class RootPathMiddleware:
         self.app = app
         self.root_path = root_path
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the app inside."""
         path: str = scope["path"]
         scope["root_path"] = self.root_path
         if path != self.root_path and not path.startswith(f"{self.root_path}/"):
             scope["path"] = self.root_path + path
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)

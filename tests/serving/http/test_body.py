@@ -193,13 +193,14 @@ class TestProgress:
                 return {"type": "http.disconnect"}
             return {"type": "http.request", "body": chunk, "more_body": chunk != b"end"}
 
-        async def on_progress() -> None:
-            told.append(body.held)
+        class Told:
+            async def for_body(self) -> None:
+                told.append(body.held)
 
-        async def on_end() -> None:
-            pass
+            async def for_answer(self) -> None:
+                pass
 
-        body = RequestBody({}, receive, MAX_BYTES, BytesInFlight(MAX_BYTES), on_progress, on_end)
+        body = RequestBody({}, None, receive, MAX_BYTES, BytesInFlight(MAX_BYTES), Told())
         return body
 
     def test_every_so_many_bytes_are_progress(self) -> None:
