@@ -104,6 +104,12 @@ def test_the_document_lists_the_versions(client: httpx.Client, newest: str) -> N
             assert client.request(method, path.format(version=version), json=body).status_code == 200
 
 
+def test_bentomls_client_can_call_either_version(address: str) -> None:
+    with bentoml.SyncHTTPClient(address) as asking:
+        assert asking.breast_cancer_infer(items=[TUMOUR]) == [1]
+        assert asking.breast_cancer_infer_opposite(items=[TUMOUR]) == [0]
+
+
 def test_settings_of_a_model_hold_for_each_version(client: httpx.Client, newest: str) -> None:
     def batches() -> dict[str, float]:
         samples = (
