@@ -192,13 +192,8 @@ def check_models(models: Collection[str]) -> None:
         try:
             bentoml.models.get(entry)
         except NotFound:
-            if version:
-                stored = []
-                with contextlib.suppress(NotFound):
-                    stored = [str(found.tag) for found in bentoml.models.list(name)]
-                missing.append(version_fault(entry, stored))
-                continue
-            missing.append(f"the model store in {home()} has no {name}: make it with python -m training {name}")
+            make = f"the model store in {home()} has no {name}: make it with python -m training {name}"
+            missing.append(version_fault(name, entry) if version else make)
         except Exception as error:  # for a damaged entry BentoML raises errors of many classes
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             missing.append(f"an entry in {home() / 'models' / name} cannot be read ({reason}): remove it")
@@ -206,13 +201,20 @@ def check_models(models: Collection[str]) -> None:
         end(*missing)
 
 
-def version_fault(entry: str, stored: Collection[str]) -> str:
-    """Return a line on a version of a model, `name:version`, that is not among the `stored` ones."""
+def version_fault(name: str, entry: str) -> str:
+    """Return a line on a version of a model, `name:version`, that the store lacks."""
+    import bentoml
+    from bentoml.exceptions import NotFound
+
     from serving.variables import new_name, variable
 
     setting = variable("models") or new_name("models")
-    has = f"it has {', '.join(stored) or 'no version of it'}"
-    return f"{setting}={os.environ.get(setting, entry)}: the model store in {home()} has no {entry}; {has}"
+    try:
+        stored = ", ".join(str(found.tag) for found in bentoml.models.list(name))
+    except NotFound:
+        stored = f"no {name} at all"
+    told = f"the model store in {home()} has no {entry}; it has {stored}"
+    return f"{setting}={os.environ.get(setting, entry)}: {told}"
 
 
 def home() -> Path:

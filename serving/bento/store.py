@@ -42,17 +42,17 @@ def stored_model(entry: str, bento: bentoml.Bento | None) -> bentoml.Model:
     """Return the store entry of `name:version`, or of a bare name: the newest packed in the served Bento, or at all."""
     try:
         if ":" not in entry and bento is not None:
-            packed = [bentoml.models.get(model.tag) for model in bento.info.all_models if model.tag.name == entry]
+            packed = [info for info in bento.info.all_models if info.tag.name == entry]
             if packed:
-                return max(packed, key=created)
+                return bentoml.models.get(max(packed, key=created).tag)
         return bentoml.models.get(entry)
     except NotFound as error:
         name = entry.partition(":")[0]
         raise ModelMissingError(f"the model store has no {entry!r}; make it with: python -m training {name}") from error
 
 
-def created(entry: bentoml.Model) -> datetime:
-    """Return when an entry was made, taken as UTC where it has no time zone."""
+def created(entry: Any) -> datetime:
+    """Return when an entry of the store, or of a Bento, was made, taken as UTC where it has no time zone."""
     time: datetime = entry.creation_time
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
