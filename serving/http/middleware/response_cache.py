@@ -37,31 +37,20 @@ class ResponseCacheMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer stored for the same body; else run the app inside and store its answer."""
         exchange: Exchange = scope[EXCHANGE]
-        whole = exchange.body.arrived
-        if whole is None:
+        body = exchange.body.arrived
+        if body is None:
             start = await exchange.body.start()
-            whole = start if exchange.body.complete else None
-        key = None
-        if whole is not None and len(whole) <= START_BYTES:
-            key = self.key(exchange, whole)
-            if not exchange.context.no_cache:
-                known = self.answers.get(key)
-                if known is not None:
-                    self.hits.inc()
-                    exchange.cache = "hit"
-                    (media_type, content), age_seconds = known
-                    headers = [
-                        (b"content-type", media_type),
-                        (b"content-length", str(len(content)).encode()),
-                        (b"x-cache", b"hit"),
-                        (b"age", str(int(age_seconds)).encode()),
-                    ]
-                    await send({"type": "http.response.start", "status": 200, "headers": headers})
-                    await send({"type": "http.response.body", "body": content})
-                    return
-                self.misses.inc()
-            if exchange.context.no_store:
-                key = None
+            body = start if exchange.body.complete else None
+        key = None if body is None or len(body) > START_BYTES else self.key(exchange, body)
+        if key is not None and not exchange.context.no_cache:
+            known = self.answers.get(key)
+            if known is not None:
+                self.hits.inc()
+                await send_stored(exchange, send, *known)
+                return
+            self.misses.inc()
+        if exchange.context.no_store:
+            key = None
         await self.app(scope, receive, Recorder(exchange, send, self.answers, key).send)
 
     def key(self, exchange: Exchange, body: bytes) -> bytes:
@@ -71,6 +60,19 @@ class ResponseCacheMiddleware:
         digest = blake2b(b"\0".join((self.path, exchange.version.encode(), content_type, b"")), digest_size=16)
         digest.update(body)
         return digest.digest()
+
+
+async def send_stored(exchange: Exchange, send: Send, stored: StoredAnswer, age_seconds: float) -> None:
+    """Send an answer that has been in the cache for `age_seconds`."""
+    exchange.cache = "hit"
+    headers = [
+        (b"content-type", stored.media_type),
+        (b"content-length", str(len(stored.body)).encode()),
+        (b"x-cache", b"hit"),
+        (b"age", str(int(age_seconds)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": stored.body})
 
 
 class Recorder:
