@@ -15,6 +15,7 @@ from serving.http.body import BytesInFlight
 from serving.http.endpoints import Accepted
 from serving.http.middleware.body import BodyMiddleware
 from serving.http.middleware.keys import KeysMiddleware
+from serving.http.middleware.media_type import MediaTypeMiddleware
 from serving.http.middleware.model_version import ModelVersionMiddleware
 from serving.http.middleware.rate_limit import RateLimitMiddleware
 from serving.http.middleware.response_cache import ResponseCacheMiddleware, StoredAnswer
@@ -56,10 +57,10 @@ class Guards:
 
         A `model`, of a registry and by its name, has the client told which version of it answers.
         """
-        middleware = self.admission()
+        middleware = [*self.admission(), Middleware(MediaTypeMiddleware, accepted.media_type)]
         if model is not None:
             middleware.append(Middleware(ModelVersionMiddleware, *model))
-        middleware.append(Middleware(BodyMiddleware, accepted.media_type, accepted.max_body_bytes, self.in_flight))
+        middleware.append(Middleware(BodyMiddleware, accepted.max_body_bytes, self.in_flight))
         if accepted.cacheable:
             middleware.append(Middleware(ResponseCacheMiddleware, self.answers, cached_as or path))
         return Route(path, endpoint, methods=["POST"], name=path, middleware=middleware)

@@ -1,13 +1,10 @@
-"""The bounds of a body: media type, bytes, bytes of all bodies together, and time."""
+"""The bounds of a body: bytes, bytes of all bodies together, and time."""
 
 from __future__ import annotations
-
-from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.http.body import BytesInFlight, RequestBody
-from serving.http.errors import RefusedError, error_response
 from serving.http.exchange import EXCHANGE, Exchange
 
 # A Content-Length of fewer digits is that of a body which may come at once.
@@ -15,14 +12,10 @@ FEW_DIGITS = 7
 
 
 class BodyMiddleware:
-    """ASGI middleware that gives the app inside a bounded body, as `body` of the exchange; `receive` is used up.
+    """ASGI middleware that gives the app inside a bounded body, as `body` of the exchange; `receive` is used up."""
 
-    A request that declares no media type is taken to have the right one.
-    """
-
-    def __init__(self, app: ASGIApp, media_type: bytes, max_bytes: int, in_flight: BytesInFlight) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, in_flight: BytesInFlight) -> None:
         self.app = app
-        self.media_type = media_type
         self.max_bytes = max_bytes
         self.in_flight = in_flight
 
@@ -30,10 +23,6 @@ class BodyMiddleware:
         """Run the app inside; its reading of the body raises RefusedError where that is over a bound."""
         exchange: Exchange = scope[EXCHANGE]
         headers = exchange.headers
-        declared = headers.get(b"content-type", self.media_type)
-        if declared.partition(b";")[0].strip().lower() != self.media_type:
-            error = f"the body must be {self.media_type.decode()}"
-            raise RefusedError(error_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, error))
         if b"content-encoding" in headers:  # several lines count as one
             codings = [value for name, value in scope["headers"] if name == b"content-encoding"]
             headers = {**headers, b"content-encoding": b",".join(codings)}
