@@ -7,8 +7,6 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,26 +28,25 @@ from serving.bento import start
 start.set_environment()
 
 import bentoml
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import ASGIApp
 
-import models
 from models.model import Array
 from serving.bento import protocol, store
-from serving.bento.api import Answers, api_methods, infer_body
+from serving.bento.api import Answers, api_methods
+from serving.bento.document import openapi_document
+from serving.bento.errors import UniformErrors
+from serving.bento.infer import InferEndpoint
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.caching.redis_tier import RedisCache
 from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
+from serving.http.application import application
 from serving.http.body import BytesInFlight
-from serving.http.bounds import json_bound
-from serving.http.cors import Cors
-from serving.http.edge import Edge
-from serving.http.endpoints import Endpoint, Guards
-from serving.http.response_cache import ResponseCache
-from serving.http.routes import file_fields, form_routes, json_routes
-from serving.http.system import system_app
-from serving.http.uploads import routes_of
+from serving.http.guards import Guards
+from serving.http.lifecycle import Lifecycle
+from serving.http.openapi import complete
+from serving.http.routes import accepted_bodies, model_routes
+from serving.http.system import info_routes, static_files, system_routes
 from serving.inference.registry import Registry
 from serving.inference.service import InferenceService
 from serving.telemetry import logs, metrics, tracing
@@ -63,18 +60,18 @@ if settings.redis_url is not None:
 
     redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
 registry = Registry()
+lifecycle = Lifecycle()
 limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
 guards = Guards(
     ApiKeys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file),
     limit,
-    ResponseCache(MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds)),
+    MemoryCache("response", settings.response_cache_max_bytes, settings.cache_ttl_seconds),
     BytesInFlight(settings.max_in_flight_bytes),
     failed_keys=limit or RateLimit(FAILED_KEYS, None, settings.redis_prefix),
     trusted_proxies=settings.trusted_proxies,
 )
 
-# The most fields of a form, besides the files of `infer`.
-MAX_FIELDS = 100
+accepted = accepted_bodies(settings.names, settings.max_body_bytes, settings.max_upload_bytes)
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 packages = [
@@ -95,8 +92,8 @@ Routes = type(
     "Routes",
     (Answers,),
     {
-        **api_methods(settings.models, settings.timeout_seconds),
-        **{f"stored_{name}": bentoml.models.BentoModel(f"{name}:latest") for name in settings.models},
+        **api_methods(settings.names, settings.timeout_seconds, settings.pinned),
+        **{f"stored_{entry}": bentoml.models.BentoModel(entry) for entry in settings.models},
     },
 )
 
@@ -135,10 +132,10 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         if settings.otel_exporter_otlp_endpoint is not None:
             version = str(Tiffin.bento.tag) if Tiffin.bento else "development"
             tracing.start(settings.otel_exporter_otlp_endpoint.get_secret_value(), version)
-        for name in settings.models:
-            own = settings.of(name)
+        for stored in store.stored_models(settings.models, Tiffin.bento):
+            own = settings.of(stored.tag.name)
             predictor = store.load(
-                store.stored_model(name, Tiffin.bento),
+                stored,
                 self.cache,
                 own.session_threads,
                 queue_items=own.queue_items,
@@ -150,6 +147,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
             )
             await predictor.warm_up()
             registry.add(predictor)
+        lifecycle.loaded = True
         logs.log_start([str(predictor.id) for predictor in registry], settings.workers, settings.session_threads)
         drain_on_sigterm(asyncio.get_running_loop())
         # What is alive by now stays alive: collecting it again and again would make the slowest requests slow.
@@ -172,74 +170,46 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
     end = signal.getsignal(signal.SIGTERM)
 
     def drain(number: int, frame: FrameType | None) -> None:
-        if not guards.draining and callable(end):
-            guards.draining = True
+        if not lifecycle.draining and callable(end):
+            lifecycle.draining = True
             loop.call_soon_threadsafe(logs.log_end, settings.shutdown_grace_seconds)
             loop.call_soon_threadsafe(loop.call_later, settings.shutdown_grace_seconds, end, number, frame)
 
     signal.signal(signal.SIGTERM, drain)
 
 
-def endpoints() -> dict[str, Endpoint]:
-    """Return what the edge admits, by path."""
-    found = {
-        route.path: Endpoint("GET", public=not route.path.endswith("/info"))
-        for route in system.routes
-        if isinstance(route, Route)
-    }
-    arguments = (settings.models, registry, settings.timeout_seconds)
-    answers: dict[str, Callable[[Any], Awaitable[Response]]] = {**json_routes(*arguments), **form_routes(*arguments)}
-    declared = {f"/{name}/{route.name}": route for name in settings.models for route in routes_of(name)}
-    for api in Tiffin.apis.values():
-        route = declared.get(api.route)
-        files = file_fields(api.input_spec)
-        bound = json_bound(api.input_spec)
-        name = api.route.split("/")[1]
-        max_bytes = settings.max_upload_bytes if route and route.upload else settings.max_body_bytes
-        if not files:
-            max_bytes = min(max_bytes, bound.max_bytes)
-        found[api.route] = Endpoint(
-            "POST",
-            (route and route.max_body_bytes) or max_bytes,
-            max_values=bound.max_values,
-            files=files,
-            max_parts=MAX_FIELDS + models.find(name).max_items * (route is None),
-            cacheable=route is None or route.cacheable,
-            answer=answers.get(api.route),
-            rewrite=None if files or api.route in answers else infer_body(name),
-            version=partial(registry.version, name),
-        )
-    return found
-
-
 def document() -> dict[str, Any]:
-    """Return BentoML's OpenAPI document, with the largest body of each route."""
-    described: dict[str, Any] = Tiffin.openapi_spec.asdict()
-    for path, methods in described["paths"].items():
-        if "post" in methods:
-            methods["post"]["x-max-body-bytes"] = admitted[path].max_body_bytes
-    return described
+    """Return the OpenAPI document."""
+    return complete(
+        openapi_document(Tiffin),
+        settings.names,
+        registry,
+        accepted,
+        root_path=settings.root_path,
+        secured=guards.keys.required,
+    )
 
 
-system = system_app(
-    registry,
-    settings.models,
-    ready=lambda: len(registry) == len(settings.models) and not guards.draining,
-    secured=guards.keys.required,
-    document=document,
-    schema=lambda: Tiffin.schema(),
-)
-admitted = endpoints()
-# What is added first sees a request first.
-if settings.cors_origins:
-    Tiffin.add_asgi_middleware(Cors, origins=settings.cors_origins)
-# BentoML itself serves the files of the page.
-Tiffin.add_asgi_middleware(
-    Edge,
-    system=system,
-    endpoints=admitted,
-    passed_on=("/static_content/",),
-    timeout_seconds=settings.timeout_seconds,
-    body_timeout_seconds=settings.body_timeout_seconds,
-    guards=guards,
-)
+def edge(app: ASGIApp) -> ASGIApp:
+    """Return what answers requests, of which BentoML's `app` answers those to `infer` and to the files of the page."""
+
+    def infer(name: str) -> ASGIApp:
+        return InferEndpoint(app, name, accepted[f"/{name}/infer"], settings.pinned.get(name, ()))
+
+    return application(
+        app,
+        [
+            *model_routes(settings.names, registry, accepted, guards, infer, settings.timeout_seconds),
+            *info_routes(settings.names, registry, guards.admission()),
+            *system_routes(lambda: lifecycle.ready, document, lambda: Tiffin.schema()),
+            static_files(UniformErrors(app)),
+        ],
+        lifecycle,
+        timeout_seconds=settings.timeout_seconds,
+        body_timeout_seconds=settings.body_timeout_seconds,
+        root_path=settings.root_path,
+        cors_origins=settings.cors_origins,
+    )
+
+
+Tiffin.add_asgi_middleware(edge)

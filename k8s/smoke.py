@@ -76,6 +76,8 @@ def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]
         path: entry["post"]["requestBody"]["content"] for path, entry in document["paths"].items() if "post" in entry
     }
     for path in document["paths"]:
+        if "{" in path:  # that of one of several versions
+            continue
         if path not in bodies:
             yield path, None, "application/json"
         elif (content := bodies[path].get("application/json")) is not None:

@@ -78,7 +78,7 @@ def requests_of(document: dict[str, Any]) -> dict[str, Callable[[int], Request]]
     found = {}
     for path, operations in document["paths"].items():
         model = path.removesuffix(PREDICT).strip("/")
-        if path != f"/{model}{PREDICT}":
+        if path != f"/{model}{PREDICT}" or "{" in path:  # or of one of several versions
             continue
         content = operations["post"]["requestBody"]["content"].get(inputs.JSON, {})
         if model in inputs.REQUESTS:

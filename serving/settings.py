@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from limits import RateLimitItem
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -19,9 +17,11 @@ from pydantic_settings import (
 import models
 from serving.cores import available_cores, default_workers
 from serving.http.access import parse_rate, read_keys
-from serving.http.addresses import is_http_url, is_origin
+from serving.http.addresses import is_http_url
 from serving.http.proxies import Network, network
-from serving.variables import DELIMITER, NEW, PREFIX
+from serving.old_names import OldNames
+from serving.setting_values import checked_origins, known_model, model_entries, model_name, prefix, split
+from serving.variables import DELIMITER, PREFIX
 
 # Beyond these a value is a mistake: workers or threads, a day, ten years.
 MAX_PROCESSES = 1_024
@@ -35,12 +35,6 @@ Linger = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 MaxBatch = Annotated[int | None, Field(ge=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
-
-
-def known_model(name: str) -> str:
-    """Return the model that a variable names, whatever its capitals; raise ValueError when there is none."""
-    known = {model.lower(): model for model in models.names()}
-    return models.check(known.get(name.lower(), name))
 
 
 class ModelSettings(BaseModel):
@@ -59,19 +53,6 @@ class ModelSettings(BaseModel):
     max_batch: MaxBatch = None
 
 
-class OldNames(EnvSettingsSource):
-    """The source that reads settings under the names that they had before they got a prefix."""
-
-    def __init__(self, settings_class: type[BaseSettings]) -> None:
-        super().__init__(settings_class, env_prefix="", env_nested_delimiter="")
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return a setting's value under its old name; None where it has none."""
-        if field_name in NEW:
-            return None, field_name, False
-        return super().get_field_value(field, field_name)
-
-
 class Settings(BaseSettings):
     """Settings of the server, read from the environment once, when `service.py` is imported."""
 
@@ -85,7 +66,9 @@ class Settings(BaseSettings):
     )
 
     models: Annotated[list[str], NoDecode] = Field(
-        default_factory=models.names, description="Models to serve, separated by commas; all by default."
+        default_factory=models.names,
+        description="Models to serve, separated by commas; all by default. A name stands for its newest version, "
+        "name:version for that one; several versions of a model are served side by side.",
     )
     workers: Concurrency = Field(
         default_factory=default_workers,
@@ -142,6 +125,10 @@ class Settings(BaseSettings):
     )
     max_in_flight_bytes: int = Field(
         default=512 * 2**20, ge=1, description="Most bytes of all bodies that a worker holds; over it status 503."
+    )
+    root_path: str = Field(
+        default="",
+        description="Prefix of all paths behind a proxy, such as /project, whether it strips the prefix or not.",
     )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
@@ -203,6 +190,20 @@ class Settings(BaseSettings):
         """Return the sources of settings; the first one that has a setting decides."""
         return init_settings, env_settings, OldNames(settings_cls)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the models to serve, each once."""
+        return list(dict.fromkeys(map(model_name, self.models)))
+
+    @property
+    def pinned(self) -> dict[str, list[str]]:
+        """The versions that are asked for by their tags, by the name of their model."""
+        found: dict[str, list[str]] = {}
+        for name, _, version in (entry.partition(":") for entry in self.models):
+            if version:
+                found.setdefault(name, []).append(version)
+        return found
+
     def of(self, model: str) -> ModelSettings:
         """Return the settings that hold for one model: those set for it, and the others as set for all."""
         own = self.model.get(model, ModelSettings())
@@ -216,11 +217,14 @@ class Settings(BaseSettings):
     @field_validator("models", mode="before")
     @classmethod
     def split_names(cls, value: object) -> object:
-        """Split the names in 'a, b' into a list; refuse an empty one, and names of no model of this project."""
-        names = split(value)
-        if not names:
-            raise ValueError(f"names no model; models/ has {', '.join(models.names())}")
-        return list(dict.fromkeys(map(models.check, names))) if isinstance(names, list) else value
+        """Split 'a, b:version' into a list; refuse an empty one, names of no model of this project, bad versions."""
+        return model_entries(split(value))
+
+    @field_validator("root_path")
+    @classmethod
+    def is_prefix(cls, value: str, info: ValidationInfo) -> str:
+        """Refuse what is no path, and what the paths of a model may begin with when a proxy strips the prefix."""
+        return prefix(value, [model_name(entry) for entry in info.data.get("models", ())])
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -235,12 +239,7 @@ class Settings(BaseSettings):
     @classmethod
     def split_origins(cls, value: object) -> object:
         """Split the origins in 'a, b' into a list; refuse a path or a slash at the end, which no browser sends."""
-        origins = split(value)
-        if isinstance(origins, list) and not all(origin == "*" or is_origin(origin) for origin in origins):
-            raise ValueError(
-                "must be * or origins such as https://app.example:8443, without a path or slash at the end"
-            )
-        return origins
+        return checked_origins(split(value))
 
     @field_validator("api_keys_file")
     @classmethod
@@ -292,8 +291,3 @@ class Settings(BaseSettings):
         if value is not None and not is_http_url(value.get_secret_value()):
             raise ValueError("must be an address such as http://localhost:4318")
         return value
-
-
-def split(value: object) -> object:
-    """Split a text such as 'a, b' into a list; return anything else as it is."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

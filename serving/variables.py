@@ -9,8 +9,8 @@ PREFIX, DELIMITER = "TIFFIN_", "__"
 # The setting that holds what is set for single models; and the settings that never had another name.
 OVERRIDES = "model"
 NEW = {"batch_share", "execution_provider", OVERRIDES}
-# Names of OpenTelemetry, which set other programs as well: they do not count as old.
-STANDARD = {"otel_exporter_otlp_endpoint"}
+# Names that set other programs as well, such as those of OpenTelemetry: they do not count as old.
+STANDARD = {"otel_exporter_otlp_endpoint", "root_path"}
 
 
 def new_name(setting: str) -> str:

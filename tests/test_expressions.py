@@ -96,7 +96,7 @@ def is_linear(pattern: Any, method: str, piece: str, sizes: list[int]) -> bool:
 
 
 def test_the_expressions_are_found() -> None:
-    assert {"models/segmentation/columns.py", "serving/http/request_context.py"} <= {
+    assert {"models/segmentation/columns.py", "serving/http/middleware/request_context.py"} <= {
         place.partition(":")[0] for place, *_ in FOUND
     }
 

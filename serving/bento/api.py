@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import bentoml
-from bentoml.exceptions import ServiceUnavailable
-from pydantic import AfterValidator, ConfigDict, FailFast, Field, create_model
+from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 import models
 from models.model import InvalidInputError, Route
-from serving.http.routes import respond
-from serving.http.surrogates import replace_halves
+from serving.bento.errors import StatusError
+from serving.http.routes import infer_request, respond
 from serving.http.uploads import routes_of
 from serving.inference import context
 from serving.inference.context import own_context
-from serving.inference.errors import ModelFaultError, OverloadedError
+from serving.inference.errors import ModelFaultError, OverloadedError, UnknownModelError
 from serving.inference.predictor import BLOCK_ROWS
 from serving.inference.service import InferenceService
 from serving.telemetry import tracing
@@ -32,21 +32,26 @@ class Answers:
     inference: InferenceService
 
 
-def api_methods(names: Iterable[str], timeout_seconds: float) -> dict[str, Any]:
+def api_methods(
+    names: Iterable[str], timeout_seconds: float, pinned: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
     """Return the API methods `<model>_<route>` and `<model>_infer` of each model, by name.
 
+    Each version in `pinned` has an `infer` of its own, since BentoML mixes the items of those who call the same method.
     They are meant for a class derived from Answers.
     """
-    methods = {}
+    methods = []
     for name in names:
-        for route in routes_of(name):
-            methods[f"{name}_{route.name}"] = route_method(name, route, timeout_seconds)
-        methods[f"{name}_infer"] = infer_method(name, timeout_seconds)
-    return methods
+        methods += [route_method(name, route, timeout_seconds) for route in routes_of(name)]
+        methods += [infer_method(name, timeout_seconds, version) for version in (None, *(pinned or {}).get(name, ()))]
+    return {method.name: method for method in methods}
 
 
 def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
-    """Return the API method for `POST /<model>/<route>`."""
+    """Return the API method for `POST /<model>/<route>`.
+
+    BentoML's document and client follow from it. Over HTTP it is not called: `endpoint_of` a route answers the path.
+    """
 
     async def method(self: Answers, **fields: Any) -> Response:
         return await respond(
@@ -58,27 +63,14 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     return bentoml.api(method, route=f"/{name}/{route.name}", input_spec=route.request, output_spec=route.response)
 
 
-def infer_body(name: str) -> Callable[[bytes], bytes]:
-    """Return a function that rewrites the JSON body of a model's infer for BentoML to parse."""
+def infer_path(name: str, version: str | None = None) -> str:
+    """Return the path of a model's `infer`, or of that of one version."""
+    return f"/{name}/infer" if version is None else f"/{name}/versions/{version}/infer"
+
+
+def infer_method(name: str, timeout_seconds: float, version: str | None = None) -> Any:
+    """Return the API method for a model's `infer`, behind BentoML's own batching."""
     model = models.find(name)
-
-    def rewrite(body: bytes) -> bytes:
-        return model.without_unread(replace_halves(body))
-
-    return rewrite
-
-
-def infer_method(name: str, timeout_seconds: float) -> Any:
-    """Return the API method for `POST /<model>/infer`, behind BentoML's own batching."""
-    model = models.find(name)
-    items = Annotated[list[model.input], Field(min_length=1, max_length=model.max_items), FailFast()]  # type: ignore[name-defined]
-    example: dict[str, Any] = {} if model.input_example is None else {"example": {"items": [model.input_example]}}
-    request = create_model(
-        f"{model.__name__}Items",
-        __config__=ConfigDict(json_schema_extra=example),
-        __module__=__name__,
-        items=(items, ...),
-    )
 
     async def method(self: Answers, items: Any) -> Any:
         # These are the items of several requests; BentoML's task for them keeps the context of its first request ever.
@@ -89,22 +81,22 @@ def infer_method(name: str, timeout_seconds: float) -> Any:
                 slow = len(items) >= BLOCK_ROWS or model.input is Path
                 convert = asyncio.to_thread(model.items_of, items) if slow else None
                 converted = model.items_of(items) if convert is None else await convert
-                outputs = await self.inference.infer(name, converted, own_context(timeout_seconds))
-        except OverloadedError as error:
-            raise ServiceUnavailable("overloaded") from error
+                outputs = await self.inference.infer(name, converted, own_context(timeout_seconds), version)
+        except (OverloadedError, UnknownModelError) as error:
+            raise StatusError(error) from error
         except TimeoutError:
             raise
         except Exception as error:
             raise ModelFaultError(f"{name} failed to answer infer") from error
         return [output if isinstance(output, InvalidInputError) else output.tolist() for output in outputs]
 
-    method.__name__ = f"{name}_infer"
+    method.__name__ = f"{name}_infer" if version is None else re.sub(r"\W", "_", f"{name}_infer_{version}")
     method.__doc__ = f"The outputs of the graph of {name}, one per item."
     method.__annotations__["return"] = list[Output]
     return bentoml.api(
         method,
-        route=f"/{name}/infer",
-        input_spec=request,
+        route=infer_path(name, version),
+        input_spec=infer_request(name),
         batchable=True,
         max_batch_size=model.max_items,
         max_latency_ms=int(timeout_seconds * 1000),

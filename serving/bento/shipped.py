@@ -23,6 +23,7 @@ from bentoml.exceptions import NotFound
 from filelock import FileLock
 
 from serving.bento.start import home
+from serving.bento.store import created
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "shipped"
 # How long to wait for another process that puts models into the same store.
@@ -126,8 +127,8 @@ def moment_before_own(info: Mapping[str, Any]) -> datetime | None:
         entries = bentoml.models.list(info["name"])
     except NotFound:
         return None
-    newest = max((aware(entry) for entry in entries if not is_own(entry)), default=datetime.min.replace(tzinfo=UTC))
-    own = [aware(entry) for entry in entries if is_own(entry) and aware(entry) > newest]
+    newest = max((created(entry) for entry in entries if not is_own(entry)), default=datetime.min.replace(tzinfo=UTC))
+    own = [created(entry) for entry in entries if is_own(entry) and created(entry) > newest]
     moment = min(own, default=None)
     if moment is None or moment > datetime.fromisoformat(info["creation_time"]):
         return None
@@ -138,9 +139,3 @@ def is_own(entry: bentoml.Model) -> bool:
     """Return whether an entry is the user's own: made elsewhere, from changed sources, or by other means than ours."""
     metadata = entry.info.metadata
     return bool(metadata.get("origin") or metadata.get("changed_sources") or "inputs_digest" not in metadata)
-
-
-def aware(entry: bentoml.Model) -> datetime:
-    """Return when an entry was made, taken as UTC where it has no time zone."""
-    created: datetime = entry.creation_time
-    return created if created.tzinfo else created.replace(tzinfo=UTC)

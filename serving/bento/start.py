@@ -88,7 +88,7 @@ def read_settings() -> Settings:
 
 
 def prepare(models: Collection[str]) -> None:
-    """Put the shipped models into the store where it lacks them.
+    """Put the shipped models among `models`, by name or `name:version`, into the store where it lacks them.
 
     In the process of `bentoml serve` or `bentoml build`, exit with a line that says what to do when that command could
     not do its work.
@@ -102,7 +102,7 @@ def prepare(models: Collection[str]) -> None:
     if begins:
         check_home()
     with store_faults():
-        put_into_store(models)
+        put_into_store(dict.fromkeys(entry.partition(":")[0] for entry in models))
     if begins:
         check_models(models)
 
@@ -181,22 +181,40 @@ def store_fault(error: OSError) -> str:
     return f"cannot write to BentoML's home {home()} ({reason}): set BENTOML_HOME to a folder of yours"
 
 
-def check_models(names: Collection[str]) -> None:
-    """Exit with a line for each model that the store lacks or cannot read."""
+def check_models(models: Collection[str]) -> None:
+    """Exit with a line for each model, by name or `name:version`, that the store lacks or cannot read."""
     import bentoml
     from bentoml.exceptions import NotFound
 
     missing = []
-    for name in names:
+    for entry in models:
+        name, _, version = entry.partition(":")
         try:
-            bentoml.models.get(name)
+            bentoml.models.get(entry)
         except NotFound:
-            missing.append(f"the model store in {home()} has no {name}: make it with python -m training {name}")
+            make = f"the model store in {home()} has no {name}: make it with python -m training {name}"
+            missing.append(version_fault(name, entry) if version else make)
         except Exception as error:  # for a damaged entry BentoML raises errors of many classes
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             missing.append(f"an entry in {home() / 'models' / name} cannot be read ({reason}): remove it")
     if missing:
         end(*missing)
+
+
+def version_fault(name: str, entry: str) -> str:
+    """Return a line on a version of a model, `name:version`, that the store lacks."""
+    import bentoml
+    from bentoml.exceptions import NotFound
+
+    from serving.variables import new_name, variable
+
+    setting = variable("models") or new_name("models")
+    try:
+        stored = ", ".join(str(found.tag) for found in bentoml.models.list(name))
+    except NotFound:
+        stored = f"no {name} at all"
+    told = f"the model store in {home()} has no {entry}; it has {stored}"
+    return f"{setting}={os.environ.get(setting, entry)}: {told}"
 
 
 def home() -> Path:

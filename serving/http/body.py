@@ -6,15 +6,15 @@ import asyncio
 import codecs
 import functools
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from serving.http.errors import error_response, overloaded
+from serving.http.errors import ClientGoneError, RefusedError, error_response, overloaded
 
 # An ASGI extension: a message of this type says that the request is being taken care of, and goes no further. It makes
 # BentoML's time-out, which counts from the head on, take a request for answered while its body arrives for minutes.
@@ -41,18 +41,6 @@ CODECS = {codecs.lookup(charset).name for charset in CHARSETS}
 Parsed = TypeVar("Parsed")
 
 
-class ClientGoneError(Exception):
-    """The client closed the connection before its request was answered."""
-
-
-class RefusedError(Exception):
-    """A request cannot be taken; `response` tells the client why."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status_code)
-        self.response = response
-
-
 class BytesInFlight:
     """The bytes of all bodies that a worker holds at a time, at most `max_bytes`."""
 
@@ -67,13 +55,29 @@ class BytesInFlight:
             raise RefusedError(overloaded(1, f"all bodies together have more than {self.max_bytes:,} bytes"))
 
 
+class Progress(Protocol):
+    """What is told of the arrival of a body."""
+
+    async def for_body(self) -> None:
+        """Wait for more of the body."""
+
+    async def for_answer(self) -> None:
+        """Wait for the answer, now that all of the body has arrived."""
+
+
 class RequestBody:
     """The body of one request, of at most `max_bytes` both before and after it is decoded.
 
-    `first` is the message that has been received already, if one has. The body's bytes count as in flight until
-    `release`. `on_progress` is called whenever PROGRESS_BYTES more have arrived. Raises RefusedError for a body that
-    is too large or encoded in a way that is not understood, and ClientGoneError when it ends early.
+    `first` is the message that has been received already, if one has. Its bytes count as in flight from when they are
+    read until `release`. `progress` is told whenever PROGRESS_BYTES more have arrived, and when all have. Reading
+    raises RefusedError for a body that is too large or encoded in a way that is not understood, and ClientGoneError
+    when it ends early.
     """
+
+    more = True
+    complete = False
+    size = held = 0
+    begun: bytes | None = None
 
     def __init__(
         self,
@@ -82,22 +86,23 @@ class RequestBody:
         receive: Receive,
         max_bytes: int,
         in_flight: BytesInFlight,
-        on_progress: Callable[[], Awaitable[None]],
+        progress: Progress,
     ) -> None:
+        self.headers = headers
         self.first = first
         self.receive = receive
         self.max_bytes = max_bytes
         self.in_flight = in_flight
-        self.on_progress = on_progress
-        self.size = self.held = 0
-        self.more = True
-        self.complete = False
-        self.zipped = b"content-encoding" in headers and is_zipped(headers[b"content-encoding"])
-        declared = headers.get(b"content-length", b"")
-        if declared.isdigit():
-            size = int(declared.lstrip(b"0")[:MAX_DIGITS] or b"0")
-            self.check_size(size)
-            in_flight.check(size, size)
+        self.progress = progress
+
+    @property
+    def arrived(self) -> bytes | None:
+        """The whole body where it came in one message and not encoded; it counts as not read yet. None for others."""
+        first = self.first
+        if first is None or first.get("more_body", True) or b"content-encoding" in self.headers:
+            return None
+        body: bytes = first.get("body", b"")
+        return body
 
     @functools.cached_property
     def pieces(self) -> AsyncIterator[bytes]:
@@ -105,14 +110,30 @@ class RequestBody:
         return self.decoded() if self.zipped else self.received()
 
     async def start(self) -> bytes:
-        """Read the first START_BYTES or a little more; `complete` then says whether that is the whole body."""
+        """Return the first START_BYTES or a little more; `complete` then says whether that is the whole body."""
+        if self.begun is None:
+            self.check_declared()
+            self.begun = await self.read_start()
+        return self.begun
+
+    def check_declared(self) -> None:
+        """Raise RefusedError when the head of the request shows that its body cannot be taken."""
+        self.zipped = b"content-encoding" in self.headers and is_zipped(self.headers[b"content-encoding"])
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit():
+            size = int(declared.lstrip(b"0")[:MAX_DIGITS] or b"0")
+            self.check_size(size)
+            self.in_flight.check(size, size)
+
+    async def read_start(self) -> bytes:
+        """Read the first START_BYTES or a little more."""
         chunks: list[bytes] = []
         if not self.zipped:
             chunks.append(await self.next())
             if not self.more:  # as nearly always
                 self.complete = True
                 return chunks[0]
-        await self.on_progress()
+        await self.progress.for_body()
         size = sum(map(len, chunks))
         async for piece in self.pieces:
             chunks.append(piece)
@@ -123,7 +144,7 @@ class RequestBody:
         return b"".join(chunks)
 
     async def all(self) -> bytes:
-        """Read the whole body."""
+        """Return the whole body."""
         start = await self.start()
         if self.complete:
             return start
@@ -170,8 +191,10 @@ class RequestBody:
             self.check_size(self.size)
         else:
             self.hold(len(chunk))
-        if self.size // PROGRESS_BYTES > before // PROGRESS_BYTES:
-            await self.on_progress()
+        if not self.more:
+            await self.progress.for_answer()
+        elif self.size // PROGRESS_BYTES > before // PROGRESS_BYTES:
+            await self.progress.for_body()
         return chunk
 
     def check_size(self, size: int) -> None:

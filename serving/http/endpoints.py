@@ -1,52 +1,87 @@
-"""What each path accepts, and the guards in front of all of them."""
+"""What answers a POST request: the endpoints behind the middlewares, and what each accepts."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from serving.http.access import ApiKeys, RateLimit
-from serving.http.body import BytesInFlight
-from serving.http.bounds import MIN_VALUES
-from serving.http.proxies import Network
-from serving.http.response_cache import ResponseCache
+from serving.http.body import too_large, utf8
+from serving.http.bounds import MIN_VALUES, has_more_values
+from serving.http.client_watch import ClientWatch
+from serving.http.errors import RefusedError, validation_response
+from serving.http.exchange import EXCHANGE, Exchange
+from serving.http.forms import Form
+
+JSON, FORM = b"application/json", b"multipart/form-data"
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """What the edge admits at a path; without `files` a body is JSON, with them multipart.
+class Accepted:
+    """What a route accepts; without `files` a body is JSON, with them multipart.
 
-    `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `public`: open to everybody, without a
-    key and however often. `cacheable`: equal bodies get equal answers. `answer`: makes the answer to a JSON body or to
-    the fields of a form; without it BentoML does, to a JSON body as `rewrite` leaves it.
-    `version`: returns the version of the model that answers, empty where none does.
+    `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `cacheable`: equal bodies get equal
+    answers.
     """
 
-    method: str
-    max_body_bytes: int = 0
+    max_body_bytes: int
     max_values: int = MIN_VALUES
     files: frozenset[str] = frozenset()
     max_parts: int = 100
-    public: bool = False
     cacheable: bool = False
-    answer: Callable[[Any], Awaitable[Response]] | None = None
-    rewrite: Callable[[bytes], bytes] | None = None
-    version: Callable[[], str] = str
+
+    @property
+    def media_type(self) -> bytes:
+        """The media type of a body."""
+        return FORM if self.files else JSON
 
 
-@dataclass
-class Guards:
-    """What stands between a request and its answer; the worker sets it up when it starts."""
+class JsonEndpoint:
+    """ASGI app that answers JSON bodies by `answer`, which is given the body and the version of the model."""
 
-    keys: ApiKeys
-    limit: RateLimit | None
-    answers: ResponseCache
-    in_flight: BytesInFlight
-    # The limit for requests without a valid key, by address; and the proxies that may name a client's address.
-    failed_keys: RateLimit | None = None
-    trusted_proxies: Sequence[Network] = ()
-    # The server is about to end; connections are not kept, so that clients go elsewhere.
-    draining: bool = False
+    def __init__(self, accepted: Accepted, answer: Callable[[bytes, str], Awaitable[Response]]) -> None:
+        self.max_values = accepted.max_values
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body and answer it."""
+        exchange: Exchange = scope[EXCHANGE]
+        body = await read_json(exchange, self.max_values)
+        with ClientWatch(receive, exchange):
+            response = await self.answer(body, exchange.version)
+            await response(scope, receive, send)
+
+
+class FormEndpoint:
+    """ASGI app that answers forms by `answer`, which is given the fields and the version of the model."""
+
+    def __init__(self, accepted: Accepted, answer: Callable[[dict[str, Any], str], Awaitable[Response]]) -> None:
+        self.accepted = accepted
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Parse the form while it arrives, and answer it."""
+        exchange: Exchange = scope[EXCHANGE]
+        content_type = exchange.headers.get(b"content-type", b"")
+        start = await exchange.body.start()
+        with Form(content_type, self.accepted.files, self.accepted.max_parts, keep=True) as form:
+            await form.read(start, exchange.body.pieces)
+            with ClientWatch(receive, exchange):
+                response = await self.answer(form.fields, exchange.version)
+                await response(scope, receive, send)
+
+
+async def read_json(exchange: Exchange, max_values: int) -> bytes:
+    """Return a body of JSON as UTF-8; raise RefusedError when it is empty or has too many values."""
+    content_type = exchange.headers.get(b"content-type", b"")
+    body = utf8(await exchange.body.all(), content_type)
+    if not body:
+        # BentoML would take it for an empty object.
+        problem = {"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}
+        raise RefusedError(validation_response([problem]))
+    if len(body) > max_values and await has_more_values(body, max_values):
+        raise RefusedError(too_large(f"{max_values:,} values"))
+    return body

@@ -1,29 +1,32 @@
-"""Errors as clients see them: `{"error": str, "detail": [...]}` and a status."""
+"""Errors as clients see them, `{"error": str, "detail": [...]}` and a status, and the table of what is raised."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from starlette.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+from models.model import InvalidInputError
+from serving.inference.errors import DeadlineExceededError, ModelFaultError, OverloadedError, UnknownModelError
+
+# What nginx logs for a client that closed the connection before it was answered.
+CLIENT_GONE = 499
 
 
-def is_server_fault(record: logging.LogRecord) -> bool:
-    """Return whether a log record is about more than a request that BentoML refused or whose client has gone.
+class ClientGoneError(Exception):
+    """The client closed the connection before its request was answered."""
 
-    What a model raises reaches BentoML as ModelFaultError, so a ValidationError that BentoML logs is the request's.
-    """
-    if record.name.partition(".")[0] != "bentoml" or not record.exc_info:
-        return True
-    error = record.exc_info[1]
-    # Raised by BentoML's dispatcher of batches when a request is cancelled.
-    cancelled = error is not None and isinstance(error.__context__, asyncio.CancelledError)
-    return not cancelled and not isinstance(error, ValidationError)
+
+class RefusedError(Exception):
+    """A request cannot be taken; `response` tells the client why."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
 
 
 class ErrorDetail(BaseModel):
@@ -73,3 +76,29 @@ def validation_response(detail: Sequence[Mapping[str, Any]]) -> JSONResponse:
     if any(problem.type == "json_invalid" for problem in problems):
         return error_response(HTTPStatus.BAD_REQUEST, "the body is not valid JSON", problems)
     return unprocessable(problems)
+
+
+def invalid_input(error: InvalidInputError) -> Response:
+    """Return the 422 for what fits the schema but cannot be used."""
+    return unprocessable([ErrorDetail(loc=list(error.location), msg=str(error), type=error.kind)])
+
+
+# What may be raised while a request is answered, and the response to it; anything else is a fault of the server.
+RESPONSES: dict[type[Exception], Callable[[Any], Response]] = {
+    RefusedError: lambda error: error.response,
+    # BentoML's time-out waits for an answer to begin, and so does the server's end; this one reaches nobody.
+    ClientGoneError: lambda error: Response(status_code=CLIENT_GONE),
+    InvalidInputError: invalid_input,
+    OverloadedError: lambda error: overloaded(error.retry_after_seconds),
+    DeadlineExceededError: lambda error: error_response(HTTPStatus.GATEWAY_TIMEOUT, str(error)),
+    UnknownModelError: lambda error: error_response(HTTPStatus.NOT_FOUND, str(error)),
+    ModelFaultError: lambda error: error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error"),
+}
+
+
+def response_to(error: Exception) -> Response:
+    """Return the response to an error."""
+    for kind in type(error).__mro__:
+        if kind in RESPONSES:
+            return RESPONSES[kind](error)
+    return RESPONSES[ModelFaultError](error)

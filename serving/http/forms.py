@@ -17,8 +17,7 @@ from typing import IO, Any
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
-from serving.http.body import RefusedError
-from serving.http.errors import ErrorDetail, error_response, overloaded, unprocessable
+from serving.http.errors import ErrorDetail, RefusedError, error_response, overloaded, unprocessable
 
 # A file's name becomes the end of a temporary file's name in BentoML, which file systems limit to 255 bytes.
 MAX_FILENAME_BYTES = 200

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from starlette.types import Scope
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -15,6 +17,12 @@ IPV6_PREFIX_BITS = 64
 MAX_PROXIES = 32
 # An address as proxies write it: [IPv6], [IPv6]:port, IPv4:port, or bare.
 WRITTEN = re.compile(r"\[([^][]+)\](?::\d+)?|([^][:]+):\d+|([^][]+)")
+
+
+def address_of(scope: Scope, trusted: Sequence[Network]) -> str:
+    """Return the address under which the client of a request is counted."""
+    peer = (scope.get("client") or ("unknown",))[0]
+    return client_address(peer, scope["headers"], trusted)
 
 
 def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:

@@ -1,19 +1,25 @@
-"""Handlers of the routes that the models declare."""
+"""The routes that the models declare, each under the model's name and under that of each of its versions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+import starlette.routing
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
+import models
 from models.model import InvalidInputError, Route
 from serving.http.body import parse_beside
-from serving.http.errors import ErrorDetail, overloaded, unprocessable, validation_response
+from serving.http.bounds import json_bound
+from serving.http.endpoints import Accepted, FormEndpoint, JsonEndpoint
+from serving.http.errors import response_to, validation_response
+from serving.http.guards import Guards
 from serving.http.surrogates import replace_halves
 from serving.http.uploads import routes_of
 from serving.inference import context
@@ -24,6 +30,8 @@ from serving.inference.registry import Registry
 
 # How many files of many rows are read side by side; each takes a thread, and memory beyond its bytes.
 UPLOADS_AT_A_TIME = 2
+# The most fields of a form, besides the files of `infer`.
+MAX_FIELDS = 100
 
 
 async def respond(predictor: Predictor, route: Route, request: Any, timeout_seconds: float) -> Response:
@@ -32,10 +40,8 @@ async def respond(predictor: Predictor, route: Route, request: Any, timeout_seco
     try:
         answer = await route.handler(predictor.model, request, infer)
         content = answer.model_dump_json(exclude_unset=True)
-    except InvalidInputError as error:
-        return unprocessable([ErrorDetail(loc=list(error.location), msg=str(error), type=error.kind)])
-    except OverloadedError as error:
-        return overloaded(error.retry_after_seconds)
+    except (InvalidInputError, OverloadedError) as error:
+        return response_to(error)  # raised, it would keep the body alive until garbage is collected
     except TimeoutError:
         raise
     except Exception as error:  # a ValidationError among them would be taken for the request's
@@ -43,60 +49,103 @@ async def respond(predictor: Predictor, route: Route, request: Any, timeout_seco
     return Response(content, media_type="application/json")
 
 
-def json_routes(
-    names: Iterable[str], registry: Registry, timeout_seconds: float
-) -> dict[str, Callable[[bytes], Awaitable[Response]]]:
-    """Return the handlers of the models' routes that take JSON, by path.
-
-    They answer as the API methods do, without the three quarters of the time that BentoML takes for it.
-    """
-
-    def answer_to(name: str, route: Route) -> Callable[[bytes], Awaitable[Response]]:
-        async def answer(body: bytes) -> Response:
-            try:
-                request = await decoded(route, body)
-            except ValidationError as error:
-                faults = error.errors(include_url=False, include_context=False, include_input=False)
-                if faults[0]["type"] == "json_invalid":
-                    whole = await parse_beside(replace_halves, body)
-                    if whole != body:
-                        return await answer(whole)
-                return validation_response(faults)
-            return await respond(registry.get(name), route, request, timeout_seconds)
-
-        return answer
-
-    return {
-        f"/{name}/{route.name}": answer_to(name, route)
-        for name in names
-        for route in routes_of(name)
-        if not file_fields(route.request)
-    }
+def accepted_bodies(names: Iterable[str], max_body_bytes: int, max_upload_bytes: int) -> dict[str, Accepted]:
+    """Return what the routes of the models accept, by path."""
+    found = {}
+    for name in names:
+        for route in routes_of(name):
+            files, bound = file_fields(route.request), json_bound(route.request)
+            most = max_upload_bytes if route.upload else max_body_bytes
+            most = route.max_body_bytes or (most if files else min(most, bound.max_bytes))
+            found[f"/{name}/{route.name}"] = Accepted(most, bound.max_values, files, MAX_FIELDS, route.cacheable)
+        schema = infer_request(name)
+        files, bound = file_fields(schema), json_bound(schema)
+        most = max_body_bytes if files else min(max_body_bytes, bound.max_bytes)
+        parts = MAX_FIELDS + models.find(name).max_items
+        found[f"/{name}/infer"] = Accepted(most, bound.max_values, files, parts, cacheable=True)
+    return found
 
 
-def form_routes(
-    names: Iterable[str], registry: Registry, timeout_seconds: float
-) -> dict[str, Callable[[dict[str, Any]], Awaitable[Response]]]:
-    """Return the handlers of the models' routes that take forms with files, by path."""
+def infer_request(name: str) -> type[BaseModel]:
+    """Return the schema of a model's `infer`."""
+    model = models.find(name)
+    items = Annotated[list[model.input], Field(min_length=1, max_length=model.max_items), FailFast()]  # type: ignore[name-defined]
+    example: dict[str, Any] = {} if model.input_example is None else {"example": {"items": [model.input_example]}}
+    schema: type[BaseModel] = create_model(
+        f"{model.__name__}Items",
+        __config__=ConfigDict(json_schema_extra=example),
+        __module__=__name__,
+        items=(items, ...),
+    )
+    return schema
+
+
+def model_routes(
+    names: Iterable[str],
+    registry: Registry,
+    accepted: Mapping[str, Accepted],
+    guards: Guards,
+    infer: Callable[[str], ASGIApp],
+    timeout_seconds: float,
+) -> list[starlette.routing.Route]:
+    """Return the POST routes of the models; `infer` makes the endpoint of a model's `infer`."""
     slots = asyncio.Semaphore(UPLOADS_AT_A_TIME)
+    found = []
+    for model in names:
+        endpoints = {
+            route.name: endpoint_of(model, route, registry, accepted[f"/{model}/{route.name}"], timeout_seconds, slots)
+            for route in routes_of(model)
+        }
+        for name, endpoint in {**endpoints, "infer": infer(model)}.items():
+            path = f"/{model}/{name}"
+            for written in (path, f"/{model}/versions/{{version}}/{name}"):
+                found.append(guards.post(written, endpoint, accepted[path], cached_as=path, model=(registry, model)))
+    return found
 
-    def answer_to(name: str, route: Route) -> Callable[[dict[str, Any]], Awaitable[Response]]:
-        async def answer(fields: dict[str, Any]) -> Response:
-            try:
-                request = route.request.model_validate(fields)
-            except ValidationError as error:
-                return validation_response(error.errors(include_url=False, include_context=False, include_input=False))
-            answering = respond(registry.get(name), route, request, timeout_seconds)
-            return await (one_of(slots, answering) if route.upload else answering)
 
-        return answer
+def endpoint_of(
+    name: str, route: Route, registry: Registry, accepted: Accepted, timeout_seconds: float, slots: asyncio.Semaphore
+) -> ASGIApp:
+    """Return the endpoint of a route that a model declares; uploads wait for one of the `slots`."""
+    if accepted.files:
+        return FormEndpoint(accepted, form_answer(name, route, registry, timeout_seconds, slots))
+    return JsonEndpoint(accepted, json_answer(name, route, registry, timeout_seconds))
 
-    return {
-        f"/{name}/{route.name}": answer_to(name, route)
-        for name in names
-        for route in routes_of(name)
-        if file_fields(route.request)
-    }
+
+def json_answer(
+    name: str, route: Route, registry: Registry, timeout_seconds: float
+) -> Callable[[bytes, str], Awaitable[Response]]:
+    """Return what answers a JSON body by a version of a model; BentoML would take three quarters of the time for it."""
+
+    async def answer(body: bytes, version: str) -> Response:
+        try:
+            request = await decoded(route, body)
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_context=False, include_input=False)
+            if faults[0]["type"] == "json_invalid":
+                whole = await parse_beside(replace_halves, body)
+                if whole != body:
+                    return await answer(whole, version)
+            return validation_response(faults)
+        return await respond(registry.get(name, version or None), route, request, timeout_seconds)
+
+    return answer
+
+
+def form_answer(
+    name: str, route: Route, registry: Registry, timeout_seconds: float, slots: asyncio.Semaphore
+) -> Callable[[dict[str, Any], str], Awaitable[Response]]:
+    """Return what answers the fields of a form by a version of a model; uploads wait for one of the `slots`."""
+
+    async def answer(fields: dict[str, Any], version: str) -> Response:
+        try:
+            request = route.request.model_validate(fields)
+        except ValidationError as error:
+            return validation_response(error.errors(include_url=False, include_context=False, include_input=False))
+        answering = respond(registry.get(name, version or None), route, request, timeout_seconds)
+        return await (one_of(slots, answering) if route.upload else answering)
+
+    return answer
 
 
 async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Response]) -> Response:

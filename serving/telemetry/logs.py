@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
 from pythonjsonlogger.json import JsonFormatter
 
-from serving.http.errors import is_server_fault
 from serving.inference import context
 from serving.inference.instruction_set import instruction_set
 from serving.telemetry import tracing
@@ -41,6 +42,19 @@ def configure(access_log: bool) -> None:
     # With no handler in reach, uvicorn does not even format its line; the edge's own line says more.
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("tiffin.access").disabled = not access_log
+
+
+def is_server_fault(record: logging.LogRecord) -> bool:
+    """Return whether a log record is about more than a request that BentoML refused or whose client has gone.
+
+    What a model raises reaches BentoML as ModelFaultError, so a ValidationError that BentoML logs is the request's.
+    """
+    if record.name.partition(".")[0] != "bentoml" or not record.exc_info:
+        return True
+    error = record.exc_info[1]
+    # Raised by BentoML's dispatcher of batches when a request is cancelled.
+    cancelled = error is not None and isinstance(error.__context__, asyncio.CancelledError)
+    return not cancelled and not isinstance(error, ValidationError)
 
 
 class LineFormatter(logging.Formatter):

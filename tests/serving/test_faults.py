@@ -13,25 +13,21 @@ import bentoml
 import numpy as np
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import models
 from models.model import Array, Column, Columns, Infer, InvalidInputError, Model, route
 from serving.bento.api import Answers, api_methods
+from serving.bento.infer import InferEndpoint
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
-from serving.http.access import ApiKeys
-from serving.http.body import BytesInFlight
-from serving.http.edge import Edge
-from serving.http.endpoints import Endpoint, Guards
-from serving.http.response_cache import ResponseCache
-from serving.http.routes import file_fields, form_routes, json_routes
+from serving.http.routes import accepted_bodies, model_routes
 from serving.inference.predictor import Predictor
 from serving.inference.registry import ModelId, Registry
 from serving.inference.service import InferenceService
 from serving.telemetry import logs
 from tests.support.batchers import save_sum
+from tests.support.edge import edge_around, open_guards
 
 TIMEOUT_SECONDS = 30.0
 FAULTS = ["answer", "validation", "key", "value", "type", "nothing"]
@@ -128,14 +124,23 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) ->
     methods = api_methods(["faulty"], TIMEOUT_SECONDS)
     routes = type("Routes", (Answers,), {"inference": InferenceService(registry), **methods})
     service = bentoml.service(routes, name="faulty", metrics={"enabled": False})
-    arguments: Any = (["faulty"], registry, TIMEOUT_SECONDS)
-    answers: dict[str, Any] = {**json_routes(*arguments), **form_routes(*arguments)}
-    endpoints = {
-        api.route: Endpoint("POST", 2**20, files=file_fields(api.input_spec), answer=answers.get(api.route))
-        for api in service.apis.values()
-    }
-    guards = Guards(ApiKeys([], None), None, ResponseCache(MemoryCache("response", 0, 0)), BytesInFlight(2**24))
-    app = Edge(service.to_asgi(), Starlette(), endpoints, (), TIMEOUT_SECONDS, TIMEOUT_SECONDS, guards)
+    whole = service.to_asgi()
+    guards = open_guards()
+    accepted = accepted_bodies(["faulty"], 2**20, 2**20)
+    app = edge_around(
+        whole,
+        guards,
+        routes=model_routes(
+            ["faulty"],
+            registry,
+            accepted,
+            guards,
+            lambda name: InferEndpoint(whole, name, accepted[f"/{name}/infer"]),
+            TIMEOUT_SECONDS,
+        ),
+        timeout_seconds=TIMEOUT_SECONDS,
+        body_timeout_seconds=TIMEOUT_SECONDS,
+    )
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
     predictor.close()

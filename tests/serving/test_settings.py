@@ -180,7 +180,7 @@ OLD = {
     "TRUSTED_PROXIES": "10.0.0.0/8",
     "ACCESS_LOG": "true",
 }
-STANDARD = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hidden@collector:4318"}
+STANDARD = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hidden@collector:4318", "ROOT_PATH": "/project"}
 
 
 def test_old_names_mean_what_the_new_ones_mean(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,28 @@
-"""A tiny app for the edge to stand around, and the endpoints that it has."""
+"""A tiny app for the edge to stand around, and the routes that it has."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.http.body import START_BYTES
-from serving.http.edge import Edge
-from serving.http.endpoints import Endpoint, Guards
+from serving.bento.errors import UniformErrors
+from serving.bento.infer import replay
+from serving.caching.memory import MemoryCache
+from serving.http.access import ApiKeys
+from serving.http.application import application
+from serving.http.body import START_BYTES, BytesInFlight
+from serving.http.client_watch import ClientWatch
+from serving.http.endpoints import Accepted, read_json
+from serving.http.exchange import EXCHANGE
+from serving.http.guards import Guards
+from serving.http.lifecycle import Lifecycle
+from serving.http.middleware.response_cache import StoredAnswer
 from serving.inference import context
 
 
@@ -78,24 +88,60 @@ class App:
         return PlainTextResponse(str(self.reached))
 
 
-ENDPOINTS = {
-    **{path: Endpoint("POST", 100) for path in ("/echo", "/id", "/fail", "/busy", "/hang")},
-    **{
-        path: Endpoint("POST", 2 * START_BYTES, cacheable=True)
-        for path in ("/bad", "/count", "/count-too", "/created", "/partial")
-    },
-    "/health": Endpoint("GET", public=True),
-    "/sum/info": Endpoint("GET"),
+LIMITED = Accepted(100)
+CACHED = Accepted(2 * START_BYTES, cacheable=True)
+ACCEPTED = {
+    **dict.fromkeys(("/echo", "/id", "/fail", "/busy", "/hang"), LIMITED),
+    **dict.fromkeys(("/bad", "/count", "/count-too", "/created", "/partial"), CACHED),
 }
 
 
-def edge_around(app: App, guards: Guards) -> Edge:
-    """An edge whose system answers at /health and /sum/info, and which waits for a fifth of a second."""
+class Pass:
+    """An endpoint that reads a body of JSON and has an app answer it, as that of `infer` does."""
+
+    def __init__(self, app: ASGIApp, accepted: Accepted) -> None:
+        self.app = UniformErrors(app)
+        self.max_values = accepted.max_values
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = scope[EXCHANGE]
+        body = await read_json(exchange, self.max_values)
+        with ClientWatch(receive, exchange):
+            await self.app(scope, replay(body), send)
+
+
+def edge_around(
+    app: ASGIApp,
+    guards: Guards,
+    *,
+    accepted: Mapping[str, Accepted] = ACCEPTED,
+    routes: Sequence[Route] = (),
+    lifecycle: Lifecycle | None = None,
+    timeout_seconds: float = 0.2,
+    body_timeout_seconds: float = 0.2,
+    root_path: str = "",
+) -> ASGIApp:
+    """An edge that has an app answer POST requests, itself /health and /sum/info, and waits for a fifth of a second."""
 
     async def answer(request: Request) -> Response:
         return PlainTextResponse("system")
 
-    system = Starlette(routes=[Route("/health", answer), Route("/sum/info", answer)])
-    return Edge(
-        app, system, ENDPOINTS, passed_on=("/static/",), timeout_seconds=0.2, body_timeout_seconds=0.2, guards=guards
+    return application(
+        app,
+        [
+            *(guards.post(path, Pass(app, what), what) for path, what in accepted.items()),
+            Route("/health", answer, name="/health"),
+            Route("/sum/info", answer, name="/sum/info", middleware=guards.admission()),
+            *routes,
+        ],
+        lifecycle or Lifecycle(loaded=True),
+        timeout_seconds=timeout_seconds,
+        body_timeout_seconds=body_timeout_seconds,
+        root_path=root_path,
     )
+
+
+def open_guards(in_flight: BytesInFlight | None = None, max_bytes: int = 0) -> Guards:
+    """Guards without keys or a rate limit; the response cache has `max_bytes`."""
+    answers: MemoryCache[StoredAnswer] = MemoryCache("response", max_bytes, 180)
+    return Guards(ApiKeys([], None), None, answers, in_flight or BytesInFlight(2**24))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support import ROOT
@@ -15,12 +16,14 @@ def train(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.Completed
     return run_python(home, "-m", "training", *arguments, cwd=cwd)
 
 
-def run_python(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run_python(
+    home: Path, *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run Python with the BentoML home `home`."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, "BENTOML_HOME": str(home)},
+        env={**os.environ, "BENTOML_HOME": str(home), **(env or {})},
         capture_output=True,
         text=True,
         timeout=600,

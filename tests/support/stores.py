@@ -43,6 +43,22 @@ def entry(folder: Path, version: str, created: str, origin: str | None = None, *
     return folder
 
 
+def put_versions(home: Path, folder: Path) -> str:
+    """Put the shipped breast_cancer and an older version `opposite`, which says the opposite; the former's version."""
+    import onnx  # takes half a second, which most tests are spared
+
+    made = entry(folder, "opposite", "2026-01-01T00:00:00+00:00")
+    path = made / "breast_cancer" / "model.onnx"
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "before"
+    model.graph.initializer.append(onnx.helper.make_tensor("highest", onnx.TensorProto.INT64, [1], [1]))
+    model.graph.node.append(onnx.helper.make_node("Sub", ["highest", "before"], ["label"]))
+    onnx.save(model, path)
+    put(home, "breast_cancer", folder=made)
+    put(home, "breast_cancer")
+    return newest(home, "breast_cancer").name
+
+
 def shipped_store() -> Path:
     """Put the shipped models into a BentoML home of the tests' own; its folder."""
     home = ROOT / ".cache" / "bentoml"

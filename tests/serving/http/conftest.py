@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
-from serving.http.edge import Edge
-from serving.http.endpoints import Guards
+from serving.http.guards import Guards
 from tests.support.clocks import Clock
 from tests.support.edge import App, edge_around
 
@@ -24,11 +24,11 @@ def app() -> App:
 
 
 @pytest.fixture
-def edge(app: App, guards: Guards) -> Edge:
+def edge(app: App, guards: Guards) -> ASGIApp:
     return edge_around(app, guards)
 
 
 @pytest.fixture
-def client(edge: Edge) -> Iterator[TestClient]:
+def client(edge: ASGIApp) -> Iterator[TestClient]:
     with TestClient(edge, raise_server_exceptions=False) as client:
         yield client

@@ -17,12 +17,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from serving.caching.memory import MemoryCache
-from serving.http.access import ApiKeys
-from serving.http.body import PROGRESS_BYTES, START_BYTES, BytesInFlight, ClientGoneError, RefusedError, RequestBody
-from serving.http.edge import Edge
-from serving.http.endpoints import Endpoint, Guards
-from serving.http.response_cache import ResponseCache
+from serving.http.body import PROGRESS_BYTES, START_BYTES, BytesInFlight, RequestBody
+from serving.http.endpoints import Accepted
+from serving.http.errors import ClientGoneError, RefusedError
+from tests.support.edge import edge_around, open_guards
 
 MAX_BYTES = 4 * START_BYTES
 TIMEOUT_SECONDS = 60.0
@@ -38,23 +36,14 @@ def in_flight() -> BytesInFlight:
 
 
 @pytest.fixture
-def edge(in_flight: BytesInFlight) -> Edge:
-    app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
-    guards = Guards(ApiKeys([], None), None, ResponseCache(MemoryCache("response", 0, 180)), in_flight)
-    endpoints = {"/echo": Endpoint("POST", MAX_BYTES, max_values=100)}
-    return Edge(
-        app,
-        app,
-        endpoints,
-        passed_on=("/static/",),
+def client(in_flight: BytesInFlight) -> Iterator[TestClient]:
+    edge = edge_around(
+        Starlette(routes=[Route("/echo", echo, methods=["POST"])]),
+        open_guards(in_flight),
+        accepted={"/echo": Accepted(MAX_BYTES, max_values=100)},
         timeout_seconds=TIMEOUT_SECONDS,
         body_timeout_seconds=TIMEOUT_SECONDS,
-        guards=guards,
     )
-
-
-@pytest.fixture
-def client(edge: Edge) -> Iterator[TestClient]:
     with TestClient(edge, raise_server_exceptions=False) as client:
         yield client
 
@@ -204,10 +193,14 @@ class TestProgress:
                 return {"type": "http.disconnect"}
             return {"type": "http.request", "body": chunk, "more_body": chunk != b"end"}
 
-        async def on_progress() -> None:
-            told.append(body.held)
+        class Told:
+            async def for_body(self) -> None:
+                told.append(body.held)
 
-        body = RequestBody({}, None, receive, MAX_BYTES, BytesInFlight(MAX_BYTES), on_progress)
+            async def for_answer(self) -> None:
+                pass
+
+        body = RequestBody({}, None, receive, MAX_BYTES, BytesInFlight(MAX_BYTES), Told())
         return body
 
     def test_every_so_many_bytes_are_progress(self) -> None:

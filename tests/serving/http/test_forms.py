@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from serving.http.body import RefusedError
+from serving.http.errors import RefusedError
 from serving.http.forms import MAX_TEXT_BYTES, PARSE_BYTES, WRITE_BYTES, Form
 
 CONTENT_TYPE = b"multipart/form-data; boundary=x"

@@ -16,7 +16,7 @@ import models
 from models.model import Array, Column, Columns, Infer, Model, route
 from serving.bento.api import infer_method
 from serving.http.body import SMALL_BODY_BYTES
-from serving.http.routes import json_routes
+from serving.http.routes import json_answer
 from serving.inference.predictor import BLOCK_ROWS
 from serving.inference.registry import ModelId, Registry
 from serving.inference.service import InferenceService
@@ -98,7 +98,9 @@ def answer(path: str, body: bytes, folder: Path) -> tuple[int, bytes]:
     """Status and body of the answer to a JSON body."""
 
     async def use() -> Response:
-        return await json_routes(["adder"], registry(folder), 60)[path](body)
+        name = path.rpartition("/")[2]
+        (declared,) = (declared for declared in Adder.routes() if declared.name == name)
+        return await json_answer("adder", declared, registry(folder), 60)(body, "1")
 
     response = asyncio.run(use())
     return response.status_code, bytes(response.body)

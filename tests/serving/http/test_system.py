@@ -6,32 +6,45 @@ from typing import Any
 
 import bentoml
 import pytest
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from serving.bento.api import Answers, api_methods
-from serving.http.system import system_app
+from serving.bento.document import openapi_document
+from serving.http.lifecycle import Lifecycle
+from serving.http.openapi import complete
+from serving.http.routes import accepted_bodies
+from serving.http.system import system_routes
 from serving.inference.registry import Registry
+from tests.support.edge import edge_around, open_guards
 
 
 def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
-    ready = False
-    client = TestClient(system_app(Registry(), [], lambda: ready, dict, dict))
-    response = client.get("/readyz")
+    lifecycle = Lifecycle()
+    asked = TestClient(
+        edge_around(Starlette(), open_guards(), routes=system_routes(lambda: lifecycle.ready, dict, dict))
+    )
+    response = asked.get("/readyz")
     assert response.status_code == 503
     assert response.json() == {"error": "the models are still loading, or the server is ending", "detail": []}
-    assert client.get("/livez").status_code == 200
-    ready = True
-    assert client.get("/readyz").status_code == 200
+    assert asked.get("/livez").status_code == 200
+    lifecycle.loaded = True
+    assert asked.get("/readyz").status_code == 200
+
+
+def documented(loaded: Registry, **options: Any) -> dict[str, Any]:
+    """The OpenAPI document of a server of one model."""
+    names = ["breast_cancer"]
+    routes = type("Routes", (Answers,), api_methods(names, 1.0))
+    service = bentoml.service(routes, name="tiffin")
+    accepted = accepted_bodies(names, 2**20, 2**20)
+    return complete(openapi_document(service), names, loaded, accepted, **options)
 
 
 @pytest.fixture(scope="module")
 def secured() -> dict[str, Any]:
     """The OpenAPI document of a server that asks for keys."""
-    routes = type("Routes", (Answers,), api_methods(["breast_cancer"], 1.0))
-    service = bentoml.service(routes, name="tiffin")
-    app = system_app(Registry(), ["breast_cancer"], bool, lambda: service.openapi_spec.asdict(), dict, secured=True)
-    document: dict[str, Any] = TestClient(app).get("/docs.json").json()
-    return document
+    return documented(Registry(), secured=True)
 
 
 def test_either_way_to_send_a_key_admits(secured: dict[str, Any]) -> None:

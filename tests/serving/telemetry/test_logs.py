@@ -12,13 +12,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from serving.caching.memory import MemoryCache
-from serving.http.access import ApiKeys
-from serving.http.body import BytesInFlight
-from serving.http.edge import Edge
-from serving.http.endpoints import Guards
-from serving.http.response_cache import ResponseCache
 from serving.telemetry import logs
+from tests.support.edge import edge_around, open_guards
 
 PATHS = [
     "/a%0A2026-01-01%20ERROR%20tiffin%20forged",
@@ -52,8 +47,7 @@ def write_log_to(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[io.Strin
 
 @pytest.fixture
 def client() -> TestClient:
-    guards = Guards(ApiKeys([], None), None, ResponseCache(MemoryCache("response", 0, 0)), BytesInFlight(2**24))
-    return TestClient(Edge(Starlette(), Starlette(), {}, (), 10.0, 10.0, guards))
+    return TestClient(edge_around(Starlette(), open_guards()))
 
 
 @pytest.mark.parametrize("path", PATHS)

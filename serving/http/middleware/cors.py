@@ -26,7 +26,7 @@ EXPOSED = (
 MAX_AGE_SECONDS = 600
 
 
-class Cors(CORSMiddleware):
+class CorsMiddleware(CORSMiddleware):
     """ASGI middleware that lets pages of `origins` send requests and read the answers, errors included."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:

@@ -8,8 +8,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.http.cors import Cors
 from serving.http.errors import error_response
+from serving.http.middleware.cors import CorsMiddleware
 
 PAGE = "https://app.example"
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-api-key"}
@@ -23,7 +23,7 @@ def client(*origins: str) -> TestClient:
         return error_response(422, "no")  # type: ignore[arg-type, return-value]
 
     app = Starlette(routes=[Route("/yes", answer, methods=["POST"]), Route("/no", fail, methods=["POST"])])
-    return TestClient(Cors(app, origins))
+    return TestClient(CorsMiddleware(app, origins))
 
 
 @pytest.mark.parametrize("origins", [[PAGE], ["https://other.example", PAGE], ["*"]])

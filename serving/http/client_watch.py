@@ -1,0 +1,49 @@
+"""Clients that leave: what nobody waits for any more is given up."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from starlette.types import Message, Receive
+
+from serving.http.errors import ClientGoneError
+from serving.http.exchange import Exchange
+
+
+class ClientWatch:
+    """Context in which a request is answered; raises ClientGoneError when the client leaves before that is done.
+
+    Its whole body must have been received. Cancelling the work for a client that is gone lets the batcher drop its
+    items.
+    """
+
+    __slots__ = ("exchange", "gone", "receive", "task", "watch")
+
+    def __init__(self, receive: Receive, exchange: Exchange) -> None:
+        self.receive = receive
+        self.exchange = exchange
+        self.gone = False
+
+    def __enter__(self) -> None:
+        """Start to watch."""
+        self.task = asyncio.current_task()
+        self.watch: asyncio.Future[Message] = asyncio.ensure_future(self.receive())
+        self.watch.add_done_callback(self.leave)
+
+    def leave(self, watch: asyncio.Future[Message]) -> None:
+        """Cancel the work when what has been received says that the client has gone."""
+        if watch.cancelled() or self.exchange.complete or self.task is None:
+            return
+        self.gone = watch.exception() is not None or watch.result()["type"] == "http.disconnect"
+        if self.gone:
+            self.task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop watching."""
+        self.watch.cancel()
+        if kind is asyncio.CancelledError and self.gone and self.task is not None:
+            self.task.uncancel()
+            raise ClientGoneError from None

@@ -1,0 +1,41 @@
+"""One request and its response, as the middlewares know them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serving.inference.context import RequestContext
+
+if TYPE_CHECKING:
+    from serving.http.body import RequestBody
+    from serving.http.middleware.deadline import Deadline
+
+# The key of a request's exchange in its scope.
+EXCHANGE = "tiffin"
+
+
+class Exchange:
+    """What the middlewares and the endpoint of one request tell each other.
+
+    `headers`: the request's; of several lines the first, as BentoML does. `response_headers`: those that the response
+    gets, whatever it is. `route`: the path of the route that matched, as metrics call it. `owner`: the name of the key.
+    `version`: that of the model that answers, empty where none does. `cache`: the outcome for metrics. `status`: that
+    of the response once it has begun; `complete`: whether all of it has been sent. `deadline` and `body` are there for
+    what is inside their middlewares.
+    """
+
+    route = "other"
+    owner: str | None = None
+    version = ""
+    cache = "none"
+    status: int | None = None
+    complete = False
+    deadline: Deadline
+    body: RequestBody
+
+    def __init__(
+        self, headers: dict[bytes, bytes], context: RequestContext, response_headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.headers = headers
+        self.context = context
+        self.response_headers = response_headers

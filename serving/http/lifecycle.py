@@ -1,0 +1,18 @@
+"""Where a worker stands between its start and its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Lifecycle:
+    """Whether all models are loaded, and whether the worker is about to end."""
+
+    loaded: bool = False
+    draining: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are welcome."""
+        return self.loaded and not self.draining

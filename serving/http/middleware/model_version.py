@@ -1,0 +1,32 @@
+"""The version of the model that answers: the one that the path names, else the default."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.http.exchange import EXCHANGE, Exchange
+from serving.inference.registry import Registry
+
+
+class ModelVersionMiddleware:
+    """ASGI middleware that decides which version of a model answers, and tells the client."""
+
+    def __init__(self, app: ASGIApp, registry: Registry, model: str) -> None:
+        self.app = app
+        self.registry = registry
+        self.model = model
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Run the app inside; raise UnknownModelError when the version that the path names is not loaded."""
+        version = scope["path_params"].get("version") if "path_params" in scope else None
+        if version is None:
+            version = self.registry.version(self.model)  # empty while none is loaded
+        else:
+            self.registry.get(self.model, version)
+        if version:
+            exchange: Exchange = scope[EXCHANGE]
+            exchange.version = version
+            exchange.response_headers.append((b"x-model-version", version.encode()))
+        return self.app(scope, receive, send)

@@ -1,0 +1,136 @@
+"""The OpenAPI document: what BentoML derives from the schemas, with what the middlewares add to it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import models
+from serving.http.endpoints import Accepted
+from serving.http.errors import ErrorBody
+from serving.http.system import predict_of
+from serving.inference.registry import Registry
+
+Document = dict[str, Any]
+
+ERRORS = {
+    "400": "The body is not valid JSON or not a valid form.",
+    "401": "A valid API key is missing, where the server asks for one.",
+    "408": "The body did not come in time.",
+    "413": "The body is too large.",
+    "415": "The body is of the wrong media type.",
+    "422": "The body does not fit the schema; one entry per problem.",
+    "429": "Over the rate limit; try again after `Retry-After` seconds.",
+    "503": "Overloaded; try again after `Retry-After` seconds.",
+    "504": "Not answered in time.",
+}
+
+ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+SECONDS = {"type": "integer", "minimum": 1}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again.", "schema": SECONDS}}
+COUNT = {"type": "integer", "minimum": 0}
+# Headers of errors, by status.
+HEADERS: dict[str, Document] = {
+    "401": {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}},
+    "429": RETRY_AFTER
+    | {
+        "RateLimit-Limit": {"description": "Requests that a window of time has.", "schema": COUNT},
+        "RateLimit-Remaining": {"description": "Those that are left of it.", "schema": COUNT},
+        "RateLimit-Reset": {"description": "Seconds until the next window.", "schema": SECONDS},
+    },
+    "503": RETRY_AFTER,
+}
+# How a key is sent, where the server asks for one; either way will do.
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+DESCRIPTION = "Trained models of different kinds, served by one Bento. Errors are `{error, detail}` on every route."
+
+
+def complete(
+    document: Document,
+    names: Iterable[str],
+    registry: Registry,
+    accepted: Mapping[str, Accepted],
+    *,
+    root_path: str = "",
+    secured: bool = False,
+) -> Document:
+    """Add to BentoML's OpenAPI document the errors, the bounds of bodies, `info` and the versions of each model.
+
+    `secured`: keys are needed.
+    """
+    names = list(names)
+    errors = add_errors(document["components"]["schemas"])
+    for path in accepted:
+        post = document["paths"][path]["post"]
+        post["responses"] = {"200": post["responses"]["200"]} | errors
+        post["tags"] = [path.split("/")[1]]
+        post["summary"] = post.pop("description")
+        post["x-max-body-bytes"] = accepted[path].max_body_bytes
+    for name in names:
+        add_example(document["paths"][f"/{name}/predict"]["post"], name)
+        info = get_path(name, f"What is known of the model {name}.")
+        info["get"]["responses"] |= {status: errors[status] for status in ("401", "429")}
+        document["paths"][f"/{name}/info"] = info
+        document["paths"] |= version_paths(document, name, registry.versions(name))
+    document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
+    document["tags"] = [{"name": name} for name in [*names, "Infrastructure"]]
+    document["info"] |= {"title": "Tiffin", "description": DESCRIPTION}
+    if root_path:
+        document["servers"] = [{"url": root_path}]
+    if secured:
+        document["components"]["securitySchemes"] = SCHEMES
+        for path, methods in document["paths"].items():
+            if path.split("/")[1] in names:
+                for operation in methods.values():
+                    operation["security"] = [{scheme: []} for scheme in SCHEMES]
+    return document
+
+
+def add_errors(schemas: Document) -> Document:
+    """Add the schema of errors to the others; return the responses that are errors, by status."""
+    error = ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= error.pop("$defs")
+    schemas["ErrorBody"] = error
+    errors: Document = {status: {"description": text, "content": ERROR_CONTENT} for status, text in ERRORS.items()}
+    for status, headers in HEADERS.items():
+        errors[status]["headers"] = headers
+    return errors
+
+
+def version_paths(document: Document, name: str, versions: Sequence[str]) -> Document:
+    """Return the paths of a model's versions, where there are several, as copies of those of the model."""
+    if len(versions) < 2:
+        return {}
+    schema = {"type": "string", "enum": list(versions)}
+    parameter = {"name": "version", "in": "path", "required": True, "schema": schema}
+    missing = {"description": "No such version is loaded.", "content": ERROR_CONTENT}
+    found = {}
+    for path, methods in document["paths"].items():
+        if path.startswith(f"/{name}/"):
+            copied = copy.deepcopy(methods)
+            for operation in copied.values():
+                operation["parameters"] = [parameter]
+                operation["responses"]["404"] = missing
+                if "operationId" in operation:
+                    operation["operationId"] += "_version"
+            found[f"/{name}/versions/{{version}}{path.removeprefix(f'/{name}')}"] = copied
+    return found
+
+
+def add_example(post: Document, name: str) -> None:
+    """Add a model's input example to its predict, where that is what it takes and its schema has none."""
+    model = models.find(name)
+    content = post["requestBody"]["content"].get("application/json")
+    if content is not None and predict_of(name).request is model.input and model.input_example is not None:
+        content["schema"].setdefault("example", model.input_example)
+
+
+def get_path(tag: str, summary: str) -> Document:
+    """Return the OpenAPI entry of a GET route that answers with a JSON object."""
+    answer = {"description": "JSON object", "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {"get": {"tags": [tag], "summary": summary, "responses": {"200": answer}}}

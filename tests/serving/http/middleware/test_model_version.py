@@ -1,0 +1,97 @@
+"""Which version of a model answers, and that no answer of another one is given in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from starlette.responses import PlainTextResponse, Response
+from starlette.testclient import TestClient
+
+from serving.http.endpoints import Accepted, JsonEndpoint
+from serving.inference.registry import ModelId, Registry
+from tests.support.edge import App, edge_around, open_guards
+
+PATH = "/sum/predict"
+
+
+class Loaded:
+    """What the registry knows of a predictor."""
+
+    def __init__(self, version: str) -> None:
+        self.id = ModelId("sum", version)
+
+
+def load(registry: Registry, version: str) -> None:
+    """Load a version, which becomes the default."""
+    predictor: Any = Loaded(version)
+    registry.add(predictor)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    made = Registry()
+    for version in ("1", "2"):
+        load(made, version)
+    return made
+
+
+@pytest.fixture
+def client(registry: Registry) -> TestClient:
+    async def answer(_: bytes, version: str) -> Response:
+        return PlainTextResponse(registry.get("sum", version).id.version)
+
+    accepted = Accepted(100, cacheable=True)
+    guards = open_guards(max_bytes=2**20)
+    routes = [
+        guards.post(path, JsonEndpoint(accepted, answer), accepted, cached_as=PATH, model=(registry, "sum"))
+        for path in (PATH, "/sum/versions/{version}/predict")
+    ]
+    return TestClient(edge_around(App(), guards, routes=routes, timeout_seconds=60, body_timeout_seconds=60))
+
+
+def test_an_answer_names_the_version_also_when_it_is_known(client: TestClient) -> None:
+    for outcome in ("miss", "hit"):
+        response = client.post(PATH, content=b"{}")
+        assert (response.text, response.headers["x-model-version"], response.headers["x-cache"]) == ("2", "2", outcome)
+
+
+def test_a_version_answers_under_its_own_path(client: TestClient) -> None:
+    client.post(PATH, content=b"{}")
+    for outcome in ("miss", "hit"):
+        response = client.post("/sum/versions/1/predict", content=b"{}")
+        assert (response.text, response.headers["x-model-version"], response.headers["x-cache"]) == ("1", "1", outcome)
+
+
+def test_the_default_is_the_same_by_either_path(client: TestClient) -> None:
+    client.post(PATH, content=b"{}")
+    response = client.post("/sum/versions/2/predict", content=b"{}")
+    assert (response.text, response.headers["x-cache"]) == ("2", "hit")
+
+
+def test_another_default_answers_anew(client: TestClient, registry: Registry) -> None:
+    client.post(PATH, content=b"{}")
+    load(registry, "3")
+    response = client.post(PATH, content=b"{}")
+    assert (response.text, response.headers["x-model-version"]) == ("3", "3")
+
+
+def test_where_no_model_answers_there_is_no_version(client: TestClient) -> None:
+    assert "x-model-version" not in client.post("/elsewhere").headers
+
+
+def test_a_version_that_is_not_loaded_is_not_found(client: TestClient) -> None:
+    response = client.post("/sum/versions/3/predict", content=b"{}")
+    assert (response.status_code, response.json()) == (404, {"error": "no version 3 of sum", "detail": []})
+
+
+def test_versions_are_one_route_in_the_metrics(client: TestClient) -> None:
+    def counted() -> float:
+        labels = {"route": "/sum/versions/{version}/predict", "status": "404", "cache": "none"}
+        return REGISTRY.get_sample_value("tiffin_requests_total", labels) or 0
+
+    before = counted()
+    for version in ("3", "4"):
+        client.post(f"/sum/versions/{version}/predict", content=b"{}")
+    assert counted() == before + 2

@@ -1,0 +1,76 @@
+"""Paths and methods, and what does not get past the edge around a tiny app."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from serving.http.guards import Guards
+from tests.support.edge import App, edge_around, open_guards
+
+
+@pytest.fixture
+def guards() -> Guards:
+    return open_guards(max_bytes=2**22)
+
+
+def test_a_body_reaches_the_app_as_it_is(client: TestClient) -> None:
+    assert client.post("/echo", content=b"x" * 100).content == b"x" * 100
+
+
+def test_the_system_answers_get_requests(client: TestClient) -> None:
+    assert client.get("/health").text == "system"
+
+
+def test_head_is_admitted_where_get_is(client: TestClient) -> None:
+    assert client.head("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/nowhere", b"", 404),
+        ("GET", "/echo", b"", 405),
+        ("POST", "/health", b"", 405),
+        ("POST", "/echo", b"", 400),
+        ("POST", "/echo", b"x" * 101, 413),
+    ],
+)
+def test_what_cannot_succeed_does_not_reach_the_app(
+    client: TestClient, app: App, method: str, path: str, body: bytes, status: int
+) -> None:
+    response = client.request(method, path, content=body)
+    assert response.status_code == status
+    assert set(response.json()) == {"error", "detail"}
+    assert app.reached == 0
+
+
+def test_a_wrong_media_type_does_not_reach_the_app(client: TestClient, app: App) -> None:
+    assert client.post("/echo", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert app.reached == 0
+
+
+async def parameters(request: Request) -> Response:
+    return JSONResponse(request.path_params)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/jobs/7", 200), ("/jobs/", 404), ("/jobs/7/", 404), ("/jobs/7/8", 404)])
+def test_a_path_may_have_parameters(app: App, path: str, status: int) -> None:
+    route = Route("/jobs/{id}", parameters, name="/jobs/{id}")
+    response = TestClient(edge_around(app, open_guards(), routes=[route])).get(path)
+    assert response.status_code == status
+    assert status != 200 or response.json() == {"id": "7"}
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/{id}"])
+def test_a_path_may_have_a_route_for_each_method(app: App, path: str) -> None:
+    routes = [Route(path, parameters, methods=[method], name=path) for method in ("GET", "DELETE")]
+    client = TestClient(edge_around(app, open_guards(), routes=routes))
+    path = path.format(id=7)
+    assert [client.get(path).status_code, client.delete(path).status_code] == [200, 200]
+    response = client.put(path)
+    assert (response.status_code, response.headers["allow"]) == (405, "DELETE, GET")
+    assert response.json()["error"] == "PUT is not allowed here, use DELETE, GET"
