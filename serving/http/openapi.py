@@ -70,6 +70,7 @@ def complete(
         post["responses"] = {"200": post["responses"]["200"]} | errors
         post["tags"] = [path.split("/")[1]]
         post["summary"] = post.pop("description")
+        post["requestBody"]["required"] = True
         post["x-max-body-bytes"] = accepted[path].max_body_bytes
     for name in names:
         add_example(document["paths"][f"/{name}/predict"]["post"], name)

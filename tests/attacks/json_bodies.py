@@ -71,7 +71,10 @@ def repeated(pattern: Pattern, size: int, field: str) -> bytes:
 def widest(schema: Json) -> bytes:
     """Return a value that conforms to a schema, written as widely as possible; arrays have one item."""
     if "anyOf" in schema:
-        return max((widest(option) for option in schema["anyOf"]), key=len)
+        kinds = {option.get("type"): option for option in schema["anyOf"]}
+        if "number" in kinds:
+            kinds.pop("string", None)  # it is a number in a notation of the column's own
+        return max(map(widest, kinds.values()), key=len)
     kind = schema.get("type", "number")
     if kind == "object":
         members = [b'"%b": %b' % (name.encode(), widest(field)) for name, field in schema["properties"].items()]

@@ -91,7 +91,9 @@ def test_info_lists_the_versions(client: httpx.Client, newest: str) -> None:
 def test_the_document_lists_the_versions(client: httpx.Client, newest: str) -> None:
     paths = client.get("/docs.json").json()["paths"]
     found = {path: methods for path, methods in paths.items() if "{version}" in path}
-    assert found.keys() == {f"/breast_cancer/versions/{{version}}/{name}" for name in ("predict", "infer", "info")}
+    assert found.keys() == {
+        f"/breast_cancer/versions/{{version}}/{name}" for name in ("predict", "uploadfile", "infer", "info")
+    }
     ids = [operation.get("operationId") for methods in paths.values() for operation in methods.values()]
     assert len(set(ids) - {None}) == len([name for name in ids if name])
     for path, methods in found.items():
@@ -99,9 +101,18 @@ def test_the_document_lists_the_versions(client: httpx.Client, newest: str) -> N
         (parameter,) = operation["parameters"]
         assert (parameter["name"], parameter["in"], parameter["required"]) == ("version", "path", True)
         for version in parameter["schema"]["enum"]:
-            content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-            body = content["schema"]["example"] if content else None
-            assert client.request(method, path.format(version=version), json=body).status_code == 200
+            body = example(operation.get("requestBody", {}).get("content", {}))
+            assert client.request(method, path.format(version=version), **body).status_code == 200
+
+
+def example(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the example of a body as httpx takes it."""
+    for media_type, described in content.items():
+        schema = described["schema"]
+        if media_type == "application/json":
+            return {"json": schema["example"]}
+        return {"files": {name: ("a", field["examples"][0]) for name, field in schema["properties"].items()}}
+    return {}
 
 
 def test_bentomls_client_can_call_either_version(address: str) -> None:
