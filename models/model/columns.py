@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, FailFast, TypeAdapter, ValidationError
+from pydantic import AllowInfNan, BaseModel, FailFast, Strict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 Array = NDArray[Any]
@@ -22,6 +22,7 @@ Columns = Mapping[str, Array]
 
 # The Open Inference Protocol's names of datatypes, and numpy's.
 DATATYPES = {float: "FP64", int: "INT64", bool: "BOOL", str: "BYTES", bytes: "BYTES"}
+BOUNDS = {"ge": np.greater_equal, "gt": np.greater, "le": np.less_equal, "lt": np.less}
 DTYPES = {float: np.float64, int: np.int64, bool: np.bool_, str: np.object_, bytes: np.object_}
 
 
@@ -141,20 +142,14 @@ class Column:
         if not np.isfinite(known).all():
             return False
         for entry in self.metadata:
-            if isinstance(entry, annotated_types.Ge | annotated_types.Gt | annotated_types.Le | annotated_types.Lt):
-                if not all(bound_holds(entry, known)):
+            limits = {name: getattr(entry, name, None) for name in BOUNDS}
+            if any(limit is not None for limit in limits.values()):
+                held = (BOUNDS[name](known, limit).all() for name, limit in limits.items() if limit is not None)
+                if not all(held):
                     return False
-            elif not isinstance(entry, annotated_types.BaseMetadata) and hasattr(entry, "func"):
-                return False  # a validator
+            elif not isinstance(entry, Strict | AllowInfNan):
+                return False  # a validator, or a constraint of another kind
         return True
-
-
-def bound_holds(bound: Any, values: Array) -> Iterator[bool]:
-    """Yield whether values keep each of a bound's limits."""
-    for name, compare in {"ge": np.greater_equal, "gt": np.greater, "le": np.less_equal, "lt": np.less}.items():
-        limit = getattr(bound, name, None)
-        if limit is not None:
-            yield bool(compare(values, limit).all())
 
 
 def parts(type_: Any) -> Iterator[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import annotated_types
 import numpy as np
 import pytest
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 import models
 from models.model import Array, Column, ColumnNames, InvalidInputError, check
@@ -58,6 +59,13 @@ def test_each_model_has_columns_with_examples_that_fit(name: str) -> None:
     assert len(model.example_items()) == 1
     for column in model.outputs:
         assert column.adapter.validate_python([column.example])
+
+
+def half(value: float) -> float:
+    """Refuse a number that is no multiple of a half."""
+    if value % 0.5:
+        raise ValueError("no half")
+    return value
 
 
 def columns(**changes: Any) -> dict[str, Array]:
@@ -116,6 +124,17 @@ def test_the_first_value_that_does_not_fit_is_named(name: str, values: Any, row:
 def test_a_validator_of_the_model_s_own_sees_every_value() -> None:
     doubled = Column("a", Annotated[float, BeforeValidator(lambda value: 2 * value)])
     assert doubled.checked(np.array([1.0, 2.0])).tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "constraint", [Field(multiple_of=0.5), annotated_types.Predicate(lambda value: value != 0.3), AfterValidator(half)]
+)
+def test_a_constraint_of_any_kind_holds(constraint: Any) -> None:
+    column = Column("a", Annotated[float, constraint])
+    assert column.checked(np.array([1.0, 0.5])).tolist() == [1.0, 0.5]
+    with pytest.raises(InvalidInputError) as caught:
+        column.checked(np.array([1.0, 0.3]))
+    assert caught.value.location == (1, "a")
 
 
 @pytest.mark.parametrize("values", [[1, 2], [1.0, 2.0], np.array([1, 2], np.uint8)])

@@ -349,26 +349,6 @@ def test_csv_is_read_alike_wherever_its_blocks_end(read: Any) -> None:
     assert np.array_equal(matrix[:, VARIABLES.index("x53")], -np.arange(20_000))
 
 
-def test_duckdb_reads_no_file_but_the_one_that_was_sent(tmp_path: Path) -> None:
-    import duckdb
-
-    from serving.tables.database import connect
-
-    sent, other = tmp_path / "sent [1]*.csv", tmp_path / "other.csv"
-    for path in (sent, other):
-        path.write_text(CSV)
-    with connect(sent) as connection:
-        assert connection.execute("SELECT count(*) FROM read_csv(?)", [str(sent)]).fetchall() == [(1,)]
-        for statement in (
-            f"SELECT * FROM read_csv('{other.as_posix()}')",
-            f"COPY (SELECT 1) TO '{other.as_posix()}'",
-            "SET enable_external_access = true",
-            "INSTALL httpfs",
-        ):
-            with pytest.raises(duckdb.Error):
-                connection.execute(statement)
-
-
 @pytest.mark.parametrize(
     ("rows", "place"),
     [
