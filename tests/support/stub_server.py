@@ -1,4 +1,4 @@
-"""A server that answers as it is told: ready, with the model sentiment, and whatever body, after a time or a stall."""
+"""A stub server with the model sentiment, whose predictions have a given body, status and delay."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def stub(
     together: int = 1_000,
     certificate: Path | None = None,
 ) -> Iterator[str]:
-    """Address of the server; it stalls for its first prediction, and meanwhile answers no other.
+    """Run a stub server; yield its address.
 
-    Each prediction takes `seconds`; when more are asked for `together`, some are refused. With a `certificate`, a PEM
-    file that holds its key too, it speaks HTTPS.
+    Its first prediction holds up all others for `stall_seconds`. Each prediction takes `seconds`; with more than
+    `together` at a time, it answers 503. With a `certificate`, a PEM file that also holds the key, it serves HTTPS.
     """
     lock = threading.Lock()
     places = threading.Semaphore(together)
