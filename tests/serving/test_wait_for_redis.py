@@ -1,4 +1,4 @@
-"""Waiting for Redis, with real Redis processes and with servers that are none."""
+"""Waiting for Redis, with real Redis processes and with other servers."""
 
 from __future__ import annotations
 

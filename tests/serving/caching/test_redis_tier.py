@@ -1,4 +1,4 @@
-"""The prediction cache's tier in Redis, and the client behind it, with real Redis processes and their faults."""
+"""The Redis tier of the prediction cache and its client, with real Redis processes and their faults."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_a_huge_value_is_a_miss(redis_server: RedisServer, cache: RedisCac
 
 
 def tumours(store: Path, version: str, cache: PredictionCache) -> Predictor:
-    """Return a predictor of breast_cancer under some version."""
+    """Return a predictor of breast_cancer that claims this version."""
     folder = newest(store, "breast_cancer")
     model = models.find("breast_cancer")(folder)
     return Predictor(ModelId("breast_cancer", version), model, folder / "model.onnx", cache, threads=1)

@@ -1,4 +1,4 @@
-"""API keys and the rate limit, which is counted in a real Redis where there is one."""
+"""API keys and the rate limit, counted in memory and in a real Redis."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def rotate(path: Path, text: str) -> None:
-    """Put another file in its place, as Kubernetes does."""
+    """Replace a file atomically, as Kubernetes does."""
     path.with_suffix(".new").write_text(text)
     path.with_suffix(".new").replace(path)
 
@@ -131,7 +131,7 @@ def test_a_rotation_at_the_same_time_and_of_the_same_size_is_seen(key_file: Path
 def test_while_the_file_is_gone_the_keys_stay(key_file: Path) -> None:
     keys = ApiKeys([], key_file)
     key_file.unlink()
-    keys.checked = float("-inf")  # as if a second had passed
+    keys.checked = float("-inf")  # makes the file due for another look
     assert admits(keys, "first")
     assert keys.required
     key_file.write_text("fourth")
@@ -182,7 +182,7 @@ def test_a_file_that_loses_its_keys_changes_nothing_and_is_logged_once(
     keys = ApiKeys([], key_file)
     key_file.write_bytes(content)
     for _ in range(3):
-        keys.checked = float("-inf")  # as if a second had passed
+        keys.checked = float("-inf")  # makes the file due for another look
         assert admits(keys, "first")
     (record,) = caplog.records
     assert record.getMessage() == f"{key_file} {fault}; the keys stay as they were"

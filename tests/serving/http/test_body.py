@@ -1,4 +1,4 @@
-"""The edge's reading of bodies, around an app that gives them back."""
+"""Reading of request bodies, with an app that echoes them."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class TestCharset:
 
 
 class TestProgress:
-    """Bodies whose chunks come when the test says so."""
+    """Bodies whose chunks arrive when the test decides."""
 
     @staticmethod
     def body(chunks: AsyncIterator[bytes], told: list[int]) -> RequestBody:
@@ -224,7 +224,7 @@ class TestProgress:
             yield b"end"
 
         asyncio.run(self.body(chunks(), told).all())
-        assert told == [1]  # that it has begun
+        assert told == [1]  # told once, when the body began to arrive
 
     def test_a_client_that_leaves_ends_it(self) -> None:
         async def chunks() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""Paths and methods, and what does not get past the edge around a tiny app."""
+"""Routing by path and method, and the requests that are refused before the app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routes that are no predictions, without a server."""
+"""The routes other than predictions, tested without a server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
 
 
 def documented(loaded: Registry, **options: Any) -> dict[str, Any]:
-    """The OpenAPI document of a server of one model."""
+    """Return the OpenAPI document of a server with one model."""
     names = ["breast_cancer"]
     routes = type("Routes", (Answers,), api_methods(names, 1.0))
     service = bentoml.service(routes, name="tiffin")
@@ -43,7 +43,7 @@ def documented(loaded: Registry, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def secured() -> dict[str, Any]:
-    """The OpenAPI document of a server that asks for keys."""
+    """Return the OpenAPI document of a server that requires API keys."""
     return documented(Registry(), secured=True)
 
 

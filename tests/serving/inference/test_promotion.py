@@ -1,4 +1,4 @@
-"""Batch work that interactive requests ask for as well: it does not wait as batch work."""
+"""Batch work that an interactive request needs too is promoted to interactive work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.metrics import sample
 
 
 class TestItems:
-    """Equal items of both priorities."""
+    """Promotion of single items."""
 
     @pytest.fixture
     def model(self, predictor: Predictor) -> Sum:
@@ -70,7 +70,7 @@ class TestItems:
 
 
 class TestBlocks:
-    """Blocks of rows."""
+    """Promotion of blocks of rows."""
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Sum:

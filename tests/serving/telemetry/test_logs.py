@@ -1,4 +1,4 @@
-"""What clients send cannot forge lines of the log."""
+"""Clients cannot forge log lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATHS = [
 
 
 class Terminal(io.StringIO):
-    """Something to write to that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -33,7 +33,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def write_log_to(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[io.StringIO], None]]:
-    """Have the server write its log to a stream."""
+    """Return a function that configures the server's logging to write to a stream."""
     level = logging.root.level
     monkeypatch.setattr(logging.root, "handlers", [])
 

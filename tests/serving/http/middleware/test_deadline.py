@@ -1,4 +1,4 @@
-"""A request that takes too long."""
+"""Requests that take too long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.edge import App, edge_around, open_guards
 
 
 async def never() -> Message:
-    """A client that sends no more, and stays."""
+    """Wait forever, as for a client that stays connected and sends nothing."""
     return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""Which version of a model answers, and that no answer of another one is given in its place."""
+"""The version of a model that answers, and response cache entries kept apart by version."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PATH = "/sum/predict"
 
 
 class Loaded:
-    """What the registry knows of a predictor."""
+    """A predictor with nothing but its id, which is all that the registry reads."""
 
     def __init__(self, version: str) -> None:
         self.id = ModelId("sum", version)
 
 
 def load(registry: Registry, version: str) -> None:
-    """Load a version, which becomes the default."""
+    """Register a version, which becomes the default."""
     predictor: Any = Loaded(version)
     registry.add(predictor)
 

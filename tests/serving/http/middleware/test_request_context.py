@@ -1,4 +1,4 @@
-"""The id of a request, and the headers that every response gets."""
+"""Request ids, and the headers of every response."""
 
 from __future__ import annotations
 

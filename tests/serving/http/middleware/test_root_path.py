@@ -1,4 +1,4 @@
-"""Paths with a proxy's prefix and without it."""
+"""Paths with and without a proxy's prefix."""
 
 from __future__ import annotations
 
