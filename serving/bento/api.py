@@ -37,8 +37,8 @@ def api_methods(
 ) -> dict[str, Any]:
     """Return the API methods `<model>_<route>` and `<model>_infer` of each model, by name.
 
-    Each version in `pinned` has an `infer` of its own, since BentoML mixes the items of those who call the same method.
-    They are meant for a class derived from Answers.
+    Each version in `pinned` has an `infer` of its own, since BentoML batches the calls of a method together.
+    They belong into a class derived from Answers.
     """
     methods = []
     for name in names:
@@ -50,7 +50,7 @@ def api_methods(
 def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     """Return the API method for `POST /<model>/<route>`.
 
-    BentoML's document and client follow from it. Over HTTP it is not called: `endpoint_of` a route answers the path.
+    BentoML derives its OpenAPI document and its client from it. HTTP requests go to `endpoint_of` the route instead.
     """
 
     async def method(self: Answers, **fields: Any) -> Response:
@@ -64,7 +64,7 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
 
 
 def infer_path(name: str, version: str | None = None) -> str:
-    """Return the path of a model's `infer`, or of that of one version."""
+    """Return the path of a model's `infer`, or of one version's."""
     return f"/{name}/infer" if version is None else f"/{name}/versions/{version}/infer"
 
 
@@ -73,7 +73,7 @@ def infer_method(name: str, timeout_seconds: float, version: str | None = None) 
     model = models.find(name)
 
     async def method(self: Answers, items: Any) -> Any:
-        # These are the items of several requests; BentoML's task for them keeps the context of its first request ever.
+        # The batch mixes several requests, and BentoML's task for batches keeps the context of its very first request.
         context.current.set(None)
         try:
             with tracing.detached():

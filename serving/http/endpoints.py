@@ -1,4 +1,4 @@
-"""What answers a POST request: the endpoints behind the middlewares, and what each accepts."""
+"""The endpoints that answer POST requests, behind the middlewares, and what each accepts."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def error_response(
 
 
 def overloaded(retry_after_seconds: float, cause: str = "") -> JSONResponse:
-    """Return a 503 for what could not be computed in time or, by the `cause`, not be received at all."""
+    """Return a 503 with Retry-After; `cause` says what is lacking when it is not computing time."""
     return error_response(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "overloaded, try again later" + (f": {cause}" if cause else ""),

@@ -162,7 +162,7 @@ class Form:
             self.fields[part.name] = Path(part.file.name)
 
     def problem(self, part: Part, filename: bytes) -> ErrorDetail | None:
-        """Return what its headers show to be wrong with a part; None when nothing is."""
+        """Return the error that a part's headers show, or None."""
         if not part.is_file:
             if part.name in self.files:
                 # BentoML would take it for an address and download that.
