@@ -26,8 +26,8 @@ from serving.inference.service import InferenceService
 from serving.telemetry import tracing
 
 
-class Answers:
-    """The part of a service that its API methods use."""
+class InferenceApi:
+    """Base class of a service that gives its API methods the inference service."""
 
     inference: InferenceService
 
@@ -38,7 +38,7 @@ def api_methods(
     """Return the API methods `<model>_<route>` and `<model>_infer` of each model, by name.
 
     Each version in `pinned` has an `infer` of its own, since BentoML batches the calls of a method together.
-    They belong into a class derived from Answers.
+    Put them into a class derived from InferenceApi.
     """
     methods = []
     for name in names:
@@ -53,7 +53,7 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     BentoML derives its OpenAPI document and its client from it. HTTP requests go to `endpoint_of` the route instead.
     """
 
-    async def method(self: Answers, **fields: Any) -> Response:
+    async def method(self: InferenceApi, **fields: Any) -> Response:
         return await respond(
             self.inference.registry.get(name), route, route.request.model_construct(**fields), timeout_seconds
         )
@@ -72,7 +72,7 @@ def infer_method(name: str, timeout_seconds: float, version: str | None = None) 
     """Return the API method for a model's `infer`, behind BentoML's own batching."""
     model = models.find(name)
 
-    async def method(self: Answers, items: Any) -> Any:
+    async def method(self: InferenceApi, items: Any) -> Any:
         # The batch mixes several requests, and BentoML's task for batches keeps the context of its very first request.
         context.current.set(None)
         try:

@@ -40,11 +40,11 @@ class Receiving:
 def without_receiving(send: Send) -> Send:
     """Return a `send` that forwards all messages except those of the extension."""
 
-    async def pass_on(message: Message) -> None:
+    async def dispatch(message: Message) -> None:
         if message["type"] != RECEIVING:
             await send(message)
 
-    return pass_on
+    return dispatch
 
 
 class JoinedWrites:

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 import models
 from models.model import Array, Column, Columns, Infer, InvalidInputError, Model, route
-from serving.bento.api import Answers, api_methods
+from serving.bento.api import InferenceApi, api_methods
 from serving.bento.infer import InferEndpoint
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
@@ -122,7 +122,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) ->
     registry.add(predictor)
 
     methods = api_methods(["faulty"], TIMEOUT_SECONDS)
-    routes = type("Routes", (Answers,), {"inference": InferenceService(registry), **methods})
+    routes = type("Routes", (InferenceApi,), {"inference": InferenceService(registry), **methods})
     service = bentoml.service(routes, name="faulty", metrics={"enabled": False})
     whole = service.to_asgi()
     guards = open_guards()

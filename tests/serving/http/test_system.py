@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from serving.bento.api import Answers, api_methods
+from serving.bento.api import InferenceApi, api_methods
 from serving.bento.document import openapi_document
 from serving.http.lifecycle import Lifecycle
 from serving.http.openapi import complete
@@ -35,7 +35,7 @@ def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
 def documented(loaded: Registry, **options: Any) -> dict[str, Any]:
     """Return the OpenAPI document of a server with one model."""
     names = ["breast_cancer"]
-    routes = type("Routes", (Answers,), api_methods(names, 1.0))
+    routes = type("Routes", (InferenceApi,), api_methods(names, 1.0))
     service = bentoml.service(routes, name="tiffin")
     accepted = accepted_bodies(names, 2**20, 2**20)
     return complete(openapi_document(service), names, loaded, accepted, **options)
