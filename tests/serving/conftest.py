@@ -32,8 +32,8 @@ def redis_server(stopped_redis: RedisServer) -> RedisServer:
 def cluster(stopped_redis: RedisServer) -> RedisServer:
     """Start a Redis Cluster of one node."""
     stopped_redis.start("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{stopped_redis.port}.conf")
-    stopped_redis.ask("CLUSTER", "ADDSLOTS", *range(16_384))
-    wait_until(lambda: b"cluster_state:ok" in stopped_redis.ask("CLUSTER", "INFO"), START_SECONDS)
+    stopped_redis.execute("CLUSTER", "ADDSLOTS", *range(16_384))
+    wait_until(lambda: b"cluster_state:ok" in stopped_redis.execute("CLUSTER", "INFO"), START_SECONDS)
     return stopped_redis
 
 

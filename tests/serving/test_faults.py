@@ -27,7 +27,7 @@ from serving.inference.registry import ModelId, Registry
 from serving.inference.service import InferenceService
 from serving.telemetry import logs
 from tests.support.batchers import save_sum
-from tests.support.edge import edge_around, open_guards
+from tests.support.edge import edge_around, public_guards
 
 TIMEOUT_SECONDS = 30.0
 FAULTS = ["answer", "validation", "key", "value", "type", "nothing"]
@@ -125,7 +125,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) ->
     routes = type("Routes", (InferenceApi,), {"inference": InferenceService(registry), **methods})
     service = bentoml.service(routes, name="faulty", metrics={"enabled": False})
     whole = service.to_asgi()
-    guards = open_guards()
+    guards = public_guards()
     accepted = accepted_bodies(["faulty"], 2**20, 2**20)
     app = edge_around(
         whole,

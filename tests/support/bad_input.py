@@ -12,7 +12,7 @@ JSON_ROUTES = ["/sentiment/predict", "/breast_cancer/predict", "/segmentation/pr
 FORM_ROUTES = ["/image/predict", "/image/infer", "/segmentation/uploadfile"]
 
 
-def problems(response: httpx.Response, status: int) -> list[dict[str, Any]]:
+def error_details(response: httpx.Response, status: int) -> list[dict[str, Any]]:
     """Check that a response is a well-formed error with this status; return its detail entries."""
     assert response.status_code == status, response.text[:500]
     body = response.json()

@@ -218,13 +218,13 @@ def a_request(**settings: Any) -> RequestContext:
     return RequestContext("test", **{"deadline": LATE, **settings})
 
 
-Asking = asyncio.Task[list[Array | InvalidInputError]]
+OutputsTask = asyncio.Task[list[Array | InvalidInputError]]
 
 
-async def ask_while_busy(predictor: Predictor, *requests: RequestContext) -> list[Asking]:
+async def request_while_busy(predictor: Predictor, *requests: RequestContext) -> list[OutputsTask]:
     """Request the output of [1] in each context while the batcher is busy until the gate is set; return the tasks."""
     assert isinstance(predictor.model, Sum)
     await busy(predictor.batcher, predictor.model)
-    asking = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
+    tasks = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
     await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == len(requests))
-    return asking
+    return tasks

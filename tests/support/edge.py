@@ -141,7 +141,7 @@ def edge_around(
     )
 
 
-def open_guards(in_flight: BytesInFlight | None = None, max_bytes: int = 0) -> Guards:
+def public_guards(in_flight: BytesInFlight | None = None, max_bytes: int = 0) -> Guards:
     """Return guards without API keys or a rate limit, and with a response cache of `max_bytes`."""
     answers: MemoryCache[StoredAnswer] = MemoryCache("response", max_bytes, 180)
     return Guards(ApiKeys([], None), None, answers, in_flight or BytesInFlight(2**24))

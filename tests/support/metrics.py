@@ -26,6 +26,6 @@ def redis_hits(address: str) -> float:
     return metric(address, "tiffin_cache_lookups_total", tier="redis", outcome="hit")
 
 
-def passed_over(address: str) -> bool:
+def breaker_is_open(address: str) -> bool:
     """Return whether a server's circuit breaker is open."""
     return metric(address, "tiffin_redis_breaker_open") == 1

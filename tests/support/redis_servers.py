@@ -41,13 +41,13 @@ class RedisServer:
     def answers(self) -> bool:
         """Return whether Redis answers PING, even if only to demand a password."""
         try:
-            return self.ask("PING") is True
+            return self.execute("PING") is True
         except redis.AuthenticationError:
             return True
         except redis.RedisError:
             return False
 
-    def ask(self, *command: str | bytes | int) -> Any:
+    def execute(self, *command: str | bytes | int) -> Any:
         """Execute a command and return the reply."""
         with redis.Redis(port=self.port, socket_timeout=START_SECONDS, retry=Retry(NoBackoff(), 0)) as client:
             return client.execute_command(*command)

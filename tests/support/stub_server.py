@@ -16,7 +16,7 @@ from loadtest.processes import free_port
 
 EXAMPLE = {"text": ["dull"]}
 CONTENT: dict[str, Any] = {"content": {"application/json": {"example": EXAMPLE, "schema": {"example": EXAMPLE}}}}
-OPEN = {
+GET_RESPONSES = {
     "/readyz": {"status": "ready"},
     "/docs.json": {"paths": {"/sentiment/predict": {"post": {"requestBody": CONTENT}}}},
     "/sentiment/info": {"labels": ["NEGATIVE", "POSITIVE"]},
@@ -52,7 +52,7 @@ def stub(
             self.wfile.write(body)
 
         def do_GET(self) -> None:
-            self.say(200, OPEN[self.path])
+            self.say(200, GET_RESPONSES[self.path])
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))

@@ -39,23 +39,23 @@ def fill(server: RedisServer, keys: Sequence[bytes], output: Array = OUTPUT) -> 
     """Write an output under each key directly into Redis."""
     value = encode(output, time.time())
     for i in range(0, len(keys), 1_000):
-        server.ask("MSET", *(part for key in keys[i : i + 1_000] for part in (PREFIX.encode() + key, value)))
+        server.execute("MSET", *(part for key in keys[i : i + 1_000] for part in (PREFIX.encode() + key, value)))
 
 
 async def test_many_keys_are_read_in_pieces(redis_server: RedisServer, cache: RedisCache) -> None:
     keys = [b"%d" % i for i in range(10 * READ_KEYS)]
     fill(redis_server, keys)
     assert (await cache.get(keys)).keys() == set(keys)
-    assert redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"] == 10
+    assert redis_server.execute("INFO", "commandstats")["cmdstat_mget"]["calls"] == 10
 
 
 async def test_large_values_are_read_in_pieces(redis_server: RedisServer, cache: RedisCache) -> None:
     keys = [b"%d" % i for i in range(8)]
     fill(redis_server, keys, np.zeros(COMMAND_BYTES // 2, np.uint8))
     assert (await cache.get(keys)).keys() == set(keys)  # the cache does not know yet how large the values are
-    before = redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"]
+    before = redis_server.execute("INFO", "commandstats")["cmdstat_mget"]["calls"]
     assert (await cache.get(keys)).keys() == set(keys)
-    assert redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"] >= before + len(keys)
+    assert redis_server.execute("INFO", "commandstats")["cmdstat_mget"]["calls"] >= before + len(keys)
 
 
 async def test_who_asks_for_much_gets_what_comes_in_time_and_delays_nobody(redis_server: RedisServer) -> None:
@@ -94,8 +94,8 @@ async def test_the_write_queue_is_bounded_in_bytes(redis_server: RedisServer, ca
     refused = errors("queue_full") - before
     await cache.close()
     assert refused > 0
-    assert redis_server.ask("DBSIZE") * large.nbytes <= WRITE_QUEUE_BYTES
-    assert redis_server.ask("DBSIZE") + refused == 2 * WRITE_QUEUE_BYTES // large.nbytes
+    assert redis_server.execute("DBSIZE") * large.nbytes <= WRITE_QUEUE_BYTES
+    assert redis_server.execute("DBSIZE") + refused == 2 * WRITE_QUEUE_BYTES // large.nbytes
 
 
 async def test_the_write_queue_is_bounded_in_items(redis_server: RedisServer, cache: RedisCache) -> None:

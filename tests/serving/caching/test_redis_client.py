@@ -144,8 +144,8 @@ async def test_the_query_of_a_cluster_reaches_cache_and_rate_limit(
             *("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{stopped_redis.port}.conf"),
             *("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(port)),
         )
-        stopped_redis.ask("CLUSTER", "ADDSLOTS", *range(16_384))
-        wait_until(lambda: b"cluster_state:ok" in stopped_redis.ask("CLUSTER", "INFO"), START_SECONDS)
+        stopped_redis.execute("CLUSTER", "ADDSLOTS", *range(16_384))
+        wait_until(lambda: b"cluster_state:ok" in stopped_redis.execute("CLUSTER", "INFO"), START_SECONDS)
         async with cache_at(f"cluster+rediss://127.0.0.1:{port}?ssl_cert_reqs=none&ssl_check_hostname=no") as cache:
             assert await kept(cache)
             limits = [RateLimit(parse("2/hour"), cache.redis, PREFIX) for _ in range(3)]
@@ -241,7 +241,7 @@ async def test_a_sentinel_that_hangs_does_not_hide_the_next(stopped_redis: Redis
 @contextlib.asynccontextmanager
 async def cache_of_user(server: RedisServer, *rules: str) -> Any:
     """Open a cache as a Redis user with these ACL rules only."""
-    server.ask("ACL", "SETUSER", "tiffin", "on", ">pass", "~tiffin:*", *rules)
+    server.execute("ACL", "SETUSER", "tiffin", "on", ">pass", "~tiffin:*", *rules)
     async with cache_at(f"redis://tiffin:pass@127.0.0.1:{server.port}") as cache:
         yield cache
 
@@ -298,13 +298,13 @@ async def test_a_master_that_became_a_replica_is_left(redis_server: RedisServer,
             limit = RateLimit(parse("1000/hour"), cache.redis, PREFIX)
             assert await kept(cache, b"before")
             await limit.take("anna")
-            redis_server.ask("REPLICAOF", "127.0.0.1", other_redis.port)
+            redis_server.execute("REPLICAOF", "127.0.0.1", other_redis.port)
             servers.append(other_redis)
 
             await eventually(lambda: kept(cache, b"after"))
-            assert other_redis.ask("EXISTS", PREFIX + "after") == 1
+            assert other_redis.execute("EXISTS", PREFIX + "after") == 1
             await limit.take("anna")
-            assert other_redis.ask("KEYS", PREFIX + "limit*")
+            assert other_redis.execute("KEYS", PREFIX + "limit*")
 
 
 async def test_the_rate_limit_alone_leaves_a_replica(redis_server: RedisServer, other_redis: RedisServer) -> None:
@@ -313,12 +313,12 @@ async def test_the_rate_limit_alone_leaves_a_replica(redis_server: RedisServer, 
         client = RedisClient(f"redis://127.0.0.1:{port}", TIMEOUT_SECONDS)
         limit = RateLimit(parse("1000/hour"), client, PREFIX)
         await limit.take("anna")
-        redis_server.ask("REPLICAOF", "127.0.0.1", other_redis.port)
+        redis_server.execute("REPLICAOF", "127.0.0.1", other_redis.port)
         servers.append(other_redis)
 
         async def counted() -> bool:
             await limit.take("anna")
-            return bool(other_redis.ask("KEYS", PREFIX + "limit*"))
+            return bool(other_redis.execute("KEYS", PREFIX + "limit*"))
 
         await eventually(counted)
         await client.close()
@@ -330,8 +330,8 @@ async def test_a_replica_that_has_lost_its_master_is_left(redis_server: RedisSer
         async with cache_at(f"redis://127.0.0.1:{port}") as cache, cache_at(other_redis.url) as other:
             assert await kept(other)
             assert await cache.get([b"key"]) == {}
-            redis_server.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
-            redis_server.ask("REPLICAOF", "127.0.0.1", free_port())
+            redis_server.execute("CONFIG", "SET", "replica-serve-stale-data", "no")
+            redis_server.execute("REPLICAOF", "127.0.0.1", free_port())
             servers.append(other_redis)
             await eventually(lambda: cache.get([b"key"]))
     assert sample("tiffin_redis_breaker_open") == 0

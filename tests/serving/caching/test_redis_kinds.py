@@ -31,7 +31,7 @@ async def test_a_unix_socket(stopped_redis: RedisServer) -> None:
         stopped_redis.start("--unixsocket", str(socket))
         async with cache_at(f"unix://{socket}?db=1") as cache:
             assert await kept(cache)
-    assert stopped_redis.ask("INFO", "keyspace").keys() == {"db1"}
+    assert stopped_redis.execute("INFO", "keyspace").keys() == {"db1"}
 
 
 async def test_a_cluster(cluster: RedisServer) -> None:
@@ -73,7 +73,7 @@ async def test_a_sentinel_names_the_master(redis_server: RedisServer, sentinel: 
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}"
     async with cache_at(f"sentinel+redis://{hosts}/mymaster?db=1") as cache:
         assert await kept(cache)
-    assert redis_server.ask("INFO", "keyspace").keys() == {"db1"}
+    assert redis_server.execute("INFO", "keyspace").keys() == {"db1"}
 
 
 async def test_a_sentinels_master_is_found_again(redis_server: RedisServer, sentinel: RedisServer) -> None:

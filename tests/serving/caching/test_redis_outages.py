@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_full_redis_still_reads(redis_server: RedisServer, cache: RedisCache) -> None:
     assert await kept(cache, b"before")
-    redis_server.ask("CONFIG", "SET", "maxmemory", 1)
+    redis_server.execute("CONFIG", "SET", "maxmemory", 1)
     before = errors("refused")
     assert not await kept(cache, b"after")
     assert errors("refused") == before + 1

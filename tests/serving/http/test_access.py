@@ -275,9 +275,9 @@ async def test_servers_with_one_redis_count_together(redis_server: RedisServer) 
 async def test_counts_have_our_prefix_and_a_time_to_live(redis_server: RedisServer) -> None:
     async with client_of(redis_server.url) as client:
         await takes(RateLimit(parse("3/hour"), client, PREFIX), 1)
-    (name,) = redis_server.ask("KEYS", "*")
+    (name,) = redis_server.execute("KEYS", "*")
     assert name.startswith(PREFIX.encode())
-    assert 0 < redis_server.ask("TTL", name) <= 3600
+    assert 0 < redis_server.execute("TTL", name) <= 3600
 
 
 async def test_many_at_once_are_counted_together(redis_server: RedisServer) -> None:
@@ -322,7 +322,7 @@ async def test_a_restarted_redis_counts_again(redis_server: RedisServer) -> None
 
         async def counted_in_redis() -> bool:
             await limit.take("anna")
-            return bool(redis_server.ask("DBSIZE"))
+            return bool(redis_server.execute("DBSIZE"))
 
         await eventually(counted_in_redis)
 
@@ -336,13 +336,13 @@ async def test_a_full_redis_is_counted_without_and_still_read(redis_server: Redi
     async with client_of(redis_server.url) as client:
         cache = RedisCache(client, PREFIX, 60)
         assert await kept(cache, b"key", OUTPUT)
-        redis_server.ask("CONFIG", "SET", "maxmemory", 1)
+        redis_server.execute("CONFIG", "SET", "maxmemory", 1)
         assert await takes(RateLimit(parse("2/hour"), client, PREFIX), 3) == [True, True, False]
         assert list(await cache.get([b"key"])) == [b"key"]
 
 
 async def test_a_cluster_with_a_password_counts(cluster: RedisServer) -> None:
-    cluster.ask("CONFIG", "SET", "requirepass", "a/b")
+    cluster.execute("CONFIG", "SET", "requirepass", "a/b")
     async with client_of(f"cluster+redis://:a%2Fb@127.0.0.1:{cluster.port}") as client:
         limits = [RateLimit(parse("2/hour"), client, PREFIX) for _ in range(3)]
         assert [(await limit.take("anna")).allowed for limit in limits] == [True, True, False]

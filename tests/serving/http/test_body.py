@@ -20,7 +20,7 @@ from starlette.types import Message
 from serving.http.body import PROGRESS_BYTES, START_BYTES, BytesInFlight, RequestBody
 from serving.http.endpoints import Accepted
 from serving.http.errors import ClientGoneError, RefusedError
-from tests.support.edge import edge_around, open_guards
+from tests.support.edge import edge_around, public_guards
 
 MAX_BYTES = 4 * START_BYTES
 TIMEOUT_SECONDS = 60.0
@@ -39,7 +39,7 @@ def in_flight() -> BytesInFlight:
 def client(in_flight: BytesInFlight) -> Iterator[TestClient]:
     edge = edge_around(
         Starlette(routes=[Route("/echo", echo, methods=["POST"])]),
-        open_guards(in_flight),
+        public_guards(in_flight),
         accepted={"/echo": Accepted(MAX_BYTES, max_values=100)},
         timeout_seconds=TIMEOUT_SECONDS,
         body_timeout_seconds=TIMEOUT_SECONDS,

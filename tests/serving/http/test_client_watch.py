@@ -7,7 +7,7 @@ import asyncio
 from prometheus_client import REGISTRY
 from starlette.types import Message
 
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 LIMIT_SECONDS = 60.0
 
@@ -25,7 +25,7 @@ async def use(app: App, *messages: Message) -> list[int]:
             statuses.append(message["status"])
 
     patience = 2 * LIMIT_SECONDS
-    edge = edge_around(app, open_guards(), timeout_seconds=patience, body_timeout_seconds=patience)
+    edge = edge_around(app, public_guards(), timeout_seconds=patience, body_timeout_seconds=patience)
     async with asyncio.timeout(LIMIT_SECONDS):
         await edge({"type": "http", "method": "POST", "path": "/hang", "headers": []}, receive, send)
     return statuses

@@ -16,13 +16,13 @@ from serving.http.openapi import complete
 from serving.http.routes import accepted_bodies
 from serving.http.system import system_routes
 from serving.inference.registry import Registry
-from tests.support.edge import edge_around, open_guards
+from tests.support.edge import edge_around, public_guards
 
 
 def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
     lifecycle = Lifecycle()
     asked = TestClient(
-        edge_around(Starlette(), open_guards(), routes=system_routes(lambda: lifecycle.ready, dict, dict))
+        edge_around(Starlette(), public_guards(), routes=system_routes(lambda: lifecycle.ready, dict, dict))
     )
     response = asked.get("/readyz")
     assert response.status_code == 503

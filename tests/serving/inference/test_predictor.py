@@ -22,9 +22,9 @@ from tests.support.batchers import (
     RowSum,
     Sum,
     a_request,
-    ask_while_busy,
     busy,
     busy_with_a_row,
+    request_while_busy,
     rows,
     until,
 )
@@ -68,7 +68,7 @@ def test_equal_items_of_a_request_are_computed_once(predictor: Predictor, model:
 
 def test_equal_items_of_concurrent_requests_are_computed_once(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        asking = await ask_while_busy(predictor, a_request(), a_request())
+        asking = await request_while_busy(predictor, a_request(), a_request())
         model.gate.set()
         assert await asyncio.gather(*asking) == [[1], [1]]
 
@@ -81,7 +81,7 @@ def test_what_is_awaited_with_others_is_a_miss(predictor: Predictor, model: Sum)
     request = a_request()
 
     async def use() -> None:
-        asking = await ask_while_busy(predictor, a_request(), request)
+        asking = await request_while_busy(predictor, a_request(), request)
         model.gate.set()
         await asyncio.gather(*asking)
 
@@ -91,7 +91,7 @@ def test_what_is_awaited_with_others_is_a_miss(predictor: Predictor, model: Sum)
 
 def test_one_who_leaves_does_not_take_the_output_from_another(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        first, second = await ask_while_busy(predictor, a_request(), a_request())
+        first, second = await request_while_busy(predictor, a_request(), a_request())
         first.cancel()
         await asyncio.wait([first])
         model.gate.set()
@@ -102,7 +102,7 @@ def test_one_who_leaves_does_not_take_the_output_from_another(predictor: Predict
 
 def test_what_nobody_waits_for_is_not_computed(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        asking = await ask_while_busy(predictor, a_request(), a_request())
+        asking = await request_while_busy(predictor, a_request(), a_request())
         for task in asking:
             task.cancel()
         await asyncio.wait(asking)
@@ -116,7 +116,7 @@ def test_what_nobody_waits_for_is_not_computed(predictor: Predictor, model: Sum)
 
 def test_one_who_comes_as_the_last_leaves_is_answered(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        (leaving,) = await ask_while_busy(predictor, a_request())
+        (leaving,) = await request_while_busy(predictor, a_request())
         leaving.cancel()
         coming = asyncio.create_task(predictor.outputs([[1]], a_request()))  # starts right after the cancellation
         model.gate.set()
@@ -128,7 +128,7 @@ def test_one_who_comes_as_the_last_leaves_is_answered(predictor: Predictor, mode
 def test_one_with_more_time_prolongs_what_another_asked_for(predictor: Predictor, model: Sum, clock: Clock) -> None:
     async def use() -> None:
         hurried = a_request(deadline=clock() + 2.0)
-        asking = await ask_while_busy(predictor, hurried, a_request())
+        asking = await request_while_busy(predictor, hurried, a_request())
         clock.advance(2.0)
         model.gate.set()
         assert await asking[1] == [1]
@@ -154,7 +154,7 @@ def test_with_no_cache_all_is_computed_anew_and_kept(predictor: Predictor, model
 
 def test_with_no_cache_nothing_in_flight_is_joined(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        asking = await ask_while_busy(predictor, a_request())
+        asking = await request_while_busy(predictor, a_request())
         asking.append(asyncio.create_task(predictor.outputs([[1]], a_request(no_cache=True))))
         await until(lambda: sample("tiffin_queue_items", model="sum", version="1") == 2)
         model.gate.set()

@@ -20,11 +20,11 @@ from tests.support.batchers import (
     Sum,
     a_block,
     a_request,
-    ask_while_busy,
     busy,
     busy_with_a_row,
     has_nothing_to_do,
     outputs,
+    request_while_busy,
     rows,
     until,
     warm_up,
@@ -60,7 +60,7 @@ class TestItems:
         self, predictor: Predictor, model: Sum
     ) -> None:
         async def use() -> None:
-            interactive, batch = await ask_while_busy(predictor, a_request(), a_request(priority=Priority.BATCH))
+            interactive, batch = await request_while_busy(predictor, a_request(), a_request(priority=Priority.BATCH))
             assert sample("tiffin_queue_items", model="sum", version="1") == 1
             model.gate.set()
             assert [await interactive, await batch] == [[1], [1]]

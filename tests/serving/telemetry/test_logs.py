@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from serving.telemetry import logs
-from tests.support.edge import edge_around, open_guards
+from tests.support.edge import edge_around, public_guards
 
 PATHS = [
     "/a%0A2026-01-01%20ERROR%20tiffin%20forged",
@@ -47,7 +47,7 @@ def write_log_to(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[io.Strin
 
 @pytest.fixture
 def client() -> TestClient:
-    return TestClient(edge_around(Starlette(), open_guards()))
+    return TestClient(edge_around(Starlette(), public_guards()))
 
 
 @pytest.mark.parametrize("path", PATHS)

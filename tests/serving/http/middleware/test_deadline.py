@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import Message
 
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 
 async def never() -> Message:
@@ -20,7 +20,7 @@ def test_a_body_that_does_not_come_is_the_clients_fault_and_ends_the_connection(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    edge = edge_around(App(), open_guards(), body_timeout_seconds=0.05)
+    edge = edge_around(App(), public_guards(), body_timeout_seconds=0.05)
     scope = {"type": "http", "method": "POST", "path": "/hang", "headers": []}
 
     async def use() -> None:

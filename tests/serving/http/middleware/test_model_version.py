@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from serving.http.endpoints import Accepted, JsonEndpoint
 from serving.inference.registry import ModelId, Registry
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 PATH = "/sum/predict"
 
@@ -43,7 +43,7 @@ def client(registry: Registry) -> TestClient:
         return PlainTextResponse(registry.get("sum", version).id.version)
 
     accepted = Accepted(100, cacheable=True)
-    guards = open_guards(max_bytes=2**20)
+    guards = public_guards(max_bytes=2**20)
     routes = [
         guards.post(path, JsonEndpoint(accepted, answer), accepted, cached_as=PATH, model=(registry, "sum"))
         for path in (PATH, "/sum/versions/{version}/predict")
