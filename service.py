@@ -32,7 +32,7 @@ from starlette.types import ASGIApp
 
 from models.model import Array
 from serving.bento import protocol, store
-from serving.bento.api import Answers, api_methods
+from serving.bento.api import InferenceApi, api_methods
 from serving.bento.document import openapi_document
 from serving.bento.errors import UniformErrors
 from serving.bento.infer import InferEndpoint
@@ -90,7 +90,7 @@ HASHES = [{"name": "UV_CONSTRAINT", "value": "requirements/serving.lock"}, {"nam
 # The routes of the models to be served, and these models, to be packed into the Bento.
 Routes = type(
     "Routes",
-    (Answers,),
+    (InferenceApi,),
     {
         **api_methods(settings.names, settings.timeout_seconds, settings.pinned),
         **{f"stored_{entry}": bentoml.models.BentoModel(entry) for entry in settings.models},

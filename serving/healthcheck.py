@@ -9,7 +9,7 @@ import http.client
 import os
 import sys
 
-# Less than the caller allows, so that the reason is still told.
+# Below the caller's time-out, so that the reason is still printed.
 TIMEOUT_SECONDS = 3
 
 

@@ -29,7 +29,7 @@ def faults(error: ValidationError) -> list[str]:
         else:
             name = variable(path[0]) or variable_below(path[0])
             value, told = problem["input"], allowed(path[0]) or told
-        # A variable may be wrong in several ways, of which the first will do.
+        # A variable may have several faults; report the first one only.
         lines.setdefault(name, f"{name}{'' if path[0] in SECRET else f'={shown(value)}'}: {told}")
     return list(lines.values())
 

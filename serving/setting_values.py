@@ -49,7 +49,7 @@ def model_entry(text: str) -> str:
 
 
 def prefix(path: str, names: Collection[str]) -> str:
-    """Return the prefix of a proxy, which paths of the models of these `names` must not begin with."""
+    """Return the path prefix of a proxy; refuse one that begins with the name of a model among `names`."""
     if path and not is_path(path):
         raise ValueError("must be a path such as /project, with a slash at its beginning and none at its end")
     first = path[1:].partition("/")[0]

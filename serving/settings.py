@@ -40,7 +40,7 @@ Secret = Annotated[SecretStr, Field(min_length=1)]
 class ModelSettings(BaseModel):
     """Settings of a model's queue and inference.
 
-    `Settings.model` has those that are set for one model only; `Settings.of` returns those that hold for a model.
+    `Settings.model` holds the overrides for single models; `Settings.of` returns the settings that apply to a model.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter=DELIMITER,
-        env_nested_max_split=2,  # what follows a model's name is one setting, known or not
+        env_nested_max_split=2,  # the rest after a model's name is one setting, known or not
         env_ignore_empty=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
     @field_validator("root_path")
     @classmethod
     def is_prefix(cls, value: str, info: ValidationInfo) -> str:
-        """Refuse what is no path, and what the paths of a model may begin with when a proxy strips the prefix."""
+        """Refuse what is no path, and a prefix that begins with the name of a model."""
         return prefix(value, [model_name(entry) for entry in info.data.get("models", ())])
 
     @field_validator("api_keys", mode="before")

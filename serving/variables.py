@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 PREFIX, DELIMITER = "TIFFIN_", "__"
-# The setting that holds what is set for single models; and the settings that never had another name.
+# The setting that holds overrides for single models, and the settings that have no old name.
 OVERRIDES = "model"
 NEW = {"batch_share", "execution_provider", OVERRIDES}
 # Names that set other programs as well, such as those of OpenTelemetry: they do not count as old.
@@ -29,10 +29,9 @@ def variable(setting: str) -> str | None:
 
 
 def variable_below(*path: str) -> str:
-    """Return the variable that sets something for a model, from its path, such as `model`, `sentiment`, `max_batch`.
+    """Return the variable that sets an override, given as a path such as `model`, `sentiment`, `max_batch`.
 
-    When no variable has this name, return one whose name goes on from it, or one that it goes on from, or else this
-    name itself.
+    When no variable has this name, return one whose name extends it, else one that it extends, else the name itself.
     """
     known = {name.upper(): name for name, value in os.environ.items() if value}
     whole, *parents = (new_name(DELIMITER.join(path[:depth])) for depth in range(len(path), 0, -1))

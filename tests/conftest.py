@@ -1,4 +1,4 @@
-"""What the tests share: a model store and a server, both real."""
+"""Fixtures of all tests: a model store and a server, both real."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tests.support.stores import shipped_store
 
 @pytest.fixture(scope="session")
 def store() -> Path:
-    """A BentoML home with the shipped models, kept between runs."""
+    """Return a BentoML home with the shipped models, which is kept between test runs."""
     return shipped_store()
 
 
 @pytest.fixture(scope="session")
 def server(store: Path) -> Iterator[str]:
-    """Address of a server with all models and default settings."""
+    """Start a server with all models and default settings; yield its address."""
     with serving(store) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def client(server: str) -> Iterator[httpx.Client]:
-    """A client of `server`."""
+    """Yield an HTTP client of `server`."""
     with httpx.Client(base_url=server, timeout=30) as client:
         yield client

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.bad_input import JSON, JSON_ROUTES, NESTED, problems
+from tests.support.bad_input import JSON, JSON_ROUTES, NESTED, error_details
 from tests.support.rows import ROW, TUMOUR
 
 
@@ -78,7 +78,7 @@ UNPROCESSABLE = [
 def test_what_does_not_fit_the_schema_is_422(
     client: httpx.Client, path: str, body: Any, location: list[str | int], kind: str
 ) -> None:
-    (problem,) = problems(client.post(path, content=json.dumps(body), headers=JSON), 422)
+    (problem,) = error_details(client.post(path, content=json.dumps(body), headers=JSON), 422)
     assert (problem["loc"], problem["type"]) == (location, kind)
 
 
@@ -86,7 +86,7 @@ def test_each_problem_has_an_entry(client: httpx.Client) -> None:
     response = client.post(
         "/breast_cancer/predict", json=changed(TUMOUR, area_se=-1, texture_worst="a", area_worst=...)
     )
-    assert {entry["loc"][0] for entry in problems(response, 422)} == {"area_se", "texture_worst", "area_worst"}
+    assert {entry["loc"][0] for entry in error_details(response, 422)} == {"area_se", "texture_worst", "area_worst"}
 
 
 @pytest.mark.parametrize("name", TUMOUR)
@@ -99,12 +99,12 @@ def test_a_measurement_may_be_zero(client: httpx.Client, name: str, zero: float)
 
 def test_a_number_that_overflows_is_422(client: httpx.Client) -> None:
     body = json.dumps(TUMOUR).replace("153.4", "1e999")
-    (problem,) = problems(client.post("/breast_cancer/predict", content=body, headers=JSON), 422)
+    (problem,) = error_details(client.post("/breast_cancer/predict", content=body, headers=JSON), 422)
     assert problem["type"] == "finite_number"
 
 
 def test_an_amount_that_overflows_is_422(client: httpx.Client) -> None:
-    (problem,) = problems(client.post("/segmentation/predict", json={"data": [{"x12": "9" * 400}]}), 422)
+    (problem,) = error_details(client.post("/segmentation/predict", json={"data": [{"x12": "9" * 400}]}), 422)
     assert problem["loc"] == ["data", 0, "x12"]
 
 
@@ -147,7 +147,7 @@ UNREADABLE = [
 @pytest.mark.parametrize("path", JSON_ROUTES)
 @pytest.mark.parametrize("body", UNREADABLE, ids=range(len(UNREADABLE)))
 def test_unreadable_json_is_400(client: httpx.Client, path: str, body: bytes) -> None:
-    problems(client.post(path, content=body, headers=JSON), 400)
+    error_details(client.post(path, content=body, headers=JSON), 400)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_half_an_emoji_costs_the_others_nothing(client: httpx.Client, path: str,
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/vnd.bentoml+pickle"],
 )
 def test_json_routes_refuse_other_media_types(client: httpx.Client, path: str, media_type: str) -> None:
-    problems(client.post(path, content=b"{}", headers={"content-type": media_type}), 415)
+    error_details(client.post(path, content=b"{}", headers={"content-type": media_type}), 415)
 
 
 def test_a_charset_and_capitals_are_admitted(client: httpx.Client) -> None:
@@ -208,7 +208,7 @@ def test_strange_categories_are_the_reference(client: httpx.Client, category: st
 
 def test_a_body_over_the_limit_is_413(client: httpx.Client) -> None:
     body = b'{"text": ["' + b"a" * (32 * 2**20) + b'"]}'
-    problems(client.post("/sentiment/predict", content=body, headers=JSON), 413)
+    error_details(client.post("/sentiment/predict", content=body, headers=JSON), 413)
 
 
 def test_a_body_over_the_limit_without_declared_length_is_413(client: httpx.Client) -> None:
@@ -216,21 +216,21 @@ def test_a_body_over_the_limit_without_declared_length_is_413(client: httpx.Clie
         for _ in range(33):
             yield b"a" * 2**20
 
-    problems(client.post("/sentiment/predict", content=chunks(), headers=JSON), 413)
+    error_details(client.post("/sentiment/predict", content=chunks(), headers=JSON), 413)
 
 
 @pytest.mark.parametrize(
     "path", ["/nothing", "/sentiment", "/sentiment/predict/", "/docs.json/", "/../etc/passwd", "/%00", "/é"]
 )
 def test_an_unknown_path_is_404(client: httpx.Client, path: str) -> None:
-    problems(client.get(path), 404)
-    problems(client.post(path, json={}), 404)
+    error_details(client.get(path), 404)
+    error_details(client.post(path, json={}), 404)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_another_method_is_405(client: httpx.Client, method: str) -> None:
     response = client.request(method, "/sentiment/predict")
-    problems(response, 405)
+    error_details(response, 405)
     assert response.headers["allow"] == "POST"
 
 

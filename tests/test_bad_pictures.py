@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.support.answers import classify
-from tests.support.bad_input import problems
+from tests.support.bad_input import error_details
 from tests.support.photos import photo, saved
 
 
@@ -42,20 +42,20 @@ NOT_IMAGES = {
 
 @pytest.mark.parametrize("content", NOT_IMAGES.values(), ids=NOT_IMAGES)
 def test_what_is_not_an_image_is_422(client: httpx.Client, content: bytes) -> None:
-    (problem,) = problems(classify(client, content), 422)
+    (problem,) = error_details(classify(client, content), 422)
     assert (problem["loc"], problem["type"]) == (["image_file"], "image_format")
 
 
 @pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (5_001, 5_000), (2**31 - 1, 2**31 - 1)])
 def test_an_image_of_too_many_pixels_is_422(client: httpx.Client, width: int, height: int) -> None:
-    (problem,) = problems(classify(client, png_header(width, height)), 422)
+    (problem,) = error_details(classify(client, png_header(width, height)), 422)
     assert problem["type"] in ("image_pixels", "image_format")
 
 
 def test_a_real_decompression_bomb_is_422(client: httpx.Client) -> None:
     bomb = saved(Image.new("1", (30_000, 30_000)), "PNG")
     assert len(bomb) < 500_000
-    (problem,) = problems(classify(client, bomb), 422)
+    (problem,) = error_details(classify(client, bomb), 422)
     assert problem["type"] == "image_pixels"
 
 
@@ -117,4 +117,4 @@ def test_of_an_animation_the_first_frame_is_classified(client: httpx.Client) -> 
 
 
 def test_a_picture_over_the_limit_is_413(client: httpx.Client) -> None:
-    problems(classify(client, b"\0" * (33 * 2**20)), 413)
+    error_details(classify(client, b"\0" * (33 * 2**20)), 413)

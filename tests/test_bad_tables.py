@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.support.bad_input import NESTED, problems
+from tests.support.bad_input import NESTED, error_details
 from tests.support.rows import written
 
 
@@ -63,7 +63,7 @@ BAD_FILES = [
 
 @pytest.mark.parametrize(("content", "location", "kind"), BAD_FILES, ids=range(len(BAD_FILES)))
 def test_a_bad_file_is_422(client: httpx.Client, content: bytes, location: list[str | int], kind: str) -> None:
-    (problem,) = problems(upload(client, content), 422)
+    (problem,) = error_details(upload(client, content), 422)
     assert (problem["loc"], problem["type"]) == (location, kind)
 
 
@@ -77,7 +77,7 @@ def test_a_damaged_parquet_file_is_no_fault_of_the_server(client: httpx.Client, 
 
 
 def test_the_faulty_line_of_a_csv_file_is_named(client: httpx.Client) -> None:
-    (problem,) = problems(upload(client, b"x91,x53\n1,2\n\n3\n4,5\n"), 422)
+    (problem,) = error_details(upload(client, b"x91,x53\n1,2\n\n3\n4,5\n"), 422)
     assert problem["msg"] == "line 4 has 1 cells, the header has 2"
 
 

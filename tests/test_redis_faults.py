@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.support.clocks import RECOVERY_SECONDS, START_SECONDS, wait_until
-from tests.support.metrics import metric, passed_over, redis_hits
+from tests.support.metrics import breaker_is_open, metric, redis_hits
 from tests.support.redis_servers import RedisServer
 from tests.support.rows import TUMOUR
 from tests.support.servers import serving
@@ -110,12 +110,12 @@ def healthy(address: str, redis: RedisServer) -> str:
 def assert_redis_is_used(address: str) -> None:
     """Wait, while requests come, until the server reads from Redis and its circuit breaker is closed."""
     before = redis_hits(address)
-    wait_until(lambda: redis_hits(address) > before and not passed_over(address), RECOVERY_SECONDS)
+    wait_until(lambda: redis_hits(address) > before and not breaker_is_open(address), RECOVERY_SECONDS)
 
 
 def assert_redis_is_passed_over(address: str, requests: Traffic) -> None:
     """Wait, while requests come, until the server bypasses Redis."""
-    wait_until(lambda: passed_over(address), START_SECONDS)
+    wait_until(lambda: breaker_is_open(address), START_SECONDS)
     requests.go_on()
 
 
@@ -174,11 +174,11 @@ def test_a_master_that_becomes_a_replica(healthy: str, redis: RedisServer, tmp_p
         with traffic(healthy):
             redis.stop()
             with tcp_server(lambda reader, writer: forwarding(target.port)(reader, writer), redis.port):
-                wait_until(lambda: servers[0].ask("DBSIZE") > 0, RECOVERY_SECONDS)
+                wait_until(lambda: servers[0].execute("DBSIZE") > 0, RECOVERY_SECONDS)
                 # The name now leads to the other server, but open connections stay.
                 target = servers[1]
-                servers[0].ask("REPLICAOF", "127.0.0.1", servers[1].port)
-                wait_until(lambda: servers[1].ask("DBSIZE") > 0, RECOVERY_SECONDS)
+                servers[0].execute("REPLICAOF", "127.0.0.1", servers[1].port)
+                wait_until(lambda: servers[1].execute("DBSIZE") > 0, RECOVERY_SECONDS)
                 assert_redis_is_used(healthy)
             redis.start()
             assert_redis_is_used(healthy)
@@ -189,8 +189,8 @@ def test_a_master_that_becomes_a_replica(healthy: str, redis: RedisServer, tmp_p
 
 def test_full(healthy: str, redis: RedisServer) -> None:
     with traffic(healthy) as requests:
-        redis.ask("DEL", *redis.ask("KEYS", "*")[:3])
-        redis.ask("CONFIG", "SET", "maxmemory", 1)
+        redis.execute("DEL", *redis.execute("KEYS", "*")[:3])
+        redis.execute("CONFIG", "SET", "maxmemory", 1)
         refused = metric(healthy, "tiffin_redis_errors_total", reason="refused")
         wait_until(lambda: metric(healthy, "tiffin_redis_errors_total", reason="refused") > refused, RECOVERY_SECONDS)
         requests.go_on()
@@ -219,8 +219,8 @@ def test_in_its_place_what_is_no_redis(healthy: str, redis: RedisServer, reply: 
 
 def test_corrupt_values(healthy: str, redis: RedisServer) -> None:
     with traffic(healthy) as requests:
-        for name in redis.ask("KEYS", "*"):
-            redis.ask("SET", name, b"tfn1" + random.Random(0).randbytes(100))
+        for name in redis.execute("KEYS", "*"):
+            redis.execute("SET", name, b"tfn1" + random.Random(0).randbytes(100))
         requests.go_on()
         assert_redis_is_used(healthy)
 
@@ -229,6 +229,6 @@ def test_another_server_finds_what_the_first_computed(healthy: str, store: Path,
     with traffic(healthy) as requests:
         requests.go_on()
     with serving(store, {"TIFFIN_REDIS_URL": redis.url, **ENVIRONMENT}) as other:
-        redis.ask("CONFIG", "SET", "maxmemory", 1)  # it cannot read back what it has written
+        redis.execute("CONFIG", "SET", "maxmemory", 1)  # it cannot read back what it has written
         with traffic(other):
             assert_redis_is_used(other)

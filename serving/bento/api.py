@@ -26,8 +26,8 @@ from serving.inference.service import InferenceService
 from serving.telemetry import tracing
 
 
-class Answers:
-    """The part of a service that its API methods use."""
+class InferenceApi:
+    """Base class of a service that gives its API methods the inference service."""
 
     inference: InferenceService
 
@@ -37,8 +37,8 @@ def api_methods(
 ) -> dict[str, Any]:
     """Return the API methods `<model>_<route>` and `<model>_infer` of each model, by name.
 
-    Each version in `pinned` has an `infer` of its own, since BentoML mixes the items of those who call the same method.
-    They are meant for a class derived from Answers.
+    Each version in `pinned` has an `infer` of its own, since BentoML batches the calls of a method together.
+    Put them into a class derived from InferenceApi.
     """
     methods = []
     for name in names:
@@ -50,10 +50,10 @@ def api_methods(
 def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     """Return the API method for `POST /<model>/<route>`.
 
-    BentoML's document and client follow from it. Over HTTP it is not called: `endpoint_of` a route answers the path.
+    BentoML derives its OpenAPI document and its client from it. HTTP requests go to `endpoint_of` the route instead.
     """
 
-    async def method(self: Answers, **fields: Any) -> Response:
+    async def method(self: InferenceApi, **fields: Any) -> Response:
         return await respond(
             self.inference.registry.get(name), route, route.request.model_construct(**fields), timeout_seconds
         )
@@ -64,7 +64,7 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
 
 
 def infer_path(name: str, version: str | None = None) -> str:
-    """Return the path of a model's `infer`, or of that of one version."""
+    """Return the path of a model's `infer`, or of one version's."""
     return f"/{name}/infer" if version is None else f"/{name}/versions/{version}/infer"
 
 
@@ -72,8 +72,8 @@ def infer_method(name: str, timeout_seconds: float, version: str | None = None) 
     """Return the API method for a model's `infer`, behind BentoML's own batching."""
     model = models.find(name)
 
-    async def method(self: Answers, items: Any) -> Any:
-        # These are the items of several requests; BentoML's task for them keeps the context of its first request ever.
+    async def method(self: InferenceApi, items: Any) -> Any:
+        # The batch mixes several requests, and BentoML's task for batches keeps the context of its very first request.
         context.current.set(None)
         try:
             with tracing.detached():

@@ -1,4 +1,4 @@
-"""BentoML's OpenAPI document, without what is only BentoML's."""
+"""The OpenAPI document that BentoML derives, without its own schemas and types."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ UNUSED = ("TaskStatusResponse", "InvalidArgument", "NotFound", "InternalServerEr
 def openapi_document(service: bentoml.Service[Any]) -> dict[str, Any]:
     """Return the OpenAPI document that BentoML derives from the API methods of a service.
 
-    Those of single versions are left out: they stand behind the paths of the model.
+    Methods of single versions are left out: their paths are copies of those of the model.
     """
-    # BentoML derives a class of this name from each of our schemas; through JSON, statuses become text. And a file is a
-    # string of bytes in OpenAPI, which knows null as a type from version 3.1 on.
+    # BentoML appends IODescriptor to the names of our schemas. Through JSON, statuses become text. In OpenAPI a file is
+    # a string of bytes, and null is a type from version 3.1 on.
     text = (
         json.dumps(service.openapi_spec.asdict())
         .replace("IODescriptor", "")
@@ -27,6 +27,6 @@ def openapi_document(service: bentoml.Service[Any]) -> dict[str, Any]:
     for schema in UNUSED:
         del document["components"]["schemas"][schema]
     document["paths"] = {path: found for path, found in document["paths"].items() if "/versions/" not in path}
-    # That of the Bento.
+    # BentoML's title and description are dropped; the version is that of the Bento.
     document["info"] = {"version": document["info"]["version"].replace("None", "development")}
     return document

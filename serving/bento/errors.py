@@ -1,4 +1,4 @@
-"""BentoML's errors in the form of all others, and ours in a form that BentoML keeps."""
+"""Conversion of errors: BentoML's to the form of all others, ours to exceptions whose status BentoML keeps."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class UniformErrors:
 
 
 def rewritten(start: Message, body: bytes) -> Response:
-    """Return an error of BentoML in the form of `ErrorBody`; raise CancelledError where it stands for that."""
+    """Return an error of BentoML in the form of `ErrorBody`; raise CancelledError where it hides a cancellation."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         # BentoML's dispatcher of batches takes a cancellation for an overload and answers 503.

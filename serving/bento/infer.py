@@ -29,7 +29,7 @@ class InferEndpoint:
         self.model = models.find(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body, and pass it on."""
+        """Read and check the body, then forward it to BentoML."""
         exchange: Exchange = scope[EXCHANGE]
         if self.accepted.files:
             content_type = exchange.headers.get(b"content-type", b"")

@@ -1,4 +1,4 @@
-"""The protocol that serves connections: uvicorn's with more bounds, for which BentoML has no setting."""
+"""uvicorn's HTTP protocol with limits on connections that BentoML has no settings for."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.http.body import RECEIVING
 from serving.http.errors import error_response
 
-# Limit of a request's head; also of trailers and what frames the chunks of a body, beyond as much as the body has.
+# Limit of a request's head. Trailers and the framing of chunks may take this much more than the body itself.
 MAX_HEAD_BYTES = 2**16
 # Copying more than this would take longer than sending it separately.
 JOINED_BYTES = 2**16
 CONTINUE = b"HTTP/1.1 100"
-# Names of headers, and values of Connection, that offer to go on by another protocol.
+# Names of headers, and values of Connection, that offer an upgrade to another protocol.
 OFFER = (b"upgrade", b"http2-settings")
 
 
 class Receiving:
-    """ASGI app that passes on no messages of the extension RECEIVING, where the app inside is offered it."""
+    """ASGI middleware that drops messages of the extension RECEIVING, where the app inside is offered it."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -38,13 +38,13 @@ class Receiving:
 
 
 def without_receiving(send: Send) -> Send:
-    """Return a `send` that passes on all messages but those of the extension."""
+    """Return a `send` that forwards all messages except those of the extension."""
 
-    async def pass_on(message: Message) -> None:
+    async def dispatch(message: Message) -> None:
         if message["type"] != RECEIVING:
             await send(message)
 
-    return pass_on
+    return dispatch
 
 
 class JoinedWrites:
@@ -73,7 +73,7 @@ class JoinedWrites:
         self.transport.write(data)
 
     def end(self) -> None:
-        """Send a held head; take the next write for a head."""
+        """Send a held head; treat the next write as a head."""
         if self.head:
             self.transport.write(self.head)
             self.head = b""
@@ -89,7 +89,7 @@ class JoinedWrites:
 
 
 class PipelineControl(FlowControl):
-    """uvicorn's flow control, except that it reads no further requests while some wait for those before them."""
+    """uvicorn's flow control, which also stops reading while pipelined requests wait."""
 
     def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
         super().__init__(transport)
@@ -102,7 +102,7 @@ class PipelineControl(FlowControl):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol for HTTP/1.1, with the bounds that it lacks; it declines other protocols.
+    """uvicorn's protocol for HTTP/1.1, with the limits that it lacks; it declines upgrades to other protocols.
 
     A connection is kept for `keep_alive_seconds` between requests. It is closed when a head has not arrived within
     `stall_seconds` of its first byte, or of the connection's start; when the client reads nothing of an answer for
@@ -154,7 +154,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     def declined(self, rest: bytes) -> bytes:
-        """Return what to parse in place of a request that offers another protocol, and of the `rest` after it.
+        """Return what to parse instead of a request that offers an upgrade, followed by the `rest`.
 
         httptools skips the body of a request with `Upgrade`, which Java's HttpClient and `curl --http2` send to
         addresses with http. That offer may be declined (RFC 9110, section 7.8); the head is then parsed without it.
@@ -169,7 +169,7 @@ class HttpProtocol(HttpToolsProtocol):
         return head + rest
 
     def has_offer(self) -> bool:
-        """Return whether the request merely offers to change the protocol; CONNECT cannot do without."""
+        """Return whether the upgrade is an offer that can be declined; that of CONNECT cannot."""
         return bool(self.parser.get_method() != b"CONNECT")
 
     def on_message_begin(self) -> None:
@@ -179,7 +179,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Start to answer, unless the head is to be parsed again without an offer of another protocol."""
+        """Start to answer, unless the head is to be parsed again without its offer of an upgrade."""
         if self.parser.should_upgrade() and self.has_offer():
             return
         self.in_head = False
@@ -209,7 +209,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def head_without_offer(self) -> bytes:
-        """Return the head of the request that has just been read, without the offer of another protocol."""
+        """Return the head of the request that has just been read, without its offer of an upgrade."""
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
         for name, value in self.headers:
@@ -259,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def install(keep_alive_seconds: float, stall_seconds: float) -> None:
-    """Make workers that start from now on serve connections by HttpProtocol."""
+    """Have workers that start from now on serve connections with HttpProtocol."""
     HttpProtocol.keep_alive_seconds = keep_alive_seconds
     HttpProtocol.stall_seconds = stall_seconds
     for name in ("auto", "httptools"):

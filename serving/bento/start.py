@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # BentoML's defaults, which its configuration may change.
 HOST, PORT = "0.0.0.0", 3000  # noqa: S104
 CONFIGURATION = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
-# Commands whose process imports the service first, and so speaks for its workers.
+# Commands whose own process imports the service first, and so reports faults on behalf of the workers.
 BEGINNINGS = ("serve", "build")
 # Folders that BentoML makes in its home at every start.
 FOLDERS = ("bentos", "models", "envs", "tmp")
@@ -127,7 +127,8 @@ def check_port(host: str, port: int) -> None:
         end(f"port {port} does not exist: choose one from 1 to {2**16 - 1}")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if os.name == "posix":
-            # As the server does: connections of one that has just ended hold no port. On Windows it means the opposite.
+            # As the server does: closed connections in TIME_WAIT do not hold the port. On Windows the option would
+            # allow two servers on one port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -93,7 +93,7 @@ def parse(url: str) -> tuple[str, list[tuple[str, int]], str, dict[str, Any]]:
 
 
 def client_for(url: str, timeout_seconds: float) -> Any:
-    """Return the client that `connect` is to check."""
+    """Return the client for a URL, before `connect` checks its options."""
     kind, hosts, path, given = parse(url)
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
@@ -132,7 +132,7 @@ async def within(seconds: float, command: Awaitable[Result]) -> Result:
 
 
 def fault(error: Exception) -> str:
-    """Return the reason under which the metric of faults counts an error."""
+    """Return the label `reason` under which the metric of Redis errors counts an error."""
     match error:
         case TimeoutError() | RedisTimeoutError():
             return "timeout"

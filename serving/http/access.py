@@ -1,4 +1,4 @@
-"""Who may ask, and how often: API keys and the rate limit."""
+"""API keys and the rate limit: who may send requests, and how many."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger("tiffin.keys")
 
 # The limit on requests without a valid key, per address, where no other limit is set. It never refuses a valid key.
 FAILED_KEYS = parse("60/minute")
-# How many keys one request may try; with more, many guesses would count as one.
+# How many keys of one request are tried; with more, many guesses would count as one.
 MAX_GIVEN_KEYS = 4
 # How long after a look at the file of keys it is looked at again.
 RELOAD_SECONDS = 1.0

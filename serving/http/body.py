@@ -16,12 +16,12 @@ from starlette.types import Message, Receive
 
 from serving.http.errors import ClientGoneError, RefusedError, error_response, overloaded
 
-# An ASGI extension: a message of this type says that the request is being taken care of, and goes no further. It makes
-# BentoML's time-out, which counts from the head on, take a request for answered while its body arrives for minutes.
+# An ASGI extension: a message of this type, sent while a body arrives, makes BentoML's time-out, which starts at the
+# head, take the request for answered. The message does not reach the client.
 RECEIVING = "tiffin.receiving"
 # What must arrive within each time-out: 51 kbit/s with one of 10 s. A slow client is served, a stalled one is not.
 PROGRESS_BYTES = 2**16
-# How much of a body is read before anything is done with it; a body that ends by then may be known to a cache.
+# How much of a body is read before anything else is done; only a body that ends by then is looked up in the cache.
 START_BYTES = 2**20
 # Parsing a smaller body takes less time than handing it to a thread.
 SMALL_BODY_BYTES = 2**14
@@ -31,11 +31,11 @@ GZIP = (b"gzip", b"x-gzip")
 GZIP_BITS = 16 + zlib.MAX_WBITS
 # How many digits of a Content-Length are read; more make it larger than any bound.
 MAX_DIGITS = 20
-# A quarter of the bytes in flight is reserved for bodies of at most START_BYTES, so that large ones shut nobody out.
+# A quarter of the bytes in flight is reserved for bodies of at most START_BYTES: large ones cannot shut them out.
 RESERVED = 4
 # Charsets that clients declare for JSON, which is UTF-8 (RFC 8259).
 CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be")
-# Under the names of Python's codecs, which know further names for them.
+# By the names of Python's codecs, which also know aliases of the charsets.
 CODECS = {codecs.lookup(charset).name for charset in CHARSETS}
 
 Parsed = TypeVar("Parsed")
@@ -56,7 +56,7 @@ class BytesInFlight:
 
 
 class Progress(Protocol):
-    """What is told of the arrival of a body."""
+    """The receiver of reports on the arrival of a body."""
 
     async def for_body(self) -> None:
         """Wait for more of the body."""
@@ -97,7 +97,7 @@ class RequestBody:
 
     @property
     def arrived(self) -> bytes | None:
-        """The whole body where it came in one message and not encoded; it counts as not read yet. None for others."""
+        """The whole body if it came in one message and unencoded, else None; it still counts as unread."""
         first = self.first
         if first is None or first.get("more_body", True) or b"content-encoding" in self.headers:
             return None
@@ -106,7 +106,7 @@ class RequestBody:
 
     @functools.cached_property
     def pieces(self) -> AsyncIterator[bytes]:
-        """The rest of the body in pieces, from where reading left off."""
+        """The rest of the decoded body in pieces, from where reading left off."""
         return self.decoded() if self.zipped else self.received()
 
     async def start(self) -> bytes:
@@ -130,7 +130,7 @@ class RequestBody:
         chunks: list[bytes] = []
         if not self.zipped:
             chunks.append(await self.next())
-            if not self.more:  # as nearly always
+            if not self.more:  # the usual case
                 self.complete = True
                 return chunks[0]
         await self.progress.for_body()

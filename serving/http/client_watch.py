@@ -1,4 +1,4 @@
-"""Clients that leave: what nobody waits for any more is given up."""
+"""Cancellation of requests whose clients disconnect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.http.exchange import Exchange
 
 
 class ClientWatch:
-    """Context in which a request is answered; raises ClientGoneError when the client leaves before that is done.
+    """Context manager that cancels the code inside and raises ClientGoneError when the client disconnects.
 
     Its whole body must have been received. Cancelling the work for a client that is gone lets the batcher drop its
     items.
@@ -32,7 +32,7 @@ class ClientWatch:
         self.watch.add_done_callback(self.leave)
 
     def leave(self, watch: asyncio.Future[Message]) -> None:
-        """Cancel the work when what has been received says that the client has gone."""
+        """Cancel the work when the received message says that the client has disconnected."""
         if watch.cancelled() or self.exchange.complete or self.task is None:
             return
         self.gone = watch.exception() is not None or watch.result()["type"] == "http.disconnect"

@@ -1,4 +1,4 @@
-"""What answers a POST request: the endpoints behind the middlewares, and what each accepts."""
+"""The endpoints that answer POST requests, behind the middlewares, and what each accepts."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ async def read_json(exchange: Exchange, max_values: int) -> bytes:
     body = utf8(await exchange.body.all(), content_type)
     if not body:
         # BentoML would take it for an empty object.
-        problem = {"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}
-        raise RefusedError(validation_response([problem]))
+        detail = {"loc": [], "msg": "Invalid JSON: the body is empty", "type": "json_invalid"}
+        raise RefusedError(validation_response([detail]))
     if len(body) > max_values and await has_more_values(body, max_values):
         raise RefusedError(too_large(f"{max_values:,} values"))
     return body

@@ -47,16 +47,16 @@ class ErrorBody(BaseModel):
 def error_response(
     status: HTTPStatus,
     error: str,
-    problems: Sequence[ErrorDetail] = (),
+    details: Sequence[ErrorDetail] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """Return an error as a response, with an `ErrorBody`."""
-    body = ErrorBody(error=error, detail=list(problems))
+    body = ErrorBody(error=error, detail=list(details))
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
 def overloaded(retry_after_seconds: float, cause: str = "") -> JSONResponse:
-    """Return a 503 for what could not be computed in time or, by the `cause`, not be received at all."""
+    """Return a 503 with Retry-After; `cause` says what is lacking when it is not computing time."""
     return error_response(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "overloaded, try again later" + (f": {cause}" if cause else ""),
@@ -64,18 +64,18 @@ def overloaded(retry_after_seconds: float, cause: str = "") -> JSONResponse:
     )
 
 
-def unprocessable(problems: Sequence[ErrorDetail]) -> JSONResponse:
+def unprocessable(details: Sequence[ErrorDetail]) -> JSONResponse:
     """Return a 422 for a request that can be read but does not fit the schema."""
-    count = f"{len(problems)} problem" + "s" * (len(problems) != 1)
-    return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, f"invalid request: {count}", problems)
+    count = f"{len(details)} problem" + "s" * (len(details) != 1)
+    return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, f"invalid request: {count}", details)
 
 
-def validation_response(detail: Sequence[Mapping[str, Any]]) -> JSONResponse:
+def validation_response(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
     """Return a 400 for unreadable JSON, else a 422, from the errors that pydantic reports."""
-    problems = [ErrorDetail(loc=list(entry["loc"]), msg=entry["msg"], type=entry["type"]) for entry in detail]
-    if any(problem.type == "json_invalid" for problem in problems):
-        return error_response(HTTPStatus.BAD_REQUEST, "the body is not valid JSON", problems)
-    return unprocessable(problems)
+    details = [ErrorDetail(loc=list(entry["loc"]), msg=entry["msg"], type=entry["type"]) for entry in errors]
+    if any(detail.type == "json_invalid" for detail in details):
+        return error_response(HTTPStatus.BAD_REQUEST, "the body is not valid JSON", details)
+    return unprocessable(details)
 
 
 def invalid_input(error: InvalidInputError) -> Response:

@@ -15,7 +15,7 @@ EXCHANGE = "tiffin"
 
 
 class Exchange:
-    """What the middlewares and the endpoint of one request tell each other.
+    """The state that the middlewares and the endpoint of one request share.
 
     `headers`: the request's; of several lines the first, as BentoML does. `response_headers`: those that the response
     gets, whatever it is. `route`: the path of the route that matched, as metrics call it. `owner`: the name of the key.

@@ -53,7 +53,7 @@ class Form:
         self.max_parts = max_parts
         self.keep = keep
         self.fields: dict[str, Any] = {}
-        self.problems: list[ErrorDetail] = []
+        self.details: list[ErrorDetail] = []
         self.parts = 0
         self.part = Part()
         self.written: list[IO[bytes]] = []
@@ -107,8 +107,8 @@ class Form:
             raise RefusedError(overloaded(1, "there is no room for the file")) from error
         if self.parser.state != MultipartState.END:
             raise unreadable("it ends early")
-        if self.problems:
-            raise RefusedError(unprocessable(self.problems))
+        if self.details:
+            raise RefusedError(unprocessable(self.details))
 
     async def feed(self, chunk: bytes) -> None:
         """Parse a piece of the form; write to the files once enough is waiting."""
@@ -153,16 +153,16 @@ class Form:
             raise unreadable("a part has no Content-Disposition with a name")
         part.name = text_of(options[b"name"])
         part.is_file = b"filename" in options
-        problem = self.problem(part, options.get(b"filename", b""))
-        if problem is not None:
-            self.problems.append(problem)
+        detail = self.header_fault(part, options.get(b"filename", b""))
+        if detail is not None:
+            self.details.append(detail)
         elif part.is_file and self.keep:
             part.file = tempfile.NamedTemporaryFile(prefix="tiffin-", delete=False)  # noqa: SIM115  # until the form ends
             self.written.append(part.file)
             self.fields[part.name] = Path(part.file.name)
 
-    def problem(self, part: Part, filename: bytes) -> ErrorDetail | None:
-        """Return what its headers show to be wrong with a part; None when nothing is."""
+    def header_fault(self, part: Part, filename: bytes) -> ErrorDetail | None:
+        """Return the error that a part's headers show, or None."""
         if not part.is_file:
             if part.name in self.files:
                 # BentoML would take it for an address and download that.
@@ -195,13 +195,13 @@ class Form:
             self.keep_text(part.name, part.text)
 
     def keep_text(self, name: str, text: bytearray) -> None:
-        """Store a field that is not a file, parsed as JSON or else as text; note a problem if it cannot be used."""
+        """Store a field that is not a file, parsed as JSON or else as text; note the error if it cannot be used."""
         if len(text) > MAX_TEXT_BYTES:
             message = f"Input should have at most {MAX_TEXT_BYTES:,} bytes"
-            self.problems.append(ErrorDetail(loc=[name], msg=message, type="string_too_long"))
+            self.details.append(ErrorDetail(loc=[name], msg=message, type="string_too_long"))
             return
         if self.keep and name in self.fields:
-            self.problems.append(ErrorDetail(loc=[name], msg="Input should be given once", type="duplicate_field"))
+            self.details.append(ErrorDetail(loc=[name], msg="Input should be given once", type="duplicate_field"))
             return
         value = text_of(text)
         try:
@@ -210,7 +210,7 @@ class Form:
             self.fields[name] = value
         except (ValueError, RecursionError):
             message = "Input is nested too deeply or a number too long"
-            self.problems.append(ErrorDetail(loc=[name], msg=message, type="json_invalid"))
+            self.details.append(ErrorDetail(loc=[name], msg=message, type="json_invalid"))
 
 
 def text_of(data: bytes | bytearray) -> str:

@@ -1,4 +1,4 @@
-"""What stands before the routes of the models: who may ask, how much, and what is known already."""
+"""The middlewares in front of the models' routes: keys, limits, versions and the response cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from serving.inference.registry import Registry
 
 @dataclass
 class Guards:
-    """What the routes of the models have in common; it gives each route its middlewares."""
+    """Builds the middlewares of each model route from what all these routes share."""
 
     keys: ApiKeys
     limit: RateLimit | None
@@ -36,7 +36,7 @@ class Guards:
     trusted_proxies: Sequence[Network] = ()
 
     def admission(self) -> list[Middleware]:
-        """Return the middlewares that decide who may ask, and how often."""
+        """Return the middlewares that check API keys and the rate limit."""
         found = []
         if self.keys.required:
             found.append(Middleware(KeysMiddleware, self.keys, self.failed_keys, self.trusted_proxies))
@@ -53,9 +53,9 @@ class Guards:
         cached_as: str | None = None,
         model: tuple[Registry, str] | None = None,
     ) -> Route:
-        """Return the route `POST path`, whose answers the cache knows by `cached_as` where it is given.
+        """Return the route `POST path`; the response cache keys its answers by `cached_as`, by default the path.
 
-        A `model`, of a registry and by its name, has the client told which version of it answers.
+        With a `model`, its registry and name, responses tell which version of the model answered.
         """
         middleware = [*self.admission(), Middleware(MediaTypeMiddleware, accepted.media_type)]
         if model is not None:

@@ -1,4 +1,4 @@
-"""Where a worker stands between its start and its end."""
+"""The state of a worker from its start to its end."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class Lifecycle:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are welcome."""
+        """Whether the worker should get requests."""
         return self.loaded and not self.draining

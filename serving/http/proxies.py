@@ -28,9 +28,9 @@ def address_of(scope: Scope, trusted: Sequence[Network]) -> str:
 def client_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str:
     """Return the address of a request's client; for IPv6, its /64 network.
 
-    That is `peer`, the other end of the connection, unless it is a trusted proxy. These name in X-Forwarded-For whom
-    they answer: each appends one address, so the client is the last one that is not itself trusted. Anybody may have
-    written what stands before it, or before an entry that is no address.
+    That is `peer`, the other end of the connection, unless it is a trusted proxy. Each trusted proxy
+    appends the address that it was called from to X-Forwarded-For, so the client is the last one that is not trusted.
+    What stands before it, or before an entry that is no address, may be forged.
     """
     address = parse(peer)
     if address is None:  # as of a Unix socket

@@ -28,7 +28,7 @@ from serving.inference.errors import ModelFaultError, OverloadedError
 from serving.inference.predictor import Predictor
 from serving.inference.registry import Registry
 
-# How many files of many rows are read side by side; each takes a thread, and memory beyond its bytes.
+# How many files of many rows are read at a time; each takes a thread, and memory beyond its bytes.
 UPLOADS_AT_A_TIME = 2
 # The most fields of a form, besides the files of `infer`.
 MAX_FIELDS = 100
@@ -115,7 +115,7 @@ def endpoint_of(
 def json_answer(
     name: str, route: Route, registry: Registry, timeout_seconds: float
 ) -> Callable[[bytes, str], Awaitable[Response]]:
-    """Return what answers a JSON body by a version of a model; BentoML would take three quarters of the time for it."""
+    """Return a function that answers a JSON body by a model version, without the detour through BentoML."""
 
     async def answer(body: bytes, version: str) -> Response:
         try:
@@ -135,7 +135,7 @@ def json_answer(
 def form_answer(
     name: str, route: Route, registry: Registry, timeout_seconds: float, slots: asyncio.Semaphore
 ) -> Callable[[dict[str, Any], str], Awaitable[Response]]:
-    """Return what answers the fields of a form by a version of a model; uploads wait for one of the `slots`."""
+    """Return a function that answers the fields of a form by a model version; uploads wait for one of the `slots`."""
 
     async def answer(fields: dict[str, Any], version: str) -> Response:
         try:

@@ -1,4 +1,4 @@
-"""The routes other than predictions: page, OpenAPI document, health, metrics, what is known of the models."""
+"""The routes other than predictions: page, OpenAPI document, health, metrics, information about the models."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PAGE = """<!DOCTYPE html>
 def system_routes(
     ready: Callable[[], bool], document: Callable[[], dict[str, Any]], schema: Callable[[], dict[str, Any]]
 ) -> list[Route]:
-    """Return the GET routes that are open to everybody.
+    """Return the public GET routes.
 
     `ready` returns whether the server is ready, `document` the OpenAPI document and `schema` what BentoML's clients
     ask for.
@@ -100,12 +100,12 @@ def system_routes(
 
 
 def static_files(app: ASGIApp) -> Route:
-    """Return the route to the files of the page, which BentoML's app has; all count as one `other` in metrics."""
+    """Return the route to the files of the page, which BentoML's app serves; metrics count them all as `other`."""
     return Route("/static_content/{path:path}", app, methods=["GET"], name="other")
 
 
 def info_routes(names: Iterable[str], registry: Registry, admission: list[Middleware]) -> list[Route]:
-    """Return the GET routes that tell what is known of each model, and of each version of it."""
+    """Return the GET routes with information about each model, and about each version of it."""
 
     def info(name: str) -> list[Route]:
         described = schemas(name)

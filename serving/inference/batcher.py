@@ -57,7 +57,8 @@ class Batcher:
     `Admission` says what is refused. When a batch fails, its halves are computed, then their halves, so that a bad item
     fails alone.
 
-    `open_session(threads)` opens a session of the model's graph; `clock` and `wait` are the time and a wait for it.
+    `open_session(threads)` opens a session of the model's graph; `clock` tells the time in seconds, by which `wait`
+    waits on a condition.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class Batcher:
             idle = not self.queue.size and not self.busy
             self.changed.wait_for(lambda: self.closed or self.is_batch_next() or self.is_interactive_next())
             if not self.closed and self.is_batch_next():
-                # A run on one thread takes as many times longer than on all of them as there are.
+                # On one of n threads, a run takes n times as long as on all of them.
                 seconds = RUN_SECONDS / self.threads if self.busy else RUN_SECONDS
                 jobs = self.queue.take_batch(min(self.pace.items(seconds), self.max_batch))
                 self.observe_queue(Priority.BATCH)
@@ -187,11 +188,11 @@ class Batcher:
             return jobs
 
     def is_interactive_next(self) -> bool:
-        """Return whether interactive work waits and there is a thread for it."""
+        """Return whether interactive work waits and has a thread."""
         return self.queue.size > 0 and self.busy < self.threads
 
     def is_batch_next(self) -> bool:
-        """Return whether batch work waits, goes before what interactive work waits, and there is a thread for it."""
+        """Return whether batch work waits, may go before waiting interactive work, and has a thread."""
         if not self.queue.batch_size:
             return False
         if self.share.is_due:

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Priority(IntEnum):
-    """Whether somebody waits for the answer, or the work may take what time others leave, as a background job may."""
+    """Whether a client waits for the answer, or the work may use the time that others leave, as a background job."""
 
     INTERACTIVE = 0
     BATCH = 1
@@ -34,7 +34,7 @@ class RequestContext:
 
     @property
     def cache_outcome(self) -> str:
-        """`hit`, `partial` or `miss`: whether all, some or none of the request's items were known."""
+        """`hit`, `partial` or `miss`: whether all, some or none of the request's outputs were cached."""
         if not self.hits:
             return "miss"
         return "partial" if self.misses else "hit"

@@ -20,7 +20,7 @@ class Pace:
         self.batch_seconds[items.bit_length()] = average + (seconds - average) * (NEWEST if average else 1.0)
 
     def seconds(self, items: int) -> float:
-        """Return the seconds a batch will take: as ones of about its size did, else as smaller, else as larger ones."""
+        """Estimate the seconds of a batch by earlier ones of about its size, else by smaller, else by larger ones."""
         if not items:
             return 0.0
         size = items.bit_length()

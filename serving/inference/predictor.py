@@ -83,7 +83,7 @@ class Predictor:
         self.cache = cache
         self.batcher = Batcher(model, partial(open_session, graph, provider=provider), model_id, threads, **queue)
         self.digest = blake2b(str(model_id).encode() + b"\0", digest_size=16)
-        # Jobs that are being computed, by key, for all requests that ask for the same meanwhile.
+        # Jobs in flight, by key; requests for equal items share them.
         self.in_flight: dict[bytes, Job] = {}
         self.lookups: set[asyncio.Task[None]] = set()
         self.memory_hits, self.memory_misses, self.redis_hits, self.redis_misses = (

@@ -1,4 +1,4 @@
-"""Reads a ZIP archive of files, such as pictures: each is a row of the only column."""
+"""Read a ZIP archive of files, such as pictures: each is a row of the only column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads CSV in pieces, whatever stands between its cells."""
+"""Read CSV in pieces, whatever its delimiter."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def first_record(text: str, delimiter: str) -> list[str]:
 
 
 def has_text(cells: tuple[str | None, ...]) -> bool:
-    """Tell whether there is anything but spaces in a row's cells."""
+    """Return whether there is anything but spaces in a row's cells."""
     return bool("".join(filter(None, cells)).strip())
 
 
@@ -172,14 +172,14 @@ def refuse_commas(name: str, amounts: list[Any], first_row: int) -> None:
 
 
 class Points:
-    """Whether points stand before decimals, in a file in which they may stand before thousands, as in '1.250'."""
+    """A check that points are decimal points, in a file where they may separate thousands, as in '1.250'."""
 
     def __init__(self, doubtful: list[str]) -> None:
         self.doubtful = doubtful
         self.first: tuple[int, str] | None = None
 
     def see(self, cells: Cells, first_row: int) -> None:
-        """Look at some rows, until a number such as '0.5' tells."""
+        """Look through some rows for a number such as '0.5', which settles it."""
         for name in self.doubtful:
             for row, value in enumerate(cells.get(name, ()), first_row):
                 whole, point, decimals = (value or "").strip(" +-$()").partition(".")
@@ -191,7 +191,7 @@ class Points:
                 self.first = self.first or (row, name)
 
     def check(self) -> None:
-        """Raise InvalidInputError when a point was seen and none told."""
+        """Raise InvalidInputError when there were points and none settled it."""
         if self.doubtful and self.first is not None:
             message = "the point may stand before decimals or thousands: separate cells by commas, or write 1250.0"
             raise invalid(message, "ambiguous_point", "data", *self.first)
@@ -210,7 +210,7 @@ def dialects(path: Path, schema: Schema) -> Iterator[Csv]:
 
 
 def blocks(path: Path, overlap: int = 0) -> Iterator[bytes]:
-    """Yield a file in blocks, each with the last bytes of the one before."""
+    """Yield a file in blocks, each preceded by the last `overlap` bytes of the one before."""
     last = b""
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -225,7 +225,7 @@ def check_line_lengths(path: Path) -> None:
 
 
 def has_mixed_line_ends(path: Path) -> bool:
-    """Tell whether some lines end as on Windows and some as on Unix."""
+    """Return whether some lines end as on Windows and some as on Unix."""
     with path.open(encoding="latin-1") as file:
         while file.read(BLOCK_BYTES):
             if isinstance(file.newlines, tuple):

@@ -1,4 +1,4 @@
-"""Reads a file of a model's columns: JSON, JSON lines, CSV, Parquet, or a ZIP archive of files; by its content."""
+"""Read a file of a model's columns: JSON, JSON lines, CSV, Parquet, or a ZIP archive of files; by its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cuts JSON files into arrays of some rows, so that none is ever decoded as a whole."""
+"""Cut JSON files into arrays of some rows, so that no file is decoded as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def has_rows_in_lines(file: IO[bytes], schema: Schema) -> bool:
-    """Tell whether the first line is a row by itself; the file is left where it was."""
+    """Return whether the first line is a row by itself; the file is left where it was."""
     start = file.tell()
     line = file.readline(MAX_ROW_BYTES)
     file.seek(start)
@@ -110,7 +110,7 @@ def without_leading_space(rows: bytes) -> bytes:
 
 
 class Brackets:
-    """The brackets of a piece of JSON, of which none is that of a string; the piece begins outside of any string."""
+    """The brackets of a piece of JSON, except those in strings; the piece begins outside of any string."""
 
     def __init__(self, text: bytes, depth: int) -> None:
         letters = np.frombuffer(text, np.uint8)
@@ -126,7 +126,7 @@ class Brackets:
         self.end = int(quotes[-1]) if len(quotes) % 2 else len(text)
 
     def outermost(self) -> list[tuple[int, bool]]:
-        """Return place and whether it opens for each bracket of the arrays and objects in the file's object."""
+        """Return the position of each bracket of an array or object in the file's object, and whether it opens one."""
         chosen = np.flatnonzero(self.depths == np.where(self.opens, 2, 1))
         return list(zip(self.places[chosen].tolist(), self.opens[chosen].tolist(), strict=True))
 
@@ -137,7 +137,7 @@ class Brackets:
 
 
 def is_data(outline: bytearray) -> bool:
-    """Tell whether an outline ends where the array "data" begins."""
+    """Return whether an outline ends where the array "data" begins."""
     name, colon, rest = bytes(outline[-1024:]).rpartition(b":")
     return bool(colon) and rest.strip(SPACE) == b"[" and name.rstrip(SPACE).endswith(b'"data"')
 

@@ -1,4 +1,4 @@
-"""Reads JSON in pieces: `{"data": [row, …]}`, or a row in each line."""
+"""Read JSON in pieces: `{"data": [row, …]}`, or a row in each line."""
 
 from __future__ import annotations
 

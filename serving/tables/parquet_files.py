@@ -1,4 +1,4 @@
-"""Reads Parquet in pieces."""
+"""Read Parquet in pieces."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def is_server_fault(record: logging.LogRecord) -> bool:
 
 
 class LineFormatter(logging.Formatter):
-    """Lines for a terminal, which nothing that a client sends, such as a path, can break or colour; JSON escapes it."""
+    """Formats lines for a terminal; escapes what could break or colour them, such as a path that a client sends."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the line, with escapes for characters that cannot be printed."""

@@ -104,7 +104,7 @@ def count_request(route: str, status: int, cache: str, seconds: float) -> None:
 
 
 def worker_ids(files: str = "*.db") -> set[int]:
-    """Return the process ids of workers that have such files in the shared folder, even if they have ended."""
+    """Return the process ids of workers with metric files in the shared folder, ended workers included."""
     folder = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "/nonexistent"))
     return {int(file.stem.rpartition("_")[2]) for file in folder.glob(files)}
 

@@ -17,7 +17,7 @@ from serving.settings import Settings
 from tests.support import ROOT
 from tests.support.clocks import wait_until
 from tests.support.containers import READY_SECONDS, Container, Pod, engine
-from tests.support.metrics import passed_over, redis_hits
+from tests.support.metrics import breaker_is_open, redis_hits
 from tests.support.rows import TUMOUR
 from tests.support.watched import known_answers
 
@@ -126,10 +126,10 @@ def test_what_a_server_before_computed_comes_from_redis(pod: Pod, client: httpx.
 def test_no_request_fails_while_redis_is_killed_and_comes_back(pod: Pod) -> None:
     with streaming(pod.address) as stream:
         engine("kill", pod.redis.name)
-        wait_until(lambda: passed_over(pod.address), RECOVERY_SECONDS)
+        wait_until(lambda: breaker_is_open(pod.address), RECOVERY_SECONDS)
         stream.wait_for_answers()
         pod.start_redis()
-        wait_until(lambda: not passed_over(pod.address), RECOVERY_SECONDS)
+        wait_until(lambda: not breaker_is_open(pod.address), RECOVERY_SECONDS)
         stream.wait_for_answers()
     assert (stream.failures, stream.disconnected) == ([], [])
 

@@ -1,4 +1,4 @@
-"""The columns of models: what follows from their types, and the checks of values."""
+"""Models' columns: what follows from their types, and the validation of values."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def half(value: float) -> float:
 
 
 def columns(**changes: Any) -> dict[str, Array]:
-    """Return two rows, with other values in some columns."""
+    """Return the columns of two rows, with `changes` to some; None removes a column."""
     values: dict[str, Any] = {"size": [1.0, 2.0], "share": [0.5, np.nan], "name": np.array(["a", "b"], object)}
     return {name: np.asarray(value) for name, value in (values | changes).items() if value is not None}
 

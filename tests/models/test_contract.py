@@ -1,4 +1,4 @@
-"""What all models share."""
+"""The contract that every model keeps."""
 
 from __future__ import annotations
 

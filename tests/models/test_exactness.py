@@ -1,4 +1,4 @@
-"""The shipped networks' 8-bit products on this processor are those of numpy's integers, for a batch of real inputs."""
+"""The shipped networks' 8-bit products are exact on this processor: they equal numpy's int64 products."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = ["a delight from start to finish", "hardly a masterpiece", "dull"]
 
 
 def seen(model: ModelProto, names: list[str], feed: dict[str, Array]) -> dict[str, Array]:
-    """Values within the graph, by name, as the session that serves it computes them."""
+    """Run a graph as it is served; return its outputs and these intermediate values, by name."""
     shown = ModelProto.FromString(model.SerializeToString())
     known = {output.name for output in shown.graph.output}
     shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in known)
@@ -33,7 +33,7 @@ def seen(model: ModelProto, names: list[str], feed: dict[str, Array]) -> dict[st
 
 
 def by_producer(model: ModelProto) -> dict[str, NodeProto]:
-    """Nodes by the name of what they give."""
+    """Return the nodes of a graph by the names of their outputs."""
     return {output: node for node in model.graph.node for output in node.output}
 
 
@@ -68,7 +68,7 @@ def test_a_picture_is_convolved_exactly() -> None:
     readers = {name: node for node in model.graph.node for name in node.input}
     pairs = []
     for node in model.graph.node:
-        # Others are run in float32, or together with what follows.
+        # Other convolutions run in float32, or fused with the node that follows.
         follows = readers.get(node.output[0])
         if node.op_type == "Conv" and follows is not None and follows.op_type == "QuantizeLinear":
             pairs.append((node, follows))
@@ -78,13 +78,13 @@ def test_a_picture_is_convolved_exactly() -> None:
     for node, follows in pairs:
         expected = convolved(model, node, follows, values[nodes[node.input[0]].input[0]], nodes)
         difference = abs(values[follows.output[0]].astype(np.int64) - expected)
-        # What lies in the middle between two numbers may be rounded to either.
+        # A value halfway between two integers may be rounded to either.
         assert difference.max() <= 1, node.name
         assert (difference > 0).mean() < 1e-3, node.name
 
 
 def convolved(model: ModelProto, conv: NodeProto, follows: NodeProto, x: Array, nodes: dict[str, NodeProto]) -> Array:
-    """The quantized output of a convolution of x uint8 (n, channels, height, width), computed in int64."""
+    """Convolve x uint8 (n, channels, height, width) in int64; return the quantized output."""
     weights = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
     attributes: dict[str, Any] = {item.name: helper.get_attribute_value(item) for item in conv.attribute}
     (_, x_scale, x_zero), (w, w_scale, w_zero) = (nodes[name].input for name in conv.input[:2])

@@ -1,4 +1,4 @@
-"""A picture is read as Pillow reads its pixels, whatever stands beside them in its file."""
+"""Pictures are decoded to the pixels that Pillow reads, whatever metadata their files hold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.photos import SHIP, chunk, oriented, pixels, saved
 
 
 def as_pillow_has_it(data: bytes) -> Array:
-    """Return a file's pixels by Pillow's own means."""
+    """Decode a file with Pillow alone; return its pixels uint8 (height, width, 3)."""
     return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
 
 
@@ -53,7 +53,7 @@ def test_what_pillow_reads_is_read_the_same(data: bytes) -> None:
 
 
 def png_with(*chunks: bytes, image: Image.Image = SHIP) -> bytes:
-    """Return a PNG file with these chunks before its pixels."""
+    """Return a PNG file with these chunks before its pixel data."""
     data = saved(image, "PNG")
     return data[:33] + b"".join(chunks) + data[33:]
 
@@ -66,7 +66,7 @@ def jpeg_with(*segments: bytes) -> bytes:
 
 
 def webp_with(*chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a WebP file with these chunks (kind and content) after its pixels."""
+    """Return a WebP file with these chunks (kind and content) after its pixel data."""
     data = saved(SHIP, "WEBP", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0")
     kept = data[: data.index(b"EXIF")]
     body = kept[8:] + b"".join(kind + struct.pack("<I", len(content)) + content for kind, content in chunks)

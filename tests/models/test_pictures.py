@@ -1,4 +1,4 @@
-"""What the image model sees of a file is what viewers show of it: on white, of all bits that are used, of any size."""
+"""The image model sees a picture as viewers show it: on white, at any bit depth, of any size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOFT = Image.linear_gradient("L").resize(SHIP.size)
 
 
 def on_white(image: Image.Image, alpha: Image.Image) -> Array:
-    """Return the image on white, where `alpha` is less than 255."""
+    """Blend an image with white by `alpha`; return float64 (height, width, 3)."""
     share = np.asarray(alpha, np.float64)[..., None] / 255
     return np.asarray(image.convert("RGB")) * share + 255 * (1 - share)
 
@@ -69,7 +69,7 @@ def test_a_grey_value_that_is_transparent_stands_on_white(bits: int) -> None:
 
 
 def big_endian(values: Array) -> Array:
-    """Return 16-bit values (height, width, channels) as rows of bytes."""
+    """Pack 16-bit values (height, width, channels) into big-endian rows uint8 (height, bytes)."""
     return values.astype(">u2").reshape(len(values), -1).view(np.uint8)
 
 
@@ -119,7 +119,7 @@ def test_a_large_photo_is_scaled_while_it_is_decoded(options: dict[str, Any]) ->
 
 
 def claiming(form: str, width: int, height: int, **options: Any) -> bytes:
-    """Return a file that claims to have this size."""
+    """Return a file whose header claims this size in pixels."""
     data = bytearray(saved(SHIP, form, **options))
     if form == "PNG":
         header = b"IHDR" + struct.pack(">II", width, height) + bytes(data[24:29])

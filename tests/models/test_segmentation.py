@@ -1,4 +1,4 @@
-"""Parsing and features of the segmentation model."""
+"""The segmentation model's parsing of values and its features."""
 
 from __future__ import annotations
 

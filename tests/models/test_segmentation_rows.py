@@ -1,4 +1,4 @@
-"""Rows in JSON bodies: the fast way gives the verdicts and the values of the schema."""
+"""Rows in JSON bodies: the fast parser accepts, rejects and reads what the schema does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from models.segmentation.columns import EXAMPLE, USED
 from models.segmentation.infer_rows import without_unread
 from models.segmentation.rows import MAX_ROWS, Row, Rows, read_rows
 
-# What JSON text may hold in place of a value, and what it may not.
+# JSON values and malformed ones, put in the place of a value.
 ODD_VALUES = [
     "null", "true", "false", "0", "-0", "-0.0", "1", "1.5", "1E5", "1e-400", "1e308", "1e309", "1e999", "-1e999",
     "9007199254740993", "18446744073709551617", "9" * 30, "9" * 309, "9" * 4_300, "9" * 4_301, "0." + "1" * 5_000,
@@ -40,7 +40,7 @@ VALUES = (
     | TEXT.map(lambda text: json.dumps(text, ensure_ascii=False))
     | NUMBERS.map(lambda number: json.dumps(f"${number}"))
 )
-# Columns that are read, one that is not, names of the same meaning, and such as break the text.
+# Columns that the model reads, one that it does not, other spellings of their names, and malformed names.
 NAMES = st.sampled_from(
     [*(f'"{name}"' for name in USED), '"x0"', '"x63"', '"y"', '"\\u00785"', '"x5 "', '"X5"', '""', '"\\ud800"', "x5"]
 )
@@ -58,12 +58,12 @@ FITTING = st.fixed_dictionaries(
 
 
 def written(pairs: list[tuple[str, str]]) -> str:
-    """A JSON object of names and values that are JSON text already."""
+    """Join names and values, all JSON text already, into a JSON object."""
     return "{" + ",".join(f"{name}:{value}" for name, value in pairs) + "}"
 
 
 ROWS = FITTING.map(json.dumps) | PAIRS.map(written) | st.sampled_from(["null", "[]", "1", '"row"', "{", "}"])
-# Most bodies have several rows, of which one is odd.
+# Most bodies have several rows, with an odd one among them.
 LISTS = st.lists(FITTING.map(json.dumps), max_size=6).flatmap(
     lambda fitting: st.lists(ROWS, max_size=2).map(lambda odd: [*fitting, *odd, *fitting[:1]])
 )
@@ -71,7 +71,7 @@ LISTS = st.lists(FITTING.map(json.dumps), max_size=6).flatmap(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Bodies that mostly are what a client sends, but for a detail."""
+    """Draw a body as clients send it, except for an odd detail."""
     space = draw(SPACE)
     data = f"[{space}{f'{space},'.join(draw(LISTS))}]"
     outer = [(f'"{name}"', value) for name, value in draw(st.lists(st.tuples(st.just("z") | TEXT, VALUES), max_size=1))]
@@ -89,17 +89,17 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def outcome(read: Callable[[bytes], Any], body: bytes) -> Array | list[Any]:
-    """The features of a body's rows, or place, message and type of its faults."""
+    """Return the features of a body's rows, or the location, message and type of each error."""
     try:
         return np.asarray(read(body).features())
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        # The line and column are of a part of the body, and left out, where rows are read in slices.
+        # Line and column refer to a slice where rows are read in slices, so they are not compared.
         return [(fault["loc"], fault["msg"].partition(" at line ")[0], fault["type"]) for fault in faults]
 
 
 def same(body: bytes) -> bool:
-    """Whether the fast way and the schema have the same outcome."""
+    """Return whether the fast parser and the schema have the same outcome."""
     fast, slow = outcome(read_rows, body), outcome(Rows.model_validate_json, body)
     if isinstance(fast, np.ndarray) and isinstance(slow, np.ndarray):
         return fast.dtype == slow.dtype and np.array_equal(fast, slow, equal_nan=True)
@@ -108,7 +108,7 @@ def same(body: bytes) -> bool:
 
 @pytest.fixture(autouse=True, scope="module")
 def small_slices() -> Any:
-    """Read so few rows at a time that a body of a test has several slices."""
+    """Shrink the slices so that the bodies of these tests have several."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "SLICE_ROWS", 2)
         yield
@@ -176,7 +176,7 @@ def test_deep_extras_of_rows_are_passed_over() -> None:
 
 
 def items(body: bytes) -> Any:
-    """The items of a body of `infer` by their schema, or place, message and type of its faults."""
+    """Return the items of a body of `infer`, or the location, message and type of each error."""
     try:
         return Infer.model_validate_json(body).items
     except ValidationError as error:

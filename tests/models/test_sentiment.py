@@ -1,4 +1,4 @@
-"""Texts in JSON bodies: a text at a time gives the verdicts and the values of the schema."""
+"""Texts in JSON bodies: reading one text at a time accepts, rejects and reads what the schema does."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from models.sentiment import MAX_TEXTS, Texts, read_texts
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_at_once() -> Any:
-    """Read small bodies as if they were large."""
+    """Read small bodies one text at a time, as large ones are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sentiment, "AT_ONCE_BYTES", 0)
         yield
 
 
 def outcome(read: Callable[[bytes], Texts], body: bytes) -> Any:
-    """The texts of a body, or place and type of its faults."""
+    """Return the texts of a body, or the location, message and type of each error."""
     try:
         return read(body).text
     except ValidationError as error:
@@ -53,7 +53,7 @@ BODIES = st.builds(
 @example(json.dumps({"text": ["a"] * (MAX_TEXTS + 1)}).encode())
 def test_both_ways_have_the_same_outcome(body: bytes) -> None:
     read, expected = outcome(read_texts, body), outcome(Texts.model_validate_json, body)
-    if expected and expected[0][-1] == "json_invalid" and read[0][0]:  # told more exactly
+    if expected and expected[0][-1] == "json_invalid" and read[0][0]:  # located more exactly than by the schema
         read, expected = read[0][-1], expected[0][-1]
     assert read == expected
 

@@ -1,4 +1,4 @@
-"""The models that come with the project: what lies in `models/shipped`, and what its cards say."""
+"""The models shipped in `models/shipped`: their files, metadata and model cards."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from training.served import Served
 
 
 def metadata(folder: Path) -> dict[str, Any]:
-    """What an entry says of itself."""
+    """Return the metadata of an entry."""
     found: dict[str, Any] = read_info(folder)["metadata"]
     return found
 
 
 def metrics(folder: Path) -> dict[str, float]:
-    """The metrics in an entry's metadata."""
+    """Return the metrics in the metadata of an entry."""
     found: dict[str, float] = metadata(folder)["metrics"]
     return found
 

@@ -1,4 +1,4 @@
-"""Redis as a process, in several forms, and what asynchronous tests run on."""
+"""Fixtures of the tests of serving/: Redis processes, and the event loop of asynchronous tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.redis_servers import RedisServer
 
 @pytest.fixture
 def stopped_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that has not been started."""
+    """Yield a Redis that has not been started."""
     server = RedisServer(tmp_path)
     yield server
     server.stop()
@@ -23,23 +23,23 @@ def stopped_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server(stopped_redis: RedisServer) -> RedisServer:
-    """A Redis that runs."""
+    """Start a Redis."""
     stopped_redis.start()
     return stopped_redis
 
 
 @pytest.fixture
 def cluster(stopped_redis: RedisServer) -> RedisServer:
-    """A cluster of one node."""
+    """Start a Redis Cluster of one node."""
     stopped_redis.start("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{stopped_redis.port}.conf")
-    stopped_redis.ask("CLUSTER", "ADDSLOTS", *range(16_384))
-    wait_until(lambda: b"cluster_state:ok" in stopped_redis.ask("CLUSTER", "INFO"), START_SECONDS)
+    stopped_redis.execute("CLUSTER", "ADDSLOTS", *range(16_384))
+    wait_until(lambda: b"cluster_state:ok" in stopped_redis.execute("CLUSTER", "INFO"), START_SECONDS)
     return stopped_redis
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A self-signed certificate with its key."""
+    """Return a PEM file with a self-signed certificate and its key."""
     path = tmp_path / "certificate.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
     subprocess.run(
@@ -62,5 +62,5 @@ def certificate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """What asynchronous tests run on: the event loop that the server has."""
+    """Run asynchronous tests on the server's event loop."""
     return "asyncio", {"use_uvloop": importlib.util.find_spec("uvloop") is not None}

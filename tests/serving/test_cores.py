@@ -1,4 +1,4 @@
-"""How many cores the server finds, bound to some of them or limited by control groups."""
+"""The number of cores that the server finds under CPU affinity and control groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model does wrong is a logged 500 by every way in, and no fault of the client."""
+"""A model's fault is a logged 500 on every kind of route, never blamed on the client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 import models
 from models.model import Array, Column, Columns, Infer, InvalidInputError, Model, route
-from serving.bento.api import Answers, api_methods
+from serving.bento.api import InferenceApi, api_methods
 from serving.bento.infer import InferEndpoint
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
@@ -27,32 +27,32 @@ from serving.inference.registry import ModelId, Registry
 from serving.inference.service import InferenceService
 from serving.telemetry import logs
 from tests.support.batchers import save_sum
-from tests.support.edge import edge_around, open_guards
+from tests.support.edge import edge_around, public_guards
 
 TIMEOUT_SECONDS = 30.0
 FAULTS = ["answer", "validation", "key", "value", "type", "nothing"]
 
 
 class Ask(BaseModel):
-    """What is to go wrong."""
+    """A request that names the fault to cause."""
 
     fault: str
 
 
 class AskByFile(BaseModel):
-    """A file that holds what is to go wrong."""
+    """A request with a file that names the fault to cause."""
 
     file: Path
 
 
 class Told(BaseModel):
-    """An answer that a negative number is not."""
+    """A response that cannot be negative."""
 
     count: int = Field(ge=0)
 
 
 def go_wrong(fault: str) -> Any:
-    """Fail as a model may, or refuse the input."""
+    """Fail in the way that `fault` names, as a model may, or refuse the input."""
     if fault == "answer":
         return Told(count=-1)
     if fault == "validation":
@@ -69,7 +69,7 @@ def go_wrong(fault: str) -> Any:
 
 
 class Faulty(Model[str]):
-    """Goes wrong as the request says."""
+    """A model that fails as the request says."""
 
     input = str
     input_example = "fine"
@@ -78,13 +78,13 @@ class Faulty(Model[str]):
 
     @route()
     async def predict(self, request: Ask, infer: Infer[str]) -> Told:
-        """Go wrong."""
+        """Fail as the request says."""
         told: Told = go_wrong(request.fault)
         return told
 
     @route(upload=True)
     async def file(self, request: AskByFile, infer: Infer[str]) -> Told:
-        """Go wrong over a file."""
+        """Fail as the file says."""
         told: Told = go_wrong(request.file.read_text(encoding="utf-8"))
         return told
 
@@ -102,7 +102,7 @@ class Faulty(Model[str]):
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What the server writes to its log."""
+    """Yield the stream that the server's log is written to."""
     level = logging.root.level
     monkeypatch.setattr(logging.root, "handlers", [])
     written = io.StringIO()
@@ -114,7 +114,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> Iterator[TestClient]:
-    """A client of the model's routes as the server answers them."""
+    """Yield a client of the model's routes, behind the server's middlewares."""
     monkeypatch.setattr(models, "find", lambda name: Faulty)
     cache = PredictionCache(MemoryCache("test", 0, 0))
     predictor = Predictor(ModelId("faulty", "1"), Faulty(tmp_path), save_sum(tmp_path), cache, threads=1)
@@ -122,10 +122,10 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) ->
     registry.add(predictor)
 
     methods = api_methods(["faulty"], TIMEOUT_SECONDS)
-    routes = type("Routes", (Answers,), {"inference": InferenceService(registry), **methods})
+    routes = type("Routes", (InferenceApi,), {"inference": InferenceService(registry), **methods})
     service = bentoml.service(routes, name="faulty", metrics={"enabled": False})
     whole = service.to_asgi()
-    guards = open_guards()
+    guards = public_guards()
     accepted = accepted_bodies(["faulty"], 2**20, 2**20)
     app = edge_around(
         whole,
@@ -147,7 +147,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) ->
 
 
 def ask(client: TestClient, way: str, fault: str) -> Any:
-    """The answer to a request by one of the ways in."""
+    """Send a request to the route `way`; return the response."""
     if way == "file":
         return client.post("/faulty/file", files={"file": ("fault.txt", fault.encode())})
     body = {"items": [fault]} if way == "infer" else {"fault": fault}

@@ -1,4 +1,4 @@
-"""The health check as the container runs it: a program that asks a server over HTTP."""
+"""The health check as the container runs it: a program that sends a server an HTTP request."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A server on macOS and Windows: what only Linux has is taken away, in a Python of its own, and every route is asked.
+"""Every route works without what only Linux has, as on macOS and Windows, in a Python process of its own.
 
-Libraries are imported before, since they have their own code for each system; ours is imported after.
+Libraries are imported before that is removed, since they support each system themselves; our code after.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import models
 from tests.support import ROOT
 from tests.support.processes import run_python
 
-# All that our code imports, also inside of functions.
+# All that our code imports, inside functions too.
 LIBRARIES = """
     sys.modules["uvloop"] = None
     import asyncio.subprocess, ctypes, sqlite3, tempfile, uuid

@@ -1,4 +1,4 @@
-"""Models with versions, and the prefix of a proxy, as settings have them."""
+"""Validation of models with versions, and of the prefix of a proxy, in settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.settings import Settings
 
 
 def wrong(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
-    """What is said of variables that are not valid."""
+    """Return the messages about environment variables that are not valid."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as caught:

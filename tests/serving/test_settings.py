@@ -1,4 +1,4 @@
-"""The settings and their table in docs/operate.md."""
+"""The settings, and their table in docs/operate.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_setting_stands_in_the_docs_with_its_description() -> None:
 
 
 def test_connections_are_kept_longer_than_load_balancers_keep_them() -> None:
-    # Google's keep them for 600 seconds, those of other clouds for less.
+    # Google's load balancers keep connections for 600 seconds, those of other clouds for less.
     assert Settings().keep_alive_seconds > 600
 
 
@@ -223,7 +223,7 @@ def test_an_empty_new_name_leaves_the_old_one_in_force(monkeypatch: pytest.Monke
 
 
 def wrong(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
-    """What is said of variables that are not valid."""
+    """Return the messages about environment variables that are not valid."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as caught:

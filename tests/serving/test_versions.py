@@ -1,4 +1,4 @@
-"""Several versions of a model side by side, and a server behind a proxy's prefix; real servers with a store of two."""
+"""Several versions of a model side by side, and a server behind a proxy's prefix, on real servers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def newest(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The newest version in the store of `home`, beside which there is `opposite`."""
+    """Put breast_cancer and an older version `opposite` into the store of `home`; return the newest version."""
     return put_versions(home, tmp_path_factory.mktemp("entries"))
 
 
 @pytest.fixture(scope="module")
 def address(home: Path, newest: str) -> Iterator[str]:
-    """A server of both, each of which computes one item at a time."""
+    """Start a server of both versions, which compute one item at a time; yield its address."""
     env = {
         "TIFFIN_MODELS": "breast_cancer,breast_cancer:opposite",
         "TIFFIN_MODEL__BREAST_CANCER__MAX_BATCH": "1",
@@ -55,7 +55,7 @@ def client(address: str) -> Iterator[httpx.Client]:
 
 def test_each_version_answers_at_its_path_and_the_newest_by_default(client: httpx.Client, newest: str) -> None:
     answers = {"/breast_cancer": MALIGNANT, OLD: BENIGN, f"/breast_cancer/versions/{newest}": MALIGNANT}
-    for _ in range(2):  # the second time the caches know
+    for _ in range(2):  # the second time from the caches
         for path, expected in answers.items():
             response = client.post(f"{path}/predict", json=TUMOUR)
             assert response.json() == expected
@@ -106,7 +106,7 @@ def test_the_document_lists_the_versions(client: httpx.Client, newest: str) -> N
 
 
 def example(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the example of a body as httpx takes it."""
+    """Return the example of a request body as arguments for httpx."""
     for media_type, described in content.items():
         schema = described["schema"]
         if media_type == "application/json":
@@ -139,7 +139,7 @@ def test_settings_of_a_model_hold_for_each_version(client: httpx.Client, newest:
 
 @pytest.fixture(scope="module")
 def prefixed(home: Path, newest: str) -> Iterator[str]:
-    """A server of one version, which is not the newest, behind a prefix."""
+    """Start a server of the older version behind a path prefix; yield its address."""
     env = {"TIFFIN_MODELS": "breast_cancer:opposite", "ROOT_PATH": "/project", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
     with serving(home, env) as address:
         yield address
@@ -199,7 +199,7 @@ def test_the_newest_of_several_versions_is_the_default_in_whatever_order(home: P
     wanted = ["breast_cancer" if bare else f"breast_cancer:{newest}", "breast_cancer:opposite"]
     script = f"from serving.bento import store; print(*[m.tag for m in store.stored_models({wanted}, None)])"
     done = run_python(home, "-c", script)
-    assert done.stdout.split() == ["breast_cancer:opposite", f"breast_cancer:{newest}"]  # the last one added is it
+    assert done.stdout.split() == ["breast_cancer:opposite", f"breast_cancer:{newest}"]  # the default comes last
 
 
 def test_a_version_that_the_store_lacks_is_told_with_those_that_it_has(home: Path, newest: str) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for Redis, with real Redis processes and with servers that are none."""
+"""Waiting for Redis, with real Redis processes and with other servers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_cluster_answers(cluster: RedisServer) -> None:
 
 
 async def test_a_redis_that_does_not_permit_ping_answers(redis_server: RedisServer) -> None:
-    redis_server.ask("ACL", "SETUSER", "tiffin", "on", ">pass", "+mget")
+    redis_server.execute("ACL", "SETUSER", "tiffin", "on", ">pass", "+mget")
     said = await wait_for_redis(f"redis://tiffin:pass@127.0.0.1:{redis_server.port}", START_SECONDS)
     assert said.startswith("Redis answers after ")
 

@@ -1,4 +1,4 @@
-"""What tests share: rows, photos, clocks, servers, stores, processes. Tests import from here, not from each other."""
+"""Shared by the tests: rows, photos, clocks, servers, stores, processes. Tests import from here, not each other."""
 
 from pathlib import Path
 

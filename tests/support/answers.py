@@ -1,4 +1,4 @@
-"""Asking a server, and its answers."""
+"""Send requests to a server and check its responses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import httpx
 
 
 def classify(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:
-    """Send a picture, and other fields of the form."""
+    """Upload a picture, with the other `fields` of the form, and return the response."""
     return client.post("/image/predict", files={"image_file": ("picture", content)}, data=fields)
 
 
 def answer(response: httpx.Response) -> Any:
-    """Return the JSON of an answer, which must be one of success."""
+    """Return the JSON body of a response; fail unless its status is 200."""
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/json"
     return response.json()

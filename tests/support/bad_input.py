@@ -1,4 +1,4 @@
-"""What tests of bad input share: routes, odd bodies, and the form of a refusal."""
+"""Shared by tests of bad input: routes, malformed bodies, and a check of error responses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ JSON_ROUTES = ["/sentiment/predict", "/breast_cancer/predict", "/segmentation/pr
 FORM_ROUTES = ["/image/predict", "/image/infer", "/segmentation/uploadfile"]
 
 
-def problems(response: httpx.Response, status: int) -> list[dict[str, Any]]:
-    """The entries of an error's answer, whose form is checked."""
+def error_details(response: httpx.Response, status: int) -> list[dict[str, Any]]:
+    """Check that a response is a well-formed error with this status; return its detail entries."""
     assert response.status_code == status, response.text[:500]
     body = response.json()
     assert set(body) == {"error", "detail"}

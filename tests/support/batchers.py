@@ -1,4 +1,4 @@
-"""A model whose graph looks numbers up in a table and adds them up, and batchers of it that tell what they do."""
+"""A model whose graph sums numbers looked up in a table, and sessions that record what its batcher runs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.support.clocks import Clock
 
 LIMIT_SECONDS = 60.0
 LATE = math.inf  # a deadline that never passes
-# What an item takes in a recorded session; sums of it are exact.
+# Inference time per item in a recorded session; a power of two, so that sums are exact.
 ITEM_SECONDS = 1 / 128
 TABLE = 10
-MISFIT = [TABLE]  # beyond the end of the table: the session fails
+MISFIT = [TABLE]  # out of the range of the table: the session fails
 BROKEN = [1000]  # preprocessing fails
 
 
 class Sum(Model[list[int]]):
-    """Adds up a list of numbers below ten; refuses negative ones. While `gate` is shut, it is busy."""
+    """A model that sums numbers below ten and rejects negative ones; preprocessing blocks until `gate` is set."""
 
     max_batch = 3
 
@@ -58,7 +58,7 @@ class Sum(Model[list[int]]):
 
 
 class RowSum(Sum):
-    """Adds up rows of an array, one or a block of them at a time."""
+    """A vectorized model that sums each row of an array, for one row or a block of rows."""
 
     vectorized = True
 
@@ -74,7 +74,7 @@ SUM = ModelId("sum", "1")
 
 
 class Run(NamedTuple):
-    """A run of a session: its items without what pads them, the session's threads, and when it started."""
+    """One run of a session: its items without padding, the session's thread count, and its start time in seconds."""
 
     items: list[list[int]]
     threads: int
@@ -82,9 +82,9 @@ class Run(NamedTuple):
 
 
 class Sessions:
-    """Opens sessions of a graph that note their runs, each of which takes `seconds(items)` of the clock.
+    """A factory of sessions that record their runs; each run advances the clock by `seconds(items)`.
 
-    `during` is called in each run.
+    `during` is called during each run.
     """
 
     def __init__(self, graph: Path, clock: Clock) -> None:
@@ -99,17 +99,17 @@ class Sessions:
 
     @property
     def sizes(self) -> list[int]:
-        """The number of items in each run."""
+        """The batch size of each run."""
         return [len(run.items) for run in self.runs]
 
     @property
     def items(self) -> list[list[int]]:
-        """The items of all runs."""
+        """The items of all runs, in order."""
         return [item for run in self.runs for item in run.items]
 
 
 class RecordedSession:
-    """A session as the batcher uses it."""
+    """An ONNX session that records its runs in `sessions`."""
 
     def __init__(self, sessions: Sessions, threads: int) -> None:
         self.sessions = sessions
@@ -117,7 +117,7 @@ class RecordedSession:
         self.session = open_session(sessions.graph, threads)
 
     def run(self, names: None, inputs: dict[str, Array]) -> Any:
-        """Run the graph."""
+        """Record the run, advance the clock and run the graph."""
         sessions = self.sessions
         items = [np.trim_zeros(row, "b").tolist() for row in inputs["x"]]
         run = Run(items, self.threads, sessions.clock())
@@ -128,7 +128,7 @@ class RecordedSession:
 
 
 def save_sum(folder: Path, outputs: Sequence[str] = ("y",), axis: int = 1) -> Path:
-    """The graph of `Sum`; or one that gives something else, or adds up along another axis."""
+    """Save the graph of `Sum`, with these outputs and summing along `axis`; return its path."""
     graph = helper.make_graph(
         [
             helper.make_node("Gather", ["table", "x"], ["values"]),
@@ -148,21 +148,21 @@ def save_sum(folder: Path, outputs: Sequence[str] = ("y",), axis: int = 1) -> Pa
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return once it holds."""
+    """Wait until the condition holds; raise TimeoutError after LIMIT_SECONDS."""
     async with asyncio.timeout(LIMIT_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
 
 
 async def warm_up(batcher: Batcher, sessions: Sessions, *sizes: int, item: Any = None) -> None:
-    """Have the batcher know its pace from batches of [1] of these sizes, of which nothing else is noted."""
+    """Run batches of these sizes, of `item` or [1], so that the batcher knows its pace; discard the records."""
     for size in sizes:
         await run(batcher, [[1] if item is None else item] * size)
     sessions.runs.clear()
 
 
 async def busy(batcher: Batcher, model: Sum, item: Any = None) -> asyncio.Future[Any]:
-    """Have the batcher compute an item, [9], for as long as the gate is shut; the future of that item."""
+    """Keep the batcher busy with `item`, or [9], until the gate is set; return the future of its output."""
     model.seen.clear()
     model.gate.clear()
     (job,) = submit(batcher, [[9] if item is None else item])
@@ -173,44 +173,44 @@ async def busy(batcher: Batcher, model: Sum, item: Any = None) -> asyncio.Future
 def submit(
     batcher: Batcher, items: Collection[Any], deadline: float = LATE, priority: Priority = Priority.INTERACTIVE
 ) -> list[Job]:
-    """Put items into the queue; return the job of each."""
+    """Enqueue items; return the job of each."""
     jobs = [Job(item, deadline, asyncio.get_running_loop(), priority=priority) for item in items]
     batcher.enqueue(jobs, deadline)
     return jobs
 
 
 def submit_batch_work(batcher: Batcher, items: Collection[Any], deadline: float = LATE) -> list[Job]:
-    """Put items into the queue that are batch work."""
+    """Enqueue items as batch work; return the job of each."""
     return submit(batcher, items, deadline, Priority.BATCH)
 
 
 async def outputs(jobs: Collection[Job]) -> list[Any]:
-    """Return the output of each job."""
+    """Wait for the jobs; return the output of each."""
     return [np.asarray(output).tolist() for output in await asyncio.gather(*(job.future for job in jobs))]
 
 
 async def run(batcher: Batcher, items: Collection[Any]) -> list[Output]:
-    """Return the graph's output for each item, or why that item has none."""
+    """Return the output of each item, or the error in its place."""
     return [await job.future for job in submit(batcher, items)]
 
 
 def has_nothing_to_do(batcher: Batcher) -> bool:
-    """Whether a batcher that knows its pace has no unfinished work."""
+    """Return whether a batcher that knows its pace has no unfinished work."""
     return batcher.expected_wait(Priority.BATCH) == 0
 
 
 def rows(*values: int) -> Array:
-    """A block of rows of two numbers, whose sums are the values."""
+    """Return a block int64 (n, 2) whose rows sum to the values."""
     return np.array([[value // 2, value - value // 2] for value in values], dtype=np.int64)
 
 
 def a_block(*values: int, priority: Priority = Priority.INTERACTIVE) -> Job:
-    """A job for such a block."""
+    """Return a job for the block `rows(*values)`."""
     return Job(rows(*values), LATE, asyncio.get_running_loop(), block=True, priority=priority)
 
 
 async def busy_with_a_row(batcher: Batcher, model: Sum) -> asyncio.Future[Any]:
-    """Have the batcher compute a row for as long as the gate is shut; the future of that row."""
+    """Keep the batcher busy with a row until the gate is set; return the future of its output."""
     return await busy(batcher, model, rows(9)[0])
 
 
@@ -218,13 +218,13 @@ def a_request(**settings: Any) -> RequestContext:
     return RequestContext("test", **{"deadline": LATE, **settings})
 
 
-Asking = asyncio.Task[list[Array | InvalidInputError]]
+OutputsTask = asyncio.Task[list[Array | InvalidInputError]]
 
 
-async def ask_while_busy(predictor: Predictor, *requests: RequestContext) -> list[Asking]:
-    """Ask for [1] once for each request while another item is computed, which lasts until the gate is opened."""
+async def request_while_busy(predictor: Predictor, *requests: RequestContext) -> list[OutputsTask]:
+    """Request the output of [1] in each context while the batcher is busy until the gate is set; return the tasks."""
     assert isinstance(predictor.model, Sum)
     await busy(predictor.batcher, predictor.model)
-    asking = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
+    tasks = [asyncio.create_task(predictor.outputs([[1]], request)) for request in requests]
     await until(lambda: sum(job.waiters for job in predictor.in_flight.values()) == len(requests))
-    return asking
+    return tasks

@@ -1,4 +1,4 @@
-"""Time: a clock that tests set, and waiting for what will be so."""
+"""Time in tests: a clock set by hand, and polling until a condition holds."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
-# How long a server may take to start, and another to notice that it is there again.
+# How long a server may take to start, and its client to notice that it is back.
 START_SECONDS = 60
 RECOVERY_SECONDS = 60
 
 
 class Clock:
-    """A clock that stands until a test sets it on."""
+    """A clock that only moves when a test advances it."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.lock = threading.Lock()
-        # Conditions that somebody waits for until they are notified or the clock is set on.
+        # Conditions being waited on, until they are notified or the clock advances.
         self.awaited: list[threading.Condition] = []
 
     def __call__(self) -> float:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Set the clock on, and have those who wait look at it."""
+        """Advance the clock and wake all waiters, which check it again."""
         with self.lock:
             self.now += seconds
         for condition in [*self.awaited]:
@@ -33,7 +33,7 @@ class Clock:
                 condition.notify_all()
 
     def wait(self, condition: threading.Condition, seconds: float) -> bool:
-        """Wait as `Condition.wait` does, but for seconds of this clock."""
+        """Wait as `Condition.wait` does, but measure `seconds` on this clock."""
         end = self.now + seconds
         self.awaited.append(condition)
         condition.wait()
@@ -42,7 +42,7 @@ class Clock:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Return once it holds; fail when that takes too long."""
+    """Poll until the condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited for {seconds} s"
@@ -50,7 +50,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 async def eventually(condition: Callable[[], Awaitable[object]], seconds: float = RECOVERY_SECONDS) -> None:
-    """Return once it holds; fail when that takes too long."""
+    """Poll until the condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline, f"waited for {seconds} s"

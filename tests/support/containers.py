@@ -1,4 +1,4 @@
-"""The container engine, containers of the image, and the pod."""
+"""The container engine, containers of the image, and the podman overlay."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from loadtest.processes import free_port
 
 ENGINE = os.environ.get("BACKEND", "podman")
 IMAGE = os.environ.get("IMAGE", "tiffin:latest")
-# Of a machine that is slow, or busy with much else.
+# Generous, for a slow or busy machine.
 COMMAND_SECONDS = 300
 READY_SECONDS = 300
 
 
 def engine(*arguments: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """What a command of the container engine ended with; fails when it does, unless `check` is false."""
+    """Run a command of the container engine; fail the test when it exits with an error, unless `check` is false."""
     done = subprocess.run(
         [ENGINE, *arguments], input=stdin, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
     )
@@ -33,32 +33,32 @@ def engine(*arguments: str, check: bool = True, stdin: str | None = None) -> sub
 
 @dataclass(frozen=True)
 class Container:
-    """A container, by its name or id, and where its server is found."""
+    """A container, by its name or id, and the base URL of its server."""
 
     name: str
     address: str = ""
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in it."""
+        """Run a command in the container."""
         return engine("exec", self.name, *command, check=check)
 
     def inspect(self, template: str) -> str:
-        """What the engine knows of it."""
+        """Return what the engine reports about the container, formatted by a Go template."""
         return engine("inspect", "--format", template, self.name).stdout.strip()
 
     def log(self) -> str:
-        """What it has written."""
+        """Return all that the container wrote to standard output and standard error."""
         done = engine("logs", self.name)
         return done.stdout + done.stderr
 
     def is_ready(self) -> bool:
-        """Whether its server says so."""
+        """Return whether the server answers /readyz with 200."""
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.address}/readyz", timeout=2).status_code == 200
         return False
 
     def wait_until_ready(self) -> None:
-        """Return when its server is ready; fail with the log when that takes too long."""
+        """Wait until the server is ready; fail with the log after READY_SECONDS."""
         deadline = time.monotonic() + READY_SECONDS
         while not self.is_ready():
             if time.monotonic() > deadline:
@@ -70,12 +70,12 @@ class Container:
 def hardened(
     image: str, *options: str, command: Sequence[str] = (), cpus: str = "2", memory: str = "2g"
 ) -> Iterator[Container]:
-    """A container of the image that may do as little as a pod of the manifests; its server may not be ready yet."""
+    """Run a container of the image as restricted as the manifests' pods; its server may not be ready yet."""
     port = free_port()
     limits = ["--cpus", cpus, "--memory", memory, "--memory-swap", memory]
     fetters = ["--read-only", "--volume", "/tmp", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
     if ENGINE == "podman":
-        fetters.append("--read-only-tmpfs=false")  # it has other folders for temporary files, too
+        fetters.append("--read-only-tmpfs=false")  # or podman would mount further writable folders
     started = engine(
         "run", "--detach", "--publish", f"127.0.0.1:{port}:3000", *limits, *fetters, *options, image, *command
     )
@@ -88,7 +88,7 @@ def hardened(
 
 
 class Pod:
-    """The pod of the overlay for podman: server and Redis."""
+    """The server and Redis containers of the podman overlay."""
 
     def __init__(self, pod_id: str, address: str) -> None:
         self.address = address
@@ -99,14 +99,14 @@ class Pod:
         )
 
     def restart_server(self) -> None:
-        """End the server in order, and return when another is ready, with an empty memory."""
+        """Restart the server gracefully; return when it is ready again, with empty caches in memory."""
         engine("restart", "--time", "30", self.server.name)
         self.server.wait_until_ready()
 
     def stop_redis(self) -> None:
-        """Let Redis be gone."""
+        """Stop Redis."""
         engine("stop", "--time", "5", self.redis.name)
 
     def start_redis(self) -> None:
-        """Let Redis, which has forgotten everything, be there again."""
+        """Start Redis again, with an empty database."""
         engine("start", self.redis.name)

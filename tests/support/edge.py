@@ -1,4 +1,4 @@
-"""A tiny app for the edge to stand around, and the routes that it has."""
+"""A tiny app with its routes, and the middlewares around it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from serving.inference import context
 
 
 class App:
-    """What the edge protects: counts the requests that reach it, and those that were given up."""
+    """The app behind the middlewares; counts the requests that reach it and those that are cancelled."""
 
     def __init__(self) -> None:
         self.reached = 0
@@ -81,7 +81,7 @@ class App:
         return PlainTextResponse(str(self.reached), status_code=201)
 
     async def partial(self, _: Request) -> Response:
-        """An answer of which a part was known for 30 seconds."""
+        """Respond as if two of three items came from the cache, the oldest 30 seconds old."""
         request = context.current.get()
         assert request is not None
         request.hits, request.misses, request.age = 2, 1, 30.0
@@ -97,7 +97,7 @@ ACCEPTED = {
 
 
 class Pass:
-    """An endpoint that reads a body of JSON and has an app answer it, as that of `infer` does."""
+    """An endpoint that reads a JSON body and forwards it to an app, as the endpoint of `infer` does."""
 
     def __init__(self, app: ASGIApp, accepted: Accepted) -> None:
         self.app = UniformErrors(app)
@@ -121,7 +121,7 @@ def edge_around(
     body_timeout_seconds: float = 0.2,
     root_path: str = "",
 ) -> ASGIApp:
-    """An edge that has an app answer POST requests, itself /health and /sum/info, and waits for a fifth of a second."""
+    """Return the middlewares around an app that gets POST requests; they themselves answer /health and /sum/info."""
 
     async def answer(request: Request) -> Response:
         return PlainTextResponse("system")
@@ -141,7 +141,7 @@ def edge_around(
     )
 
 
-def open_guards(in_flight: BytesInFlight | None = None, max_bytes: int = 0) -> Guards:
-    """Guards without keys or a rate limit; the response cache has `max_bytes`."""
+def public_guards(in_flight: BytesInFlight | None = None, max_bytes: int = 0) -> Guards:
+    """Return guards without API keys or a rate limit, and with a response cache of `max_bytes`."""
     answers: MemoryCache[StoredAnswer] = MemoryCache("response", max_bytes, 180)
     return Guards(ApiKeys([], None), None, answers, in_flight or BytesInFlight(2**24))

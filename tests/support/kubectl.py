@@ -1,6 +1,6 @@
-"""A stand-in for `kubectl`: notes what it is asked, renders, and forwards ports to a real server; `install` makes one.
+"""A stand-in for `kubectl` that records its arguments, renders manifests and forwards ports to a real server.
 
-It is a program of its own, told by the environment what it is like: see `install`.
+`install` puts it into a folder as a program, which the environment configures.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ spec:
 def install(
     folder: Path, *, kustomize: str = "", port: str = "1", stuck: str = "none", refuse: bool = False
 ) -> dict[str, str]:
-    """Put a `kubectl` into a folder, and return the environment in which it is the one that is found.
+    """Install a `kubectl` in a folder; return an environment with the folder first in PATH.
 
-    The files `asked` and `applied` of the folder tell what it got. `kustomize` is a real kubectl that renders, `port`
-    the server's on this machine, `stuck` a Deployment that does not roll out; with `refuse` an apply fails.
+    It records its arguments in the file `asked` and applied manifests in `applied`. `kustomize` is a real kubectl that
+    renders, `port` the port of the server on this machine, `stuck` part of the name of a Deployment whose rollout
+    fails; with `refuse`, `apply` fails.
     """
     program = folder / "kubectl"
     program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__])} "$@"\n', encoding="utf-8")
@@ -40,14 +41,14 @@ def install(
 
 
 def render(folder: str) -> str:
-    """Return a Deployment, with the image that the kustomization of a folder sets when it sets one."""
+    """Return a Deployment with the image that the kustomization in `folder` sets, if any."""
     lines = (Path(folder) / "kustomization.yaml").read_text(encoding="utf-8").splitlines()
     new = {key.strip(" -"): value.strip(' "') for key, _, value in (line.partition(":") for line in lines)}
     return RENDERED.replace("tiffin:latest", f"{new['newName']}:{new['newTag']}") if "newName" in new else RENDERED
 
 
 def forward(port: int, server: int) -> None:
-    """Forward a port of this machine to another until killed."""
+    """Forward connections on `port` to the port `server` of this machine until killed."""
     listener = socket.create_server(("127.0.0.1", port))
     pairs: dict[socket.socket, socket.socket] = {}
     while True:
@@ -66,7 +67,7 @@ def forward(port: int, server: int) -> None:
 
 
 def main(arguments: list[str]) -> str:
-    """Do what is asked, and return what it prints; exits with another status where kubectl would."""
+    """Run a command and return its output; exit with a status where kubectl would fail."""
     folder = Path(os.environ["KUBECTL_FOLDER"])
     with (folder / "asked").open("a", encoding="utf-8") as asked:
         print(*arguments, file=asked)
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> str:
             return render(overlay)
         case ["apply", "--filename", "-"]:
             (folder / "applied").write_text(sys.stdin.read(), encoding="utf-8")
-            # One that refuses a part has applied the rest.
+            # As with kubectl, what is valid was applied even when the rest is refused.
             sys.exit(bool(os.environ["KUBECTL_REFUSE"]))
         case ["get", "deployments", *_, "name"]:
             return "deployment.apps/tiffin-a\ndeployment.apps/tiffin-b\n"

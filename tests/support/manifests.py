@@ -1,4 +1,4 @@
-"""The manifests as kustomize renders them: every overlay, every component on the base, and components together."""
+"""The manifests as kustomize renders them: each overlay, each component on the base, and components combined."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Manifest = dict[str, Any]
 
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
-# What is rendered, by name: a folder, and the components that are added to it.
+# By name: a folder to render, and the components added to it.
 RENDERS: dict[str, tuple[str, list[str]]] = {name: (f"overlays/{name}", []) for name in OVERLAYS}
 RENDERS["loadtest"] = ("loadtest", [])
 RENDERS |= {f"base+{name}": ("base", [name]) for name in COMPONENTS}
@@ -29,14 +29,14 @@ RENDERS["base+all, their alternatives"] = (
     "base",
     [name for name in TOGETHER if name not in ("autoscaling", "gateway-api")],
 )
-# Those for which no user is fixed.
+# The renders that fix no user id.
 OPENSHIFT = ["base+openshift", "production+openshift", "loadtest+openshift"]
 RENDERS["production+openshift"] = ("overlays/production", ["openshift"])
 RENDERS["loadtest+openshift"] = ("loadtest", ["openshift"])
 
 
 def kustomize(folder: Path) -> str:
-    """What kustomize makes of a folder; CalledProcessError with its complaint when it cannot."""
+    """Render a folder with kustomize; raise CalledProcessError with its message when that fails."""
     return subprocess.run(
         ["kubectl", "kustomize", folder], capture_output=True, text=True, check=True, timeout=300
     ).stdout
@@ -44,7 +44,7 @@ def kustomize(folder: Path) -> str:
 
 @cache
 def rendered(name: str) -> str:
-    """The text of one of RENDERS."""
+    """Return the YAML of one of RENDERS."""
     source, components = RENDERS[name]
     if not components:
         return kustomize(K8S / source)
@@ -60,12 +60,12 @@ def rendered(name: str) -> str:
 
 @cache
 def parsed(name: str) -> list[Manifest]:
-    """All manifests of one of RENDERS."""
+    """Return all manifests of one of RENDERS."""
     return list(yaml.safe_load_all(rendered(name)))
 
 
 def manifests(name: str, *kinds: str) -> list[Manifest]:
-    """The manifests of one of RENDERS, all or those of certain kinds."""
+    """Return the manifests of one of RENDERS, of these kinds if any are given."""
     return [found for found in parsed(name) if not kinds or found["kind"] in kinds]
 
 
@@ -94,6 +94,6 @@ def servers(name: str) -> list[Manifest]:
 
 
 def settings(name: str, deployment: Manifest) -> dict[str, str]:
-    """The environment of a server."""
+    """Return the environment variables that the ConfigMap of a server sets."""
     (source,) = pod(deployment)["containers"][0]["envFrom"]
     return named(name, "ConfigMap")[source["configMapRef"]["name"]]["data"]  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A stand-in for OSV: a real HTTP server that knows what it is told."""
+"""A stand-in for OSV: an HTTP server that serves the vulnerabilities that a test adds."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 
 @dataclass
 class StandIn:
-    """What it knows, and how it answers."""
+    """The vulnerabilities that the stand-in serves, and how it responds."""
 
     url: str = ""
-    # Ids by ecosystem and name of a package, and records by id.
+    # Ids by ecosystem and package name, and records by id.
     vulnerabilities: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     page: int = 1000
-    # Instead of these: a status, a body, or none before `silent` is set.
+    # Override the response: another status, another body, or none before `silent` is set.
     status: int = 200
     body: bytes | None = None
     silent: threading.Event | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     def know(self, name: str, ecosystem: str, package: str, *fixed: str, **more: Any) -> None:
-        """Know a vulnerability of all versions of a package, or of those before it was fixed."""
+        """Add a vulnerability of a package, in all versions or in those before the `fixed` ones."""
         self.vulnerabilities.setdefault((ecosystem, package), []).append(name)
         events = [{"introduced": "0"}, *({"fixed": version} for version in fixed)]
         about = {
@@ -37,7 +37,7 @@ class StandIn:
         self.records[name] = {"id": name, "modified": "2026-01-01T00:00:00Z", "affected": [about], **more}
 
     def answer(self, path: str, body: bytes) -> object:
-        """Answer a request as OSV does; None where there is nothing."""
+        """Return the JSON that OSV responds with, or None for 404."""
         if path != "/v1/querybatch":
             return self.records.get(path.removeprefix("/v1/vulns/"))
         queries = json.loads(body)["queries"]
@@ -45,7 +45,7 @@ class StandIn:
         return {"results": [self.result(query) for query in queries]}
 
     def result(self, query: dict[str, Any]) -> dict[str, Any]:
-        """Answer a query with a page of ids."""
+        """Return the page of ids that matches a query."""
         ids = self.vulnerabilities.get((query["package"]["ecosystem"], query["package"]["name"]), [])
         start = int(query.get("page_token", "0"))
         end = start + self.page
@@ -56,7 +56,7 @@ class StandIn:
 
 @contextlib.contextmanager
 def stand_in() -> Iterator[StandIn]:
-    """Run a stand-in that knows nothing yet."""
+    """Run a stand-in without any vulnerabilities."""
     known = StandIn()
 
     class Handler(BaseHTTPRequestHandler):
@@ -76,7 +76,7 @@ def stand_in() -> Iterator[StandIn]:
             self.do_GET()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Models as users bring them: small, random, and made into stores of the tests' own."""
+"""Small, random models as users bring them, trained into stores that belong to the tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXTS = ["a delight from start to finish", "dull", "not bad at all, though rathe
 
 
 def tokenizer() -> Any:
-    """A small WordPiece tokenizer, trained on these texts."""
+    """Return a small WordPiece tokenizer trained on TEXTS."""
     made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer()
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -33,35 +33,35 @@ def tokenizer() -> Any:
 
 
 def labels(*names: str) -> dict[str, Any]:
-    """The labels as a transformers configuration holds them."""
+    """Return labels as a transformers configuration stores them."""
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
 
 def spread(head: Any) -> None:
-    """Give a head weights so large that its labels differ in more than rounding."""
+    """Set weights of a head so large that its logits differ by more than rounding."""
     torch.nn.init.normal_(head.weight)
 
 
 def metadata(store: Path, name: str) -> dict[str, Any]:
-    """What the newest entry of a store says of itself."""
+    """Return the metadata of the newest store entry of a model."""
     found: dict[str, Any] = read_info(newest(store, name))["metadata"]
     return found
 
 
 def served_scores(store: Path, name: str, items: list[Any]) -> Any:
-    """Outputs of the newest entry of a store, as it would be served."""
+    """Return the outputs of the newest store entry of a model, computed as the server does."""
     return Served(name, newest(store, name)).outputs(items)
 
 
 def made(store: Path, *options: str) -> dict[str, Any]:
-    """Make a model; its metadata."""
+    """Train a model into the store with these options; return its metadata."""
     done = train(store, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     return metadata(store, options[0])
 
 
 def write_onnx(path: Path, *, softmax: bool, batch: int | str) -> None:
-    """An ONNX file of three labels: the mean of red, of green and of blue, times 4."""
+    """Write an ONNX image classifier with three outputs: the means of red, green and blue, times 4."""
     nodes = [
         onnx.helper.make_node("GlobalAveragePool", ["pictures"], ["means"]),
         onnx.helper.make_node("Flatten", ["means"], ["flat"]),
@@ -80,6 +80,6 @@ def write_onnx(path: Path, *, softmax: bool, batch: int | str) -> None:
 
 
 def from_onnx(folder: Path, text: str = "red\ngreen\nblue\n", name: str = "labels.txt") -> list[str]:
-    """Options that take `folder/model.onnx` with labels from a file of this text."""
+    """Write a file of labels; return the training options that import `folder/model.onnx` with it."""
     (folder / name).write_text(text)
     return ["image", "--from-onnx", str(folder / "model.onnx"), "--labels", str(folder / name)]

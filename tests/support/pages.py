@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ as tests read them: code, links, headings, requests with their answers."""
+"""Parse the README and the pages of docs/: code, links, headings, and requests with their responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Request:
-    """A command that a page shows, the shell that it is for, and the answer shown."""
+    """A request shown on a page: the shell prompt, the command, and the response."""
 
     page: str
     prompt: str
@@ -35,50 +35,50 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path that it asks for."""
+        """The URL path of the request."""
         found = re.search(r"localhost:3000(\S+)", self.command)
         assert found is not None, self.command
         return found[1]
 
 
 def name(page: Path) -> str:
-    """A page's path in the project."""
+    """Return the path of a page, relative to the project."""
     return page.relative_to(ROOT).as_posix()
 
 
 def read(page: Path) -> str:
-    """The text of a page."""
+    """Return the text of a page."""
     return page.read_text(encoding="utf-8")
 
 
 def blocks(page: Path, language: str = "") -> list[str]:
-    """Blocks of code on a page; of one language, or all."""
+    """Return the code blocks of a page, of one language if it is given."""
     return [code for found, code in FENCE.findall(read(page)) if language in ("", found)]
 
 
 def prose(page: Path) -> str:
-    """A page without its blocks of code."""
+    """Return the text of a page without its code blocks."""
     return FENCE.sub("", read(page))
 
 
 def spans(page: Path) -> list[str]:
-    """Code within the sentences of a page."""
+    """Return the inline code of a page."""
     return SPAN.findall(prose(page))
 
 
 def commands(page: Path) -> list[str]:
-    """Lines of shell on a page, without their comments, and code within its sentences."""
+    """Return the shell lines of a page, without comments, and its inline code."""
     lines = [line for shell in ("sh", "powershell") for code in blocks(page, shell) for line in code.splitlines()]
     return [line.partition(" #")[0].strip() for line in lines] + spans(page)
 
 
 def links(page: Path) -> list[str]:
-    """Targets of the links and pictures of a page."""
+    """Return the targets of the links and images of a page."""
     return LINK.findall(SPAN.sub("", prose(page)))
 
 
 def anchors(page: Path) -> list[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors that GitHub derives from the headings of a page."""
     return [
         re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
         for heading in re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
@@ -86,38 +86,38 @@ def anchors(page: Path) -> list[str]:
 
 
 def requests(page: Path) -> Iterator[Request]:
-    """The requests of a page that are shown with their answers."""
+    """Yield the requests that a page shows with their responses."""
     for code in blocks(page, "console"):
         for prompt, command, shown in re.findall(r"^(\$|PS>) (.*curl.*)\n(\{.*)$", code, re.MULTILINE):
             yield Request(name(page), prompt, command, shown)
 
 
 def runs_here(request: Request) -> bool:
-    """Whether this system can run it: PowerShell's on Windows; elsewhere all, since `send` translates these few."""
+    """Return whether `send` can run it: on Windows only PowerShell's commands; elsewhere all, translated for sh."""
     return sys.platform != "win32" or request.prompt == "PS>"
 
 
 def send(request: Request, address: str) -> Any:
-    """The answer of the server at `address` to the command of a page, JSON."""
+    """Run the command of a page against the server at `address`; return the JSON of its response."""
     command = request.command.replace("localhost:3000", address.removeprefix("http://"))
     if sys.platform == "win32":
         shell = ["powershell", "-NoProfile", "-Command", command]
     else:
-        # A string before a pipe is PowerShell's echo.
+        # PowerShell prints a bare string, which sh needs `echo` for.
         shell = ["sh", "-c", ("echo " if command.startswith("'") else "") + command.replace("curl.exe", "curl")]
     done = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     return json.loads(done.stdout)
 
 
 def check_answer(request: Request, address: str) -> None:
-    """Fail unless the server at `address` gives the answer that the page shows."""
+    """Fail unless the server at `address` responds as the page shows."""
     found = send(request, address)
     shown = json.loads(request.shown)
     assert same(found, shown), f"{request.page} shows {request.shown}, the server answers {json.dumps(found)}"
 
 
 def same(found: Any, shown: Any) -> bool:
-    """Whether two JSON values are equal, numbers to within what other processors may compute."""
+    """Return whether two JSON values are equal, floats to within 1e-3, since processors differ in rounding."""
     if isinstance(shown, dict):
         return isinstance(found, dict) and found.keys() == shown.keys() and all(same(found[k], shown[k]) for k in shown)
     if isinstance(shown, list):
@@ -126,7 +126,7 @@ def same(found: Any, shown: Any) -> bool:
 
 
 def tracked_folders() -> set[str]:
-    """Folders at the top of the project, without those that a run makes."""
+    """Return the top-level folders that git tracks."""
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
     ).stdout.splitlines()
@@ -134,5 +134,5 @@ def tracked_folders() -> set[str]:
 
 
 def walk_files() -> dict[str, str]:
-    """The files of the walk through a new model, by their paths."""
+    """Return the Python files shown in add-a-model.md, by path."""
     return dict(re.findall(r"^`([a-z/]+\.py)`\n\n```python\n(.*?)^```$", read(WALK), re.DOTALL | re.MULTILINE))

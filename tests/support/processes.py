@@ -1,4 +1,4 @@
-"""Python run with a BentoML home of the tests' own."""
+"""Run Python with a BentoML home that belongs to the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache's tier in a Redis, with a time-out that a busy machine keeps."""
+"""Redis tiers of the prediction cache, with a timeout that holds on a busy machine."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from serving.caching.redis_tier import (
 from tests.support.metrics import sample
 
 PREFIX = "tiffin:"
-# Far longer than by default: these tests share their cores with others.
+# Far longer than the default, since other tests use the same cores.
 TIMEOUT_SECONDS = 1.0
-# Less than one wait for each of a hundred requests.
+# Far less than if each of a hundred requests waited.
 ONE_WAIT_SECONDS = 20 * TIMEOUT_SECONDS
 OUTPUT = np.arange(4, dtype=np.float32)
 
 
 @contextlib.asynccontextmanager
 async def cache_at(url: str, ttl_seconds: float = 60, prefix: str = PREFIX) -> AsyncIterator[RedisCache]:
-    """A cache as a server has it."""
+    """Open a Redis tier as a server does, and close it with its client."""
     client = RedisClient(url, TIMEOUT_SECONDS)
     cache = RedisCache(client, prefix, ttl_seconds)
     yield cache
@@ -35,7 +35,7 @@ async def cache_at(url: str, ttl_seconds: float = 60, prefix: str = PREFIX) -> A
 
 
 async def kept(cache: RedisCache, key: bytes = b"key", output: Array = OUTPUT) -> bool:
-    """Whether what is put can be got."""
+    """Store an output and read it back; return whether it is the same."""
     cache.put(key, output)
     if cache.writer is not None:
         await cache.writer
@@ -52,5 +52,5 @@ def all_errors() -> float:
 
 
 def signed(body: bytes) -> bytes:
-    """A value with the right checksum."""
+    """Append the checksum that the Redis tier expects."""
     return body + struct.pack("<I", zlib.crc32(body))

@@ -1,4 +1,4 @@
-"""Rows that the models for tables answer, and their files."""
+"""Example rows of the tabular models, and their files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER_ROW = ROW | {"x5": "sunday", "x12": "($66.55)", "x31": None, "x91": None, 
 
 
 def written(table: Any) -> bytes:
-    """The Parquet file of a table."""
+    """Encode a table as a Parquet file."""
     file = io.BytesIO()
     pa.parquet.write_table(table, file)
     return file.getvalue()

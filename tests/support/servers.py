@@ -1,4 +1,4 @@
-"""Tiffin's servers, as processes that are ended by their process id."""
+"""Tiffin server processes, ended by their process ids."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STOP_SECONDS = 120
 
 @dataclass(frozen=True)
 class Server:
-    """A server process and where it is found."""
+    """A server process, its base URL and its log file."""
 
     address: str
     process: subprocess.Popen[bytes]
@@ -43,9 +43,9 @@ def started_server(
     cwd: Path = ROOT,
     python: str = sys.executable,
 ) -> Iterator[Server]:
-    """A server process that is ready; it is ended by its process id.
+    """Start a server, wait until it is ready, and end it by its process id.
 
-    It shares the models and Bentos of `home` but has a home of its own, with its log and its metrics.
+    The server shares the models and Bentos of `home`, but has its own BentoML home, with its log and metrics.
     """
     own = Path(tempfile.mkdtemp(prefix="tiffin-home-"))
     for folder in ("models", "bentos"):
@@ -77,13 +77,13 @@ def started_server(
 
 @contextlib.contextmanager
 def serving(home: Path, env: Mapping[str, str] | None = None, **options: Any) -> Iterator[str]:
-    """Address of a `started_server`."""
+    """Start a server as `started_server` does; yield its address."""
     with started_server(home, env, **options) as server:
         yield server.address
 
 
 def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return once /readyz answers 200; fail with the server's log when it ends or takes too long."""
+    """Wait until /readyz answers 200; fail with the server's log when it ends or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:

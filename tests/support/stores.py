@@ -1,4 +1,4 @@
-"""Model stores, and entries that are put into them."""
+"""Make model stores and entries for them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ shipped.put_into_store(sys.argv[2:], Path(sys.argv[1]))
 
 
 def put(home: Path, *names: str, folder: Path = FOLDER) -> None:
-    """Put shipped models into the store of a home."""
+    """Put the shipped models of these names into a home's store."""
     done = run_python(home, "-c", PUT, str(folder), *names)
     assert done.returncode == 0, done.stderr
 
 
 def entry(folder: Path, version: str, created: str, origin: str | None = None, **changes: Any) -> Path:
-    """A folder with a shipped model of another version and time of creation, or one of the user's own.
+    """Copy the shipped breast_cancer model into `folder` with another version and creation time; return the folder.
 
-    `changes` are made to its metadata; None takes a key away.
+    An `origin` makes it a model of the user's own. `changes` update its metadata; None removes a key.
     """
     copy = Path(shutil.copytree(FOLDER / "breast_cancer", folder / "breast_cancer"))
     info = read_info(copy) | {"version": version, "creation_time": created}
@@ -44,8 +44,8 @@ def entry(folder: Path, version: str, created: str, origin: str | None = None, *
 
 
 def put_versions(home: Path, folder: Path) -> str:
-    """Put the shipped breast_cancer and an older version `opposite`, which says the opposite; the former's version."""
-    import onnx  # takes half a second, which most tests are spared
+    """Put the shipped breast_cancer and an older `opposite` with inverted labels; return the version of the former."""
+    import onnx  # takes half a second, and most tests do not need it
 
     made = entry(folder, "opposite", "2026-01-01T00:00:00+00:00")
     path = made / "breast_cancer" / "model.onnx"
@@ -60,7 +60,7 @@ def put_versions(home: Path, folder: Path) -> str:
 
 
 def shipped_store() -> Path:
-    """Put the shipped models into a BentoML home of the tests' own; its folder."""
+    """Put all shipped models into the BentoML home of the tests; return that folder."""
     home = ROOT / ".cache" / "bentoml"
     done = run_python(home, "-c", f"from serving.bento import shipped; shipped.put_into_store({models.names()})")
     assert done.returncode == 0, done.stderr
@@ -68,6 +68,6 @@ def shipped_store() -> Path:
 
 
 def newest(home: Path, name: str) -> Path:
-    """Folder of the newest store entry of a model."""
+    """Return the folder of the newest store entry of a model."""
     folder = home / "models" / name
     return folder / (folder / "latest").read_text(encoding="utf-8").strip()

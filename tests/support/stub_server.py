@@ -1,4 +1,4 @@
-"""A server that answers as it is told: ready, with the model sentiment, and whatever body, after a time or a stall."""
+"""A stub server with the model sentiment, whose predictions have a given body, status and delay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loadtest.processes import free_port
 
 EXAMPLE = {"text": ["dull"]}
 CONTENT: dict[str, Any] = {"content": {"application/json": {"example": EXAMPLE, "schema": {"example": EXAMPLE}}}}
-OPEN = {
+GET_RESPONSES = {
     "/readyz": {"status": "ready"},
     "/docs.json": {"paths": {"/sentiment/predict": {"post": {"requestBody": CONTENT}}}},
     "/sentiment/info": {"labels": ["NEGATIVE", "POSITIVE"]},
@@ -32,10 +32,10 @@ def stub(
     together: int = 1_000,
     certificate: Path | None = None,
 ) -> Iterator[str]:
-    """Address of the server; it stalls for its first prediction, and meanwhile answers no other.
+    """Run a stub server; yield its address.
 
-    Each prediction takes `seconds`; when more are asked for `together`, some are refused. With a `certificate`, a PEM
-    file that holds its key too, it speaks HTTPS.
+    Its first prediction holds up all others for `stall_seconds`. Each prediction takes `seconds`; with more than
+    `together` at a time, it answers 503. With a `certificate`, a PEM file that also holds the key, it serves HTTPS.
     """
     lock = threading.Lock()
     places = threading.Semaphore(together)
@@ -52,7 +52,7 @@ def stub(
             self.wfile.write(body)
 
         def do_GET(self) -> None:
-            self.say(200, OPEN[self.path])
+            self.say(200, GET_RESPONSES[self.path])
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))

@@ -1,4 +1,4 @@
-"""TCP servers in threads: such as reply the same to all, or stand between a client and a server."""
+"""TCP servers in threads, such as one with a fixed reply, or a proxy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, 
 
 @contextlib.contextmanager
 def tcp_server(handle: Handler, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Port of a TCP server in a thread of its own, which hands every connection to `handle`."""
+    """Run a TCP server in a thread, with `handle` called for each connection; yield its port."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -49,19 +49,19 @@ def tcp_server(handle: Handler, port: int = 0, tls: ssl.SSLContext | None = None
 
 
 def replying(reply: bytes) -> Handler:
-    """A handler that has one reply for all commands."""
+    """Return a handler that sends the same reply to every Redis command."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             while chunk := await reader.read(2**16):
-                # Several commands may come at once.
+                # A pipeline sends several commands at once.
                 writer.write(reply * len(COMMAND.findall(chunk)))
 
     return handle
 
 
 def forwarding(port: int, delay_seconds: float = 0.0) -> Handler:
-    """A handler that passes on to and from `port`, each chunk after a delay."""
+    """Return a handler that proxies to `port` on this machine, delaying each chunk in both directions."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):

@@ -1,4 +1,4 @@
-"""A server process that is watched while a program sends it requests for minutes."""
+"""A server process whose memory, open files and responses can be watched under load."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.rows import OTHER_ROW, ROW, TUMOUR
 from tests.support.servers import Server, started_server
 from tests.support.stores import shipped_store
 
-# Caches fill up over time, which would look like a leak; so small, they are full soon.
+# A cache that fills up looks like a leak; caches this small are full soon.
 SMALL_CACHES = {"TIFFIN_CACHE_MAX_BYTES": str(2**20), "TIFFIN_RESPONSE_CACHE_MAX_BYTES": str(2**20)}
 
-# Requests whose answers must stay what they were when the server started: path and arguments for httpx.
+# Requests whose responses must not change while the server runs: path and arguments for httpx.
 KNOWN: list[tuple[str, dict[str, Any]]] = [
     ("/sentiment/predict", {"json": {"text": ["a wonderful film", "a waste of time"]}}),
     ("/sentiment/infer", {"json": {"items": ["a delight from start to finish"]}}),
@@ -35,39 +35,39 @@ KNOWN: list[tuple[str, dict[str, Any]]] = [
 
 @dataclass(frozen=True)
 class WatchedServer:
-    """A server, and the processes that it consists of."""
+    """A server and all of its processes."""
 
     server: Server
     processes: list[psutil.Process]
 
     @property
     def address(self) -> str:
-        """Such as http://127.0.0.1:3000."""
+        """The base URL, such as http://127.0.0.1:3000."""
         return self.server.address
 
     @property
     def port(self) -> int:
-        """The port of the loopback interface."""
+        """The port on the loopback interface."""
         return int(self.address.rpartition(":")[2])
 
     def memory_bytes(self) -> int:
-        """Resident memory of all processes."""
+        """Return the resident memory of all processes, in bytes."""
         return sum(process.memory_info().rss for process in self.processes)
 
     def open_files(self) -> int:
-        """File descriptors of all processes, connections among them."""
+        """Return the number of file descriptors (handles on Windows) of all processes, connections included."""
         return sum(
             process.num_handles() if sys.platform == "win32" else process.num_fds() for process in self.processes
         )
 
     def kill(self) -> None:
-        """End all processes of a server that hangs, and so would not end when it is asked to."""
+        """Kill all processes of a server that hangs and would ignore SIGTERM."""
         for process in self.processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def print_faults(self) -> None:
-        """Print what the server wrote to its log about faults."""
+        """Print how many log lines are about errors, and the last of them."""
         lines = [
             line
             for line in self.server.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -80,14 +80,14 @@ class WatchedServer:
 
 @contextlib.contextmanager
 def watched(env: dict[str, str]) -> Iterator[WatchedServer]:
-    """A server with all models of the tests' store."""
+    """Start a server with all models of the tests' store."""
     with started_server(shipped_store(), env) as server:
         process = psutil.Process(server.process.pid)
         yield WatchedServer(server, [process, *process.children(recursive=True)])
 
 
 def known_answers(client: httpx.Client) -> list[Any]:
-    """The answers to the requests KNOWN, computed anew; those that the contract gives are checked."""
+    """Send the requests in KNOWN past all caches; check the contract's examples; return all response bodies."""
     answers = []
     for path, arguments in KNOWN:
         response = client.post(path, headers={"cache-control": "no-store"}, **arguments)
@@ -100,7 +100,7 @@ def known_answers(client: httpx.Client) -> list[Any]:
 
 
 def same(answer: Any, other: Any) -> bool:
-    """Whether two answers are equal, but for rounding: a batch's other items may change the order of sums."""
+    """Return whether two response bodies are equal up to rounding, since the batch that an item is in affects it."""
     if isinstance(answer, dict) and isinstance(other, dict):
         return answer.keys() == other.keys() and all(same(answer[name], other[name]) for name in answer)
     if isinstance(answer, list) and isinstance(other, list):

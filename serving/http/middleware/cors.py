@@ -40,7 +40,7 @@ class CorsMiddleware(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer the request that a browser sends ahead of the real one; refuse it in the form of all errors."""
+        """Answer a preflight request; refuse it in the form of all errors."""
         response = super().preflight_response(request_headers)
         if response.status_code == HTTPStatus.OK:
             return response

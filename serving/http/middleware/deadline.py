@@ -46,12 +46,12 @@ class DeadlineMiddleware:
 
 
 class Deadline:
-    """The time limit of a request: `body_seconds` for its body to get on, then `answer_seconds` for its answer.
+    """The time limit of a request: `body_seconds` for each step of its body's arrival, then `answer_seconds`.
 
-    It begins with the latter, from the request's head on, which will do for a body that arrives at once. A context, it
-    raises TimeoutError when the code inside takes longer, as `asyncio.timeout` does, which would make an answer from
-    the cache a tenth slower. `send` takes the message that tells BentoML that the request is being received, where that
-    is understood. `received` says whether no more of the request is waited for.
+    It starts at the request's head with `answer_seconds`, which also covers a body that arrives at once. As a context
+    manager it raises TimeoutError when the code inside takes longer; so does `asyncio.timeout`, but that would make an
+    answer from the cache a tenth slower. `send` takes the message RECEIVING, or is None where that is not understood.
+    `received` says whether the request has fully arrived, as far as is known.
     """
 
     received = True

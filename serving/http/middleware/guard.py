@@ -1,4 +1,4 @@
-"""The outermost: nothing may escape, or the client would wait for the server's time-out."""
+"""The outermost middleware: an exception that escaped it would leave the client waiting for the server's time-out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys: who may ask."""
+"""API keys: who may send requests."""
 
 from __future__ import annotations
 

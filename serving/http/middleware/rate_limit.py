@@ -1,4 +1,4 @@
-"""The rate limit: how often one may ask."""
+"""The rate limit: how many requests a client may send."""
 
 from __future__ import annotations
 

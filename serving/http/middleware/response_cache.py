@@ -22,7 +22,7 @@ class StoredAnswer(NamedTuple):
 
 
 class ResponseCacheMiddleware:
-    """ASGI middleware that stores answers by `path`, version of the model, content type and body, and repeats them.
+    """ASGI middleware that stores answers by `path`, version of the model, content type and body.
 
     Nothing is stored for bodies over START_BYTES: hashing a larger one would hold up the requests behind it.
     """
@@ -76,7 +76,7 @@ async def send_stored(exchange: Exchange, send: Send, stored: StoredAnswer, age_
 
 
 class Recorder:
-    """The sender of an answer: tells the client what the caches did, and stores a success under `key`, if any."""
+    """Sends an answer with headers on what the caches did, and stores a success under `key`, if any."""
 
     def __init__(self, exchange: Exchange, client: Send, answers: MemoryCache[StoredAnswer], key: bytes | None) -> None:
         self.exchange = exchange

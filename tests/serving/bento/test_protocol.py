@@ -1,4 +1,4 @@
-"""uvicorn with our protocol, on a real socket."""
+"""uvicorn with HttpProtocol, on a real socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BODY = b'{"text": ["a fine evening"]}'
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the body."""
+    """Respond with the body of the request."""
     if scope["type"] != "http":
         return
     body, more = b"", True
@@ -37,7 +37,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextlib.contextmanager
 def serving(protocol: type[HttpProtocol]) -> Iterator[int]:
-    """Port of a server in a thread of its own."""
+    """Run a server in a thread; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(echo, http=protocol, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -88,7 +88,7 @@ OFFERS = {
 
 
 def talk(port: int, *pieces: bytes, answers: int) -> bytes:
-    """What comes back until there are as many answers, or the server closes the connection."""
+    """Send pieces on a new connection; return what comes back until `answers` responses, or its end."""
     with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
         for piece in pieces:
             connection.sendall(piece)
@@ -134,7 +134,7 @@ def test_a_wish_to_close_is_kept(port: int) -> None:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """What comes until the server closes the connection."""
+    """Return what arrives until the server closes the connection."""
     received = b""
     with contextlib.suppress(ConnectionError):
         while chunk := connection.recv(2**16):
@@ -157,7 +157,7 @@ def test_a_client_that_reads_nothing_is_left(impatient_port: int) -> None:
 
 
 def closed(connection: socket.socket) -> bool:
-    """Whether the other side has reset the connection, which writing tells without reading."""
+    """Return whether the server has reset the connection, found out by a write, not a read."""
     try:
         connection.send(b"\r\n")
     except ConnectionError:
@@ -213,7 +213,7 @@ def test_requests_that_wait_are_not_added_to(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
         connection.settimeout(1)
         sent = 0
-        with contextlib.suppress(TimeoutError):  # who reads no answers is not read from
+        with contextlib.suppress(TimeoutError):  # the server stops reading from a client that does not read
             while sent < 2**26:
                 start = sent % len(many)
                 sent += connection.send(many[start : start + 2**16])
@@ -242,7 +242,7 @@ def test_what_is_no_http_gets_an_error_of_our_form(port: int, sent: bytes) -> No
 
 
 class Written:
-    """Stands for a transport."""
+    """A transport that records what is written to it."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Shipped models are put into a store that lacks them, and never come before the user's own."""
+"""Shipped models are put into a store that lacks them, and never replace the user's own as the default."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.stores import PUT, entry, newest, put
 
 
 def versions(home: Path) -> set[str]:
-    """Versions of the model in the store of a home."""
+    """Return the versions of breast_cancer in the store of a home."""
     return {path.name for path in (home / "models" / "breast_cancer").iterdir() if path.is_dir()}
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong at a start is one line that says what to do: on the real `bentoml serve`, all that it prints."""
+"""A start that fails prints one line that says what to do, and nothing else: tested on the real `bentoml serve`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def serve(
     host: str = "127.0.0.1",
     project: Path = ROOT,
 ) -> str:
-    """All that a server prints that does not start."""
+    """Run a server that fails to start; return all that it prints."""
     command = [sys.executable, "-m", "bentoml", "serve", "service:Tiffin", "--host", host]
     done = subprocess.run(
         [*command, "--port", str(port or free_port())],
@@ -56,7 +56,7 @@ def serve(
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port on which somebody else listens."""
+    """Yield a port on which another socket listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -89,7 +89,7 @@ def test_a_port_whose_last_server_has_just_ended_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
-            listener.accept()[0].close()  # it closes first, so that its end of the connection waits for a minute
+            listener.accept()[0].close()  # closed by the server first, so its port stays in TIME_WAIT for a minute
             client.recv(1)
     start.check_port("127.0.0.1", port)
 
@@ -99,7 +99,7 @@ def test_a_port_that_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_an_address_that_the_machine_does_not_have(tmp_path: Path) -> None:
-    said = serve(tmp_path, host="192.0.2.1")  # of a network for documentation
+    said = serve(tmp_path, host="192.0.2.1")  # reserved for documentation (RFC 5737)
     assert said == "this machine has no address 192.0.2.1: choose another one by --host\n"
 
 
@@ -163,7 +163,7 @@ def test_a_bad_address_of_redis_is_not_shown(tmp_path: Path, url: str) -> None:
 
 @pytest.fixture
 def project_without_models(tmp_path: Path) -> Path:
-    """A copy of the project that ships no model."""
+    """Copy the project without its shipped models; return the folder."""
     project = tmp_path / "project"
     for folder in ("models", "serving", "requirements"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("shipped", "__pycache__"))
@@ -198,7 +198,7 @@ def test_a_bento_of_a_model_that_the_store_lacks(tmp_path: Path, project_without
 
 
 def preflight(home: Path) -> subprocess.CompletedProcess[str]:
-    """What is checked before `bentoml serve`, which makes its home before it imports the service."""
+    """Run the checks that come before `bentoml serve`, which makes its home before it imports the service."""
     return run_python(home, "-m", "serving.bento.start")
 
 
@@ -237,7 +237,7 @@ def test_a_home_with_models_that_can_only_be_read_will_do(monkeypatch: pytest.Mo
 
 
 def failing(number: int) -> Any:
-    """A function that fails as the system does."""
+    """Return a function that raises OSError with this errno."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -248,7 +248,7 @@ def failing(number: int) -> Any:
 @pytest.mark.parametrize("module", ["service", "training.__main__"])
 def test_an_old_python(module: str) -> None:
     source = (ROOT / module.replace(".", os.sep)).with_suffix(".py").read_text(encoding="utf-8")
-    ast.parse(source, feature_version=(3, 8))  # or it would say where it understands it no more
+    ast.parse(source, feature_version=(3, 8))  # must parse, for the check of the version to run
     script = f"import sys; sys.version_info = (3, 10, 4); import {module}"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=START_SECONDS, check=False
@@ -288,7 +288,7 @@ def test_a_server_says_what_it_serves_and_on_what(store: Path) -> None:
 
 @pytest.fixture(scope="module")
 def renamed(store: Path) -> Iterator[Server]:
-    """A server of two workers that is set by old names, and by a new one for its model."""
+    """Start a server with two workers, configured by old variable names and by a new one for its model."""
     env = {"MODELS": "segmentation", "WORKERS": "2", "SHUTDOWN_GRACE_SECONDS": "0"}
     with started_server(store, env | {"TIFFIN_MODEL__SEGMENTATION__MAX_BATCH": "1"}) as server:
         yield server
@@ -317,7 +317,7 @@ def test_a_model_computes_in_batches_of_its_own_size(renamed: Server) -> None:
 
 @pytest.fixture(scope="module")
 def beside(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    """Two servers with one home, the second of which starts after the first has counted requests."""
+    """Start two servers with one BentoML home, the second after the first has counted requests."""
     home = tmp_path_factory.mktemp("home")
     link_folder(home / "models", store / "models")
     env = {
@@ -337,7 +337,7 @@ def beside(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
 
 
 def counted(server: Server) -> dict[tuple[str, str], float]:
-    """The requests that a server has counted, by route and status."""
+    """Return the number of requests that a server has counted, by route and status."""
     text = httpx.get(f"{server.address}/metrics", timeout=30).text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {

@@ -1,4 +1,4 @@
-"""The cache's tier in a Redis."""
+"""Fixtures of the tests of the Redis tier."""
 
 from __future__ import annotations
 

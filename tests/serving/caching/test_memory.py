@@ -68,7 +68,7 @@ def test_a_value_from_the_future_is_not_given() -> None:
     clock = Clock()
     cache = make_cache(clock=clock)
     cache.put(b"a", "A", SIZE)
-    clock.now -= 1  # the clock was set back: its age is unknown
+    clock.now -= 1  # the clock went back, so the age is unknown
     assert cache.get(b"a") is None
 
 

@@ -1,4 +1,4 @@
-"""Much at once: pieces, budgets and bounded queues; and errors of ours."""
+"""The Redis tier under bulk requests: pieces, byte limits, bounded queues, and unforeseen errors."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ pytestmark = pytest.mark.anyio
 
 
 def fill(server: RedisServer, keys: Sequence[bytes], output: Array = OUTPUT) -> None:
-    """Put an output under each key, past the cache."""
+    """Write an output under each key directly into Redis."""
     value = encode(output, time.time())
     for i in range(0, len(keys), 1_000):
-        server.ask("MSET", *(part for key in keys[i : i + 1_000] for part in (PREFIX.encode() + key, value)))
+        server.execute("MSET", *(part for key in keys[i : i + 1_000] for part in (PREFIX.encode() + key, value)))
 
 
 async def test_many_keys_are_read_in_pieces(redis_server: RedisServer, cache: RedisCache) -> None:
     keys = [b"%d" % i for i in range(10 * READ_KEYS)]
     fill(redis_server, keys)
     assert (await cache.get(keys)).keys() == set(keys)
-    assert redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"] == 10
+    assert redis_server.execute("INFO", "commandstats")["cmdstat_mget"]["calls"] == 10
 
 
 async def test_large_values_are_read_in_pieces(redis_server: RedisServer, cache: RedisCache) -> None:
     keys = [b"%d" % i for i in range(8)]
     fill(redis_server, keys, np.zeros(COMMAND_BYTES // 2, np.uint8))
-    assert (await cache.get(keys)).keys() == set(keys)  # nobody knew
-    before = redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"]
+    assert (await cache.get(keys)).keys() == set(keys)  # the cache does not know yet how large the values are
+    before = redis_server.execute("INFO", "commandstats")["cmdstat_mget"]["calls"]
     assert (await cache.get(keys)).keys() == set(keys)
-    assert redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"] >= before + len(keys)
+    assert redis_server.execute("INFO", "commandstats")["cmdstat_mget"]["calls"] >= before + len(keys)
 
 
 async def test_who_asks_for_much_gets_what_comes_in_time_and_delays_nobody(redis_server: RedisServer) -> None:
@@ -63,7 +63,7 @@ async def test_who_asks_for_much_gets_what_comes_in_time_and_delays_nobody(redis
     fill(redis_server, keys)
     with tcp_server(forwarding(redis_server.port, TIMEOUT_SECONDS / 20)) as port:
         async with cache_at(f"redis://127.0.0.1:{port}") as cache:
-            assert await kept(cache)  # connects
+            assert await kept(cache)  # opens the connection
             before = all_errors()
             much = asyncio.create_task(cache.get(keys))
             for _ in range(3):
@@ -80,8 +80,8 @@ async def test_a_busy_event_loop_is_no_fault_of_redis(redis_server: RedisServer)
             cache.redis.timeout_seconds = TIMEOUT_SECONDS / 5
             lookup = asyncio.create_task(cache.get([b"key"]))
             for _ in range(20):
-                await asyncio.sleep(0)  # until the command is sent
-            time.sleep(TIMEOUT_SECONDS / 2)  # the reply comes meanwhile
+                await asyncio.sleep(0)  # let the task send its command
+            time.sleep(TIMEOUT_SECONDS / 2)  # block the event loop while the reply arrives
             assert list(await lookup) == [b"key"]
             assert cache.redis.circuit_closed
 
@@ -94,8 +94,8 @@ async def test_the_write_queue_is_bounded_in_bytes(redis_server: RedisServer, ca
     refused = errors("queue_full") - before
     await cache.close()
     assert refused > 0
-    assert redis_server.ask("DBSIZE") * large.nbytes <= WRITE_QUEUE_BYTES
-    assert redis_server.ask("DBSIZE") + refused == 2 * WRITE_QUEUE_BYTES // large.nbytes
+    assert redis_server.execute("DBSIZE") * large.nbytes <= WRITE_QUEUE_BYTES
+    assert redis_server.execute("DBSIZE") + refused == 2 * WRITE_QUEUE_BYTES // large.nbytes
 
 
 async def test_the_write_queue_is_bounded_in_items(redis_server: RedisServer, cache: RedisCache) -> None:
@@ -114,7 +114,7 @@ async def test_what_is_put_again_while_it_waits_takes_no_room(redis_server: Redi
 
 
 def swallowing(port: int, command: bytes, swallowed: list[int]) -> Handler:
-    """A handler that passes on to and from `port`, on each connection until a command that nobody answers."""
+    """Return a handler that proxies to `port`, on each connection until `command`; note what it drops from then on."""
 
     async def up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         silent = False
@@ -155,7 +155,7 @@ async def test_writes_that_nobody_answers_do_not_stop_reads(redis_server: RedisS
     assert COMMAND_BYTES / 2 < sum(swallowed) < 1.1 * COMMAND_BYTES
 
 
-# An error of ours.
+# Errors in our own code.
 
 
 async def test_an_error_while_reading_is_a_miss_for_all_who_wait(

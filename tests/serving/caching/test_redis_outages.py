@@ -1,4 +1,4 @@
-"""A Redis that has a fault, and that is found again."""
+"""The Redis tier when Redis fails, and when it recovers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_full_redis_still_reads(redis_server: RedisServer, cache: RedisCache) -> None:
     assert await kept(cache, b"before")
-    redis_server.ask("CONFIG", "SET", "maxmemory", 1)
+    redis_server.execute("CONFIG", "SET", "maxmemory", 1)
     before = errors("refused")
     assert not await kept(cache, b"after")
     assert errors("refused") == before + 1
@@ -167,7 +167,7 @@ async def check_late_replies(redis_server: RedisServer, cache: RedisCache) -> No
         redis_server.freeze()
         assert await cache.get([b"1"]) == {}
         redis_server.thaw()
-        cache.redis.circuit_closed = True  # sooner than the probe finds out
+        cache.redis.circuit_closed = True  # before the probe closes the breaker
         for other, output in outputs.items():
             found = await cache.get([other])
             assert np.array_equal(found[other][0], output)

@@ -1,4 +1,4 @@
-"""The prediction cache's tier in Redis, and the client behind it, with real Redis processes and their faults."""
+"""The Redis tier of the prediction cache and its client, with real Redis processes and their faults."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_another_prefix_is_another_cache(redis_server: RedisServer, cache:
 
 async def test_an_entry_has_a_time_to_live_in_redis(redis_server: RedisServer, cache: RedisCache) -> None:
     assert await kept(cache)
-    assert 0 < redis_server.ask("PTTL", PREFIX + "key") <= 60_000
+    assert 0 < redis_server.execute("PTTL", PREFIX + "key") <= 60_000
 
 
 async def test_an_entry_is_gone_after_its_time_to_live(redis_server: RedisServer) -> None:
@@ -66,12 +66,12 @@ async def test_an_entry_is_gone_after_its_time_to_live(redis_server: RedisServer
 
 
 async def test_the_age_of_an_output_comes_back(redis_server: RedisServer, cache: RedisCache) -> None:
-    redis_server.ask("SET", PREFIX + "key", encode(OUTPUT, time.time() - 100))
+    redis_server.execute("SET", PREFIX + "key", encode(OUTPUT, time.time() - 100))
     assert (await cache.get([b"key"]))[b"key"][1] == pytest.approx(100, abs=5)
 
 
 async def test_no_age_is_negative(redis_server: RedisServer, cache: RedisCache) -> None:
-    redis_server.ask("SET", PREFIX + "key", encode(OUTPUT, time.time() + 100))
+    redis_server.execute("SET", PREFIX + "key", encode(OUTPUT, time.time() + 100))
     assert (await cache.get([b"key"]))[b"key"][1] == 0
 
 
@@ -85,20 +85,20 @@ async def test_many_concurrent_gets_have_few_commands(redis_server: RedisServer,
     for key, entry in zip(outputs, found, strict=True):
         assert list(entry) == [key]
         assert np.array_equal(entry[key][0], outputs[key])
-    assert redis_server.ask("INFO", "commandstats")["cmdstat_mget"]["calls"] < 10
+    assert redis_server.execute("INFO", "commandstats")["cmdstat_mget"]["calls"] < 10
 
 
 async def test_more_than_a_batch_is_written(redis_server: RedisServer, cache: RedisCache) -> None:
     for i in range(3 * WRITE_BATCH):
         cache.put(b"%d" % i, OUTPUT)
     await cache.close()
-    assert redis_server.ask("DBSIZE") == 3 * WRITE_BATCH
+    assert redis_server.execute("DBSIZE") == 3 * WRITE_BATCH
 
 
 async def test_a_corrupt_value_is_a_miss_and_the_others_are_found(redis_server: RedisServer, cache: RedisCache) -> None:
     assert await kept(cache)
-    redis_server.ask("SET", PREFIX + "corrupt", encode(OUTPUT, 1234.5)[:-1])
-    redis_server.ask("LPUSH", PREFIX + "list", "foreign")
+    redis_server.execute("SET", PREFIX + "corrupt", encode(OUTPUT, 1234.5)[:-1])
+    redis_server.execute("LPUSH", PREFIX + "list", "foreign")
     before = errors("corrupt")
     assert list(await cache.get([b"corrupt", b"list", b"key"])) == [b"key"]
     assert errors("corrupt") == before + 1
@@ -106,14 +106,14 @@ async def test_a_corrupt_value_is_a_miss_and_the_others_are_found(redis_server: 
 
 
 async def test_a_huge_value_is_a_miss(redis_server: RedisServer, cache: RedisCache) -> None:
-    redis_server.ask("SETRANGE", PREFIX + "huge", 2**26, "end")
-    redis_server.ask("SETRANGE", PREFIX + "large", COMMAND_BYTES, "end")
+    redis_server.execute("SETRANGE", PREFIX + "huge", 2**26, "end")
+    redis_server.execute("SETRANGE", PREFIX + "large", COMMAND_BYTES, "end")
     assert list(await cache.get([b"huge", b"large"])) == []
     await eventually(lambda: kept(cache))
 
 
 def tumours(store: Path, version: str, cache: PredictionCache) -> Predictor:
-    """Return a predictor of breast_cancer under some version."""
+    """Return a predictor of breast_cancer that claims this version."""
     folder = newest(store, "breast_cancer")
     model = models.find("breast_cancer")(folder)
     return Predictor(ModelId("breast_cancer", version), model, folder / "model.onnx", cache, threads=1)
@@ -127,12 +127,12 @@ async def test_nothing_of_a_bulk_request_goes_to_redis(
     rows = np.arange(BLOCK_ROWS * 6, dtype=np.float32).reshape(-1, 6)
     await predictor.infer(rows, own_context(timeout_seconds=60))
     await cache.close()
-    assert redis_server.ask("DBSIZE") == 0
-    assert "cmdstat_mget" not in redis_server.ask("INFO", "commandstats")
+    assert redis_server.execute("DBSIZE") == 0
+    assert "cmdstat_mget" not in redis_server.execute("INFO", "commandstats")
     await predictor.infer(rows[1:], own_context(timeout_seconds=60))
     predictor.close()
     await cache.close()
-    assert redis_server.ask("DBSIZE") == BLOCK_ROWS - 1
+    assert redis_server.execute("DBSIZE") == BLOCK_ROWS - 1
 
 
 async def test_two_versions_of_a_model_live_side_by_side(store: Path, cache: RedisCache) -> None:

@@ -1,4 +1,4 @@
-"""What is kept in Redis for an output, and what is taken for one."""
+"""The encoding of outputs in Redis, and the rejection of values that are none."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def forged(
 
 
 def test_a_forged_value_is_read() -> None:
-    assert decode(forged()) is not None  # else the next test would test nothing
+    assert decode(forged()) is not None  # or the next test would prove nothing
 
 
 @pytest.mark.parametrize(

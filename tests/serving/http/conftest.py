@@ -1,4 +1,4 @@
-"""The edge around a tiny app, with the guards of the test."""
+"""Fixtures of the tests of serving/http: the edge around a tiny app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys and the rate limit, which is counted in a real Redis where there is one."""
+"""API keys and the rate limit, counted in memory and in a real Redis."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def rotate(path: Path, text: str) -> None:
-    """Put another file in its place, as Kubernetes does."""
+    """Replace a file atomically, as Kubernetes does."""
     path.with_suffix(".new").write_text(text)
     path.with_suffix(".new").replace(path)
 
@@ -131,7 +131,7 @@ def test_a_rotation_at_the_same_time_and_of_the_same_size_is_seen(key_file: Path
 def test_while_the_file_is_gone_the_keys_stay(key_file: Path) -> None:
     keys = ApiKeys([], key_file)
     key_file.unlink()
-    keys.checked = float("-inf")  # as if a second had passed
+    keys.checked = float("-inf")  # makes the file due for another look
     assert admits(keys, "first")
     assert keys.required
     key_file.write_text("fourth")
@@ -182,7 +182,7 @@ def test_a_file_that_loses_its_keys_changes_nothing_and_is_logged_once(
     keys = ApiKeys([], key_file)
     key_file.write_bytes(content)
     for _ in range(3):
-        keys.checked = float("-inf")  # as if a second had passed
+        keys.checked = float("-inf")  # makes the file due for another look
         assert admits(keys, "first")
     (record,) = caplog.records
     assert record.getMessage() == f"{key_file} {fault}; the keys stay as they were"
@@ -275,9 +275,9 @@ async def test_servers_with_one_redis_count_together(redis_server: RedisServer) 
 async def test_counts_have_our_prefix_and_a_time_to_live(redis_server: RedisServer) -> None:
     async with client_of(redis_server.url) as client:
         await takes(RateLimit(parse("3/hour"), client, PREFIX), 1)
-    (name,) = redis_server.ask("KEYS", "*")
+    (name,) = redis_server.execute("KEYS", "*")
     assert name.startswith(PREFIX.encode())
-    assert 0 < redis_server.ask("TTL", name) <= 3600
+    assert 0 < redis_server.execute("TTL", name) <= 3600
 
 
 async def test_many_at_once_are_counted_together(redis_server: RedisServer) -> None:
@@ -322,7 +322,7 @@ async def test_a_restarted_redis_counts_again(redis_server: RedisServer) -> None
 
         async def counted_in_redis() -> bool:
             await limit.take("anna")
-            return bool(redis_server.ask("DBSIZE"))
+            return bool(redis_server.execute("DBSIZE"))
 
         await eventually(counted_in_redis)
 
@@ -336,13 +336,13 @@ async def test_a_full_redis_is_counted_without_and_still_read(redis_server: Redi
     async with client_of(redis_server.url) as client:
         cache = RedisCache(client, PREFIX, 60)
         assert await kept(cache, b"key", OUTPUT)
-        redis_server.ask("CONFIG", "SET", "maxmemory", 1)
+        redis_server.execute("CONFIG", "SET", "maxmemory", 1)
         assert await takes(RateLimit(parse("2/hour"), client, PREFIX), 3) == [True, True, False]
         assert list(await cache.get([b"key"])) == [b"key"]
 
 
 async def test_a_cluster_with_a_password_counts(cluster: RedisServer) -> None:
-    cluster.ask("CONFIG", "SET", "requirepass", "a/b")
+    cluster.execute("CONFIG", "SET", "requirepass", "a/b")
     async with client_of(f"cluster+redis://:a%2Fb@127.0.0.1:{cluster.port}") as client:
         limits = [RateLimit(parse("2/hour"), client, PREFIX) for _ in range(3)]
         assert [(await limit.take("anna")).allowed for limit in limits] == [True, True, False]

@@ -1,4 +1,4 @@
-"""The edge's reading of bodies, around an app that gives them back."""
+"""Reading of request bodies, with an app that echoes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from starlette.types import Message
 from serving.http.body import PROGRESS_BYTES, START_BYTES, BytesInFlight, RequestBody
 from serving.http.endpoints import Accepted
 from serving.http.errors import ClientGoneError, RefusedError
-from tests.support.edge import edge_around, open_guards
+from tests.support.edge import edge_around, public_guards
 
 MAX_BYTES = 4 * START_BYTES
 TIMEOUT_SECONDS = 60.0
@@ -39,7 +39,7 @@ def in_flight() -> BytesInFlight:
 def client(in_flight: BytesInFlight) -> Iterator[TestClient]:
     edge = edge_around(
         Starlette(routes=[Route("/echo", echo, methods=["POST"])]),
-        open_guards(in_flight),
+        public_guards(in_flight),
         accepted={"/echo": Accepted(MAX_BYTES, max_values=100)},
         timeout_seconds=TIMEOUT_SECONDS,
         body_timeout_seconds=TIMEOUT_SECONDS,
@@ -183,7 +183,7 @@ class TestCharset:
 
 
 class TestProgress:
-    """Bodies whose chunks come when the test says so."""
+    """Bodies whose chunks arrive when the test decides."""
 
     @staticmethod
     def body(chunks: AsyncIterator[bytes], told: list[int]) -> RequestBody:
@@ -224,7 +224,7 @@ class TestProgress:
             yield b"end"
 
         asyncio.run(self.body(chunks(), told).all())
-        assert told == [1]  # that it has begun
+        assert told == [1]  # told once, when the body began to arrive
 
     def test_a_client_that_leaves_ends_it(self) -> None:
         async def chunks() -> AsyncIterator[bytes]:

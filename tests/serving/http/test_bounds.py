@@ -1,4 +1,4 @@
-"""Bounds of JSON bodies that follow from a schema."""
+"""Bounds on JSON bodies, derived from their schemas."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tree(BaseModel):
 
 
 def values(document: Any) -> int:
-    """The values of a JSON document; an empty container counts as if it had something in it."""
+    """Count the values of a JSON document; an empty container counts as if it had one."""
     inside = document.values() if isinstance(document, dict) else document
     return 1 + max(1, sum(map(values, inside))) if isinstance(document, dict | list) else 1
 

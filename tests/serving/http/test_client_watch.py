@@ -1,4 +1,4 @@
-"""Clients that close their connection, driven without one."""
+"""Clients that disconnect, simulated by ASGI messages."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import asyncio
 from prometheus_client import REGISTRY
 from starlette.types import Message
 
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 LIMIT_SECONDS = 60.0
 
 
 async def use(app: App, *messages: Message) -> list[int]:
-    """The statuses that are sent to a client from which `messages` come."""
+    """Run a request whose client sends `messages`; return the statuses sent to it."""
     coming = iter(messages)
     statuses: list[int] = []
 
@@ -25,7 +25,7 @@ async def use(app: App, *messages: Message) -> list[int]:
             statuses.append(message["status"])
 
     patience = 2 * LIMIT_SECONDS
-    edge = edge_around(app, open_guards(), timeout_seconds=patience, body_timeout_seconds=patience)
+    edge = edge_around(app, public_guards(), timeout_seconds=patience, body_timeout_seconds=patience)
     async with asyncio.timeout(LIMIT_SECONDS):
         await edge({"type": "http", "method": "POST", "path": "/hang", "headers": []}, receive, send)
     return statuses
@@ -44,7 +44,7 @@ def test_half_a_body_does_not_reach_the_app(app: App) -> None:
 
 
 def test_an_answer_begins_all_the_same(app: App) -> None:
-    # Until one does, BentoML keeps what belongs to the request, and the server does not end.
+    # Until a response begins, BentoML keeps the request's state, and the server does not shut down.
     assert asyncio.run(use(app, {"type": "http.disconnect"})) == [499]
 
 

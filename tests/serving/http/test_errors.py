@@ -1,4 +1,4 @@
-"""The table of what is raised, and the response to it."""
+"""The table from errors to responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms, read in pieces."""
+"""Multipart forms, parsed in pieces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_PARTS = 20
 
 
 def part(name: str, content: bytes, filename: str | None = None) -> bytes:
-    """A part of a form."""
+    """Return a part of a form, with its boundary."""
     given = f'; filename="{filename}"' if filename is not None else ""
     return f'--x\r\nContent-Disposition: form-data; name="{name}"{given}\r\n\r\n'.encode() + content + b"\r\n"
 
@@ -35,7 +35,7 @@ async def pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 def read(body: bytes, size: int = PARSE_BYTES, start: int = 0, *, keep: bool = True) -> dict[str, Any]:
-    """The fields of a form that comes in pieces, with the content of the files."""
+    """Parse a form that arrives in pieces; return its fields, with the content in place of each file."""
 
     async def use() -> dict[str, Any]:
         with Form(CONTENT_TYPE, FILES, MAX_PARTS, keep=keep) as form:
@@ -51,7 +51,7 @@ def read(body: bytes, size: int = PARSE_BYTES, start: int = 0, *, keep: bool = T
 
 
 def refusal(body: bytes, content_type: bytes = CONTENT_TYPE) -> tuple[int, str]:
-    """The status and the body of the answer to a form that is refused."""
+    """Parse a form that is refused; return the status and body of the response."""
 
     async def use() -> None:
         with Form(content_type, FILES, MAX_PARTS, keep=True) as form:

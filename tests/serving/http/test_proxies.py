@@ -1,4 +1,4 @@
-"""The address by which a client is counted."""
+"""The address that a client is counted by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROXY = "10.0.0.7"
 
 
 def counted(*lines: str, peer: str = PROXY) -> str:
-    """The address that is counted when `peer` sends these lines of X-Forwarded-For."""
+    """Return the client address when `peer` sends these X-Forwarded-For lines."""
     headers = [(b"x-request-id", b"10.9.9.9"), *((b"x-forwarded-for", line.encode("latin-1")) for line in lines)]
     return client_address(peer, headers, TRUSTED)
 

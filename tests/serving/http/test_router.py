@@ -1,4 +1,4 @@
-"""Paths and methods, and what does not get past the edge around a tiny app."""
+"""Routing by path and method, and the requests that are refused before the app."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from serving.http.guards import Guards
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 
 @pytest.fixture
 def guards() -> Guards:
-    return open_guards(max_bytes=2**22)
+    return public_guards(max_bytes=2**22)
 
 
 def test_a_body_reaches_the_app_as_it_is(client: TestClient) -> None:
@@ -60,7 +60,7 @@ async def parameters(request: Request) -> Response:
 @pytest.mark.parametrize(("path", "status"), [("/jobs/7", 200), ("/jobs/", 404), ("/jobs/7/", 404), ("/jobs/7/8", 404)])
 def test_a_path_may_have_parameters(app: App, path: str, status: int) -> None:
     route = Route("/jobs/{id}", parameters, name="/jobs/{id}")
-    response = TestClient(edge_around(app, open_guards(), routes=[route])).get(path)
+    response = TestClient(edge_around(app, public_guards(), routes=[route])).get(path)
     assert response.status_code == status
     assert status != 200 or response.json() == {"id": "7"}
 
@@ -68,7 +68,7 @@ def test_a_path_may_have_parameters(app: App, path: str, status: int) -> None:
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/{id}"])
 def test_a_path_may_have_a_route_for_each_method(app: App, path: str) -> None:
     routes = [Route(path, parameters, methods=[method], name=path) for method in ("GET", "DELETE")]
-    client = TestClient(edge_around(app, open_guards(), routes=routes))
+    client = TestClient(edge_around(app, public_guards(), routes=routes))
     path = path.format(id=7)
     assert [client.get(path).status_code, client.delete(path).status_code] == [200, 200]
     response = client.put(path)

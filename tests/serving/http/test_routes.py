@@ -1,4 +1,4 @@
-"""How the routes of a model read a request: by its schema, or by a way of its own."""
+"""The routes of a model: requests parsed by their schema or by the route's own decoder, and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Total(BaseModel):
 
 
 def decode(body: bytes) -> Numbers:
-    """Twice the numbers, which tells that it was asked."""
+    """Parse the numbers and double them, which shows that this decoder was used; note the thread."""
     THREADS.append(threading.current_thread())
     return Numbers(numbers=[2 * number for number in Numbers.model_validate_json(body).numbers])
 
@@ -61,12 +61,12 @@ class Adder(Model[Array]):
 
     @route(decode=decode)
     async def add_fast(self, request: Numbers, infer: Infer[Array]) -> Total:
-        """Add numbers up, read by a way of its own."""
+        """Add numbers up, with a decoder of its own."""
         return Total(total=sum(request.numbers))
 
 
 class Answering:
-    """A predictor that knows the model only."""
+    """A predictor with nothing but a model."""
 
     id = ModelId("adder", "1")
 
@@ -87,7 +87,7 @@ def adder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def registry(folder: Path) -> Registry:
-    """A registry of that model."""
+    """Return a registry with that model only."""
     predictor: Any = Answering(folder)
     made = Registry()
     made.add(predictor)
@@ -95,7 +95,7 @@ def registry(folder: Path) -> Registry:
 
 
 def answer(path: str, body: bytes, folder: Path) -> tuple[int, bytes]:
-    """Status and body of the answer to a JSON body."""
+    """Send a JSON body to a route; return the status and body of the response."""
 
     async def use() -> Response:
         name = path.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""A text that was cut in the middle of an emoji costs the others of its request nothing."""
+"""A text cut in the middle of an emoji does not fail the other texts of its request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routes that are no predictions, without a server."""
+"""The routes other than predictions, tested without a server."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from serving.bento.api import Answers, api_methods
+from serving.bento.api import InferenceApi, api_methods
 from serving.bento.document import openapi_document
 from serving.http.lifecycle import Lifecycle
 from serving.http.openapi import complete
 from serving.http.routes import accepted_bodies
 from serving.http.system import system_routes
 from serving.inference.registry import Registry
-from tests.support.edge import edge_around, open_guards
+from tests.support.edge import edge_around, public_guards
 
 
 def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
     lifecycle = Lifecycle()
     asked = TestClient(
-        edge_around(Starlette(), open_guards(), routes=system_routes(lambda: lifecycle.ready, dict, dict))
+        edge_around(Starlette(), public_guards(), routes=system_routes(lambda: lifecycle.ready, dict, dict))
     )
     response = asked.get("/readyz")
     assert response.status_code == 503
@@ -33,9 +33,9 @@ def test_readiness_waits_for_the_models_and_liveness_does_not() -> None:
 
 
 def documented(loaded: Registry, **options: Any) -> dict[str, Any]:
-    """The OpenAPI document of a server of one model."""
+    """Return the OpenAPI document of a server with one model."""
     names = ["breast_cancer"]
-    routes = type("Routes", (Answers,), api_methods(names, 1.0))
+    routes = type("Routes", (InferenceApi,), api_methods(names, 1.0))
     service = bentoml.service(routes, name="tiffin")
     accepted = accepted_bodies(names, 2**20, 2**20)
     return complete(openapi_document(service), names, loaded, accepted, **options)
@@ -43,7 +43,7 @@ def documented(loaded: Registry, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def secured() -> dict[str, Any]:
-    """The OpenAPI document of a server that asks for keys."""
+    """Return the OpenAPI document of a server that requires API keys."""
     return documented(Registry(), secured=True)
 
 

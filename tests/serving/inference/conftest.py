@@ -1,4 +1,4 @@
-"""Batchers and predictors of the model of sums."""
+"""Fixtures of the tests of serving/inference: batchers and predictors of the model `Sum`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that fail."""
+"""Batches that fail, and the items that fail with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.batchers import (
 
 
 class TestFaults:
-    """A model that fails leaves nobody waiting."""
+    """A model that fails leaves no caller waiting."""
 
     @pytest.mark.parametrize(
         ("graph", "message"),
@@ -57,7 +57,7 @@ class TestFaults:
                         await job.future
 
         asyncio.run(use())
-        batcher.close()  # so that it has logged
+        batcher.close()  # so that all is logged
         (record,) = caplog.records
         assert record.getMessage() == "2 of 2 items in a batch of sum:1 failed"
 
@@ -76,7 +76,7 @@ class TestFaults:
             return [job.future.exception() or job.future.result() for job in jobs]
 
         outcomes = asyncio.run(use())
-        batcher.close()  # so that it has logged
+        batcher.close()  # so that all is logged
         assert [isinstance(outcome, Exception) for outcome in outcomes] == [item == MISFIT for item in items]
         assert [record.getMessage() for record in caplog.records] == [f"{bad} of 1000 items in a batch of sum:1 failed"]
 
@@ -96,7 +96,7 @@ class TestFaults:
 
         asyncio.run(use())
         assert has_nothing_to_do(batcher)
-        batcher.close()  # so that it has logged
+        batcher.close()  # so that all is logged
         assert len(sessions.sizes) == 1 + MAX_RETRIES
         assert sum(sessions.sizes) <= 8 * 1_000
         assert len(caplog.records) == 1
@@ -145,7 +145,7 @@ class TestFaults:
             await busy(batcher, model)
             waiting = submit(batcher, [[1]]) + submit(batcher, [[2]], priority=Priority.BATCH)
             closing = asyncio.create_task(asyncio.to_thread(batcher.close))
-            with contextlib.suppress(RuntimeError):  # which it raises once it has begun to close
+            with contextlib.suppress(RuntimeError):  # raised once the batcher is closing
                 while True:
                     waiting += submit(batcher, [[1]])
                     await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""The batcher, on a graph that looks numbers up in a table and adds them up."""
+"""The batcher, on a graph that sums numbers looked up in a table."""
 
 from __future__ import annotations
 
@@ -146,12 +146,12 @@ def test_inference_runs_ten_steps_behind_what_answers_requests(
 
     asyncio.run(use())
     threads = nice_values().items() - before.items()
-    assert len(threads) >= 6  # the batcher's, the pool's and the session's
+    assert len(threads) >= 6  # those of the batcher, the pool and the session
     assert {nice for _, nice in threads} == {os.getpriority(os.PRIO_PROCESS, 0) + LOWER_BY}
 
 
 def nice_values() -> dict[str, int]:
-    """The nice value of each thread of this process, by its id."""
+    """Return the nice value of each thread of this process, by thread id."""
     return {
         path.parent.name: int(path.read_text(encoding="utf-8").rpartition(")")[2].split()[16])
         for path in Path("/proc/self/task").glob("*/stat")
@@ -211,7 +211,7 @@ def test_an_item_that_is_abandoned_in_preprocessing_is_not_inferred(
 
 def test_a_refused_item_is_let_go_at_once(batcher: Batcher, model: Sum) -> None:
     class Item(list[int]):
-        """A list to which there may be weak references."""
+        """A list that supports weak references."""
 
     async def use() -> weakref.ref[Item]:
         item = Item([-1])
@@ -220,7 +220,7 @@ def test_a_refused_item_is_let_go_at_once(batcher: Batcher, model: Sum) -> None:
         assert (outcome.__traceback__, outcome.__context__) == (None, None)
         return weakref.ref(item)
 
-    gc.disable()  # what refers to itself would stay
+    gc.disable()  # so that a reference cycle would show
     try:
         kept = asyncio.run(use())
         model.seen.clear()
@@ -296,7 +296,7 @@ def test_a_refusal_says_when_to_come_again(
             submit(batcher, [[3]])
         return refusal.value.retry_after_seconds
 
-    assert asyncio.run(use()) == 5.0  # seven seconds of work, of which two may remain
+    assert asyncio.run(use()) == 5.0  # seven seconds of work are queued, and two are the limit
 
 
 def test_items_are_refused_when_too_many_wait(make_batcher: Callable[..., Batcher], model: Sum) -> None:

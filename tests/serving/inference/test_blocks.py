@@ -31,7 +31,7 @@ from tests.support.metrics import sample
 
 
 class TestBlocks:
-    """Blocks of rows."""
+    """Blocks of rows, computed one at a time or together."""
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Sum:

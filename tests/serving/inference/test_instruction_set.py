@@ -1,4 +1,4 @@
-"""Which 8-bit instructions a processor has, by what its system says of it."""
+"""Detection of the 8-bit instructions of a processor, on each operating system."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MACOS = {
 
 
 def on(monkeypatch: pytest.MonkeyPatch, system: str, cpuinfo: Path, machine: str = "x86_64") -> str:
-    """The instruction set that is found on such a system."""
+    """Return the instruction set that is detected on such a system."""
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(instruction_set, "CPUINFO", cpuinfo)

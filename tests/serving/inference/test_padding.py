@@ -1,4 +1,4 @@
-"""Batches of items of like length, and their arrays as one."""
+"""Batches of items of similar length, and the stacking of their arrays."""
 
 from __future__ import annotations
 

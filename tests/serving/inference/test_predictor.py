@@ -1,4 +1,4 @@
-"""The predictor: what is known is not computed, and what is being computed is not computed twice."""
+"""The predictor: cached outputs are not computed again, and equal items in flight are computed once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.support.batchers import (
     RowSum,
     Sum,
     a_request,
-    ask_while_busy,
     busy,
     busy_with_a_row,
+    request_while_busy,
     rows,
     until,
 )
@@ -68,7 +68,7 @@ def test_equal_items_of_a_request_are_computed_once(predictor: Predictor, model:
 
 def test_equal_items_of_concurrent_requests_are_computed_once(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        asking = await ask_while_busy(predictor, a_request(), a_request())
+        asking = await request_while_busy(predictor, a_request(), a_request())
         model.gate.set()
         assert await asyncio.gather(*asking) == [[1], [1]]
 
@@ -81,7 +81,7 @@ def test_what_is_awaited_with_others_is_a_miss(predictor: Predictor, model: Sum)
     request = a_request()
 
     async def use() -> None:
-        asking = await ask_while_busy(predictor, a_request(), request)
+        asking = await request_while_busy(predictor, a_request(), request)
         model.gate.set()
         await asyncio.gather(*asking)
 
@@ -91,7 +91,7 @@ def test_what_is_awaited_with_others_is_a_miss(predictor: Predictor, model: Sum)
 
 def test_one_who_leaves_does_not_take_the_output_from_another(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        first, second = await ask_while_busy(predictor, a_request(), a_request())
+        first, second = await request_while_busy(predictor, a_request(), a_request())
         first.cancel()
         await asyncio.wait([first])
         model.gate.set()
@@ -102,7 +102,7 @@ def test_one_who_leaves_does_not_take_the_output_from_another(predictor: Predict
 
 def test_what_nobody_waits_for_is_not_computed(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        asking = await ask_while_busy(predictor, a_request(), a_request())
+        asking = await request_while_busy(predictor, a_request(), a_request())
         for task in asking:
             task.cancel()
         await asyncio.wait(asking)
@@ -116,9 +116,9 @@ def test_what_nobody_waits_for_is_not_computed(predictor: Predictor, model: Sum)
 
 def test_one_who_comes_as_the_last_leaves_is_answered(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        (leaving,) = await ask_while_busy(predictor, a_request())
+        (leaving,) = await request_while_busy(predictor, a_request())
         leaving.cancel()
-        coming = asyncio.create_task(predictor.outputs([[1]], a_request()))  # runs right after
+        coming = asyncio.create_task(predictor.outputs([[1]], a_request()))  # starts right after the cancellation
         model.gate.set()
         assert await coming == [1]
 
@@ -128,7 +128,7 @@ def test_one_who_comes_as_the_last_leaves_is_answered(predictor: Predictor, mode
 def test_one_with_more_time_prolongs_what_another_asked_for(predictor: Predictor, model: Sum, clock: Clock) -> None:
     async def use() -> None:
         hurried = a_request(deadline=clock() + 2.0)
-        asking = await ask_while_busy(predictor, hurried, a_request())
+        asking = await request_while_busy(predictor, hurried, a_request())
         clock.advance(2.0)
         model.gate.set()
         assert await asking[1] == [1]
@@ -154,7 +154,7 @@ def test_with_no_cache_all_is_computed_anew_and_kept(predictor: Predictor, model
 
 def test_with_no_cache_nothing_in_flight_is_joined(predictor: Predictor, model: Sum) -> None:
     async def use() -> None:
-        asking = await ask_while_busy(predictor, a_request())
+        asking = await request_while_busy(predictor, a_request())
         asking.append(asyncio.create_task(predictor.outputs([[1]], a_request(no_cache=True))))
         await until(lambda: sample("tiffin_queue_items", model="sum", version="1") == 2)
         model.gate.set()
@@ -233,7 +233,7 @@ def test_what_is_known_or_in_flight_is_answered_while_the_model_is_overloaded(pr
 
 
 class FaultyCache(PredictionCache):
-    """Has a shared tier that raises what nobody foresaw."""
+    """A cache whose shared tier raises an unforeseen error."""
 
     async def get_shared(self, keys: Collection[bytes]) -> dict[bytes, tuple[Array, float]]:
         raise KeyError("unforeseen")
@@ -252,7 +252,7 @@ def test_an_unforeseen_fault_of_the_cache_leaves_nobody_waiting(predictor: Predi
 
 
 class TestBulk:
-    """Requests of so many rows that they are cut into blocks, here of three rows."""
+    """Bulk requests, which are cut into blocks, here of three rows."""
 
     ROWS = rows(*(n % 10 for n in range(BLOCK_ROWS + 1)))
     SUMS = tuple(float(n % 10) for n in range(BLOCK_ROWS + 1))
@@ -290,14 +290,14 @@ class TestBulk:
             assert tuple(await predictor.infer(other, changed)) == (1.0, *self.SUMS[1:])
 
         asyncio.run(use())
-        # The rows repeat every ten, so that blocks of three repeat every ten blocks; the last has two rows.
+        # Rows repeat after ten, so blocks of three repeat after ten blocks; the last block has two rows.
         assert isinstance(predictor.cache, PredictionCache)
         assert len(predictor.cache.memory.entries) == 10 + 1 + 1
         assert (first.cache_outcome, again.cache_outcome, changed.cache_outcome) == ("miss", "hit", "partial")
         assert (changed.misses, again.age) == (1, 5)
 
     def test_a_block_of_one_row_is_not_taken_for_that_row(self, predictor: Predictor) -> None:
-        distinct = np.arange(2 * BLOCK_ROWS).reshape(-1, 2) % 5  # 85 blocks of three rows, and one of one
+        distinct = np.arange(2 * BLOCK_ROWS).reshape(-1, 2) % 5  # 85 blocks of three rows and one of a single row
 
         async def use() -> None:
             request = a_request()
@@ -337,7 +337,7 @@ class TestBulk:
             await predictor.infer(self.ROWS[:1], a_request())
             await until(
                 lambda: sample("tiffin_dropped_items_total", **abandoned) == before + 10 * 3 + 2
-            )  # equal blocks once
+            )  # equal blocks count once
 
         asyncio.run(use())
         assert len(model.seen) == 2

@@ -1,4 +1,4 @@
-"""Batch work beside interactive work: with a clock of their own, what each gets is counted exactly."""
+"""Batch work beside interactive work, on a simulated clock, so that the computing time of each is exact."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ MODEL = {"model": "sum", "version": "1"}
 
 
 def seconds_of(sessions: Sessions, item: list[int]) -> float:
-    """What the items that equal this one took."""
+    """Return the seconds that the items equal to this one took."""
     return sessions.items.count(item) * ITEM_SECONDS
 
 
 def kinds(sessions: Sessions) -> str:
-    """The runs as letters: i for interactive work, b for batch work."""
+    """Return the runs as a string: i for interactive work, b for batch work."""
     return "".join("b" if BATCH in run.items else "i" for run in sessions.runs)
 
 
@@ -83,11 +83,11 @@ def test_batch_work_gets_its_share_while_interactive_work_always_waits(
     contended = sessions.runs[1 : len(sessions.runs) - kinds(sessions)[::-1].index("i")]
     of_batch = sum(run.items.count(BATCH) for run in contended)
     of_interactive = sum(run.items.count(INTERACTIVE) for run in contended)
-    # The last round of interactive work is over, and batch work has not yet had its share of that.
+    # Batch work has not yet had its share of the last round of interactive work.
     entitled = share * (of_batch + of_interactive)
     assert of_interactive == 20 * a_round
     assert entitled - share * a_round <= of_batch <= entitled + 2
-    # At no time was batch work further behind.
+    # Batch work was never further behind than that.
     had = total = 0
     for run in contended:
         had += run.items.count(BATCH)
@@ -161,7 +161,7 @@ def test_batch_work_runs_longer_batches_again_when_the_model_has_become_faster(
 
     asyncio.run(use())
     assert sessions.sizes[0] == 1
-    assert max(sessions.sizes) >= 10  # half of 20 ms
+    assert max(sessions.sizes) >= 10  # about half of 20 ms
 
 
 def test_an_interactive_item_is_in_the_next_run(
@@ -199,7 +199,7 @@ def test_batch_work_beside_interactive_work_leaves_a_thread_free(
 
     async def use() -> None:
         await warm_up(batcher, sessions, 1)
-        await outputs(submit_batch_work(batcher, [BATCH]))  # which is more than its share
+        await outputs(submit_batch_work(batcher, [BATCH]))  # takes more than its share
         sessions.runs.clear()
         sessions.during = lambda run: run.items != [INTERACTIVE] and release.wait(LIMIT_SECONDS)
         long, short = submit(batcher, [[9], INTERACTIVE])
@@ -216,7 +216,7 @@ def test_batch_work_beside_interactive_work_leaves_a_thread_free(
 
 
 class TestRefusal:
-    """What is refused, and what is dropped."""
+    """Work that is refused, and work that is dropped."""
 
     @pytest.fixture
     def batcher(self, make_batcher: Callable[..., Batcher]) -> Batcher:
@@ -313,7 +313,7 @@ class TestRefusal:
 
 
 class TestBlocks:
-    """Blocks of rows that are batch work, and are cut where they take too long."""
+    """Blocks of rows as batch work, which are cut when they would take too long."""
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Sum:

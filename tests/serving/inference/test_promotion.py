@@ -1,4 +1,4 @@
-"""Batch work that interactive requests ask for as well: it does not wait as batch work."""
+"""Batch work that an interactive request needs too is promoted to interactive work."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.support.batchers import (
     Sum,
     a_block,
     a_request,
-    ask_while_busy,
     busy,
     busy_with_a_row,
     has_nothing_to_do,
     outputs,
+    request_while_busy,
     rows,
     until,
     warm_up,
@@ -33,7 +33,7 @@ from tests.support.metrics import sample
 
 
 class TestItems:
-    """Equal items of both priorities."""
+    """Promotion of single items."""
 
     @pytest.fixture
     def model(self, predictor: Predictor) -> Sum:
@@ -60,7 +60,7 @@ class TestItems:
         self, predictor: Predictor, model: Sum
     ) -> None:
         async def use() -> None:
-            interactive, batch = await ask_while_busy(predictor, a_request(), a_request(priority=Priority.BATCH))
+            interactive, batch = await request_while_busy(predictor, a_request(), a_request(priority=Priority.BATCH))
             assert sample("tiffin_queue_items", model="sum", version="1") == 1
             model.gate.set()
             assert [await interactive, await batch] == [[1], [1]]
@@ -70,7 +70,7 @@ class TestItems:
 
 
 class TestBlocks:
-    """Blocks of rows."""
+    """Promotion of blocks of rows."""
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Sum:

@@ -1,4 +1,4 @@
-"""The engine by itself: no transport, no BentoML, no Redis."""
+"""The engine alone, without a transport, BentoML or Redis."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def registry(tmp_path: Path) -> Registry:
 def infer(
     registry: Registry, items: list[list[int]], timeout_seconds: float = 60, version: str | None = None
 ) -> object:
-    """Return what the engine says."""
+    """Run items through the engine and return the outputs; close the registry."""
 
     async def use() -> object:
         return await InferenceService(registry).infer("sum", items, own_context(timeout_seconds), version)

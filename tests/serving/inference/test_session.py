@@ -1,4 +1,4 @@
-"""Weights are made signed in memory where the processor multiplies them exactly, and nothing else is touched."""
+"""Weights become signed in memory where the processor multiplies those exactly; nothing else of a graph changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from serving.inference.session import (
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What sessions are opened from, which are not made."""
+    """Record the graphs that sessions are opened with, without opening them."""
     sources: list[Any] = []
 
     def record(source: Any, options: Any, providers: list[str]) -> None:
@@ -36,7 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
-    """Types of the weights that the metadata of a model lists."""
+    """Return the data type of each weight that the metadata of a model lists."""
     listed = next(entry.value.split("\n") for entry in model.metadata_props if entry.key == UNSIGNED_WEIGHTS)
     kinds = {weight.name: weight.data_type for weight in model.graph.initializer}
     return {name: kinds[name] for name in listed}

@@ -1,4 +1,4 @@
-"""Files of any model's columns: texts, numbers that must be there, pictures in archives and in Parquet."""
+"""Files of any model's columns: texts, required numbers, pictures in archives and in Parquet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CELLS = list(EXAMPLE.values())
 
 
 class Order(BaseModel):
-    """A row of every datatype."""
+    """A row with every datatype."""
 
     amount: float
     count: int
@@ -37,7 +37,7 @@ class Order(BaseModel):
 
 
 class Orders(Model[Array]):
-    """A model of such rows."""
+    """A model that takes rows of Order."""
 
     input = Order
     outputs = (Column("sum", float),)
@@ -53,7 +53,7 @@ ORDER = {"amount": 1.5, "count": 3, "paid": True, "note": "NA", "rest": None, "v
 
 
 def read(folder: Path, content: bytes | str, model: type[Model[Any]]) -> dict[str, list[Any]]:
-    """Return the columns of a file of this content."""
+    """Read a file with this content; return its columns."""
     path = folder / "rows"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     chunks = list(read_columns(path, model))
@@ -61,14 +61,14 @@ def read(folder: Path, content: bytes | str, model: type[Model[Any]]) -> dict[st
 
 
 def fault(folder: Path, content: bytes | str, model: type[Model[Any]]) -> tuple[tuple[str | int, ...], str]:
-    """Return location and kind of what is wrong with a file."""
+    """Read a file that is refused; return the location and kind of the error."""
     with pytest.raises(InvalidInputError) as caught:
         read(folder, content, model)
     return caught.value.location, caught.value.kind
 
 
 def archive(files: dict[str, bytes], **options: Any) -> bytes:
-    """Return a ZIP archive."""
+    """Return a ZIP archive of files, given by name and content."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", **options) as made:
         for name, content in files.items():

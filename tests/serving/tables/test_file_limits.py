@@ -1,4 +1,4 @@
-"""What files that are made to do harm may cost: memory, in a process that reads one at a time."""
+"""The peak memory of a process that reads malicious files, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of customers' rows, as programs of all kinds write them: read right, or refused by row and column."""
+"""Files of rows as all kinds of programs write them: read correctly, or refused with row and column."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPLETE = {"x5": "monday", "x12": 66.55, "x31": "germany", "x62": 0.37, "x91": 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Any:
-    """Read a file of this content."""
+    """Return a function that reads a file with the given content."""
 
     def content_read(content: bytes) -> Any:
         path = tmp_path / "rows"
@@ -114,7 +114,7 @@ def test_one_row_is_read_the_same_however_it_is_written(read: Any, content: str)
     ids=["an array", "lines"],
 )
 def test_any_white_space_around_rows_is_passed_over(read: Any, content: str) -> None:
-    # More than a row may take.
+    # Longer than a row may be.
     space = " " * (MAX_ROW_BYTES + 1)
     row = {"x91": 0.5}
     assert same(read(content.replace("SPACE", space).replace("ROW", json.dumps(row)).encode()), row, row, row)

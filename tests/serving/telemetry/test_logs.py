@@ -1,4 +1,4 @@
-"""What clients send cannot forge lines of the log."""
+"""Clients cannot forge log lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from serving.telemetry import logs
-from tests.support.edge import edge_around, open_guards
+from tests.support.edge import edge_around, public_guards
 
 PATHS = [
     "/a%0A2026-01-01%20ERROR%20tiffin%20forged",
@@ -25,7 +25,7 @@ PATHS = [
 
 
 class Terminal(io.StringIO):
-    """Something to write to that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -33,7 +33,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def write_log_to(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[io.StringIO], None]]:
-    """Have the server write its log to a stream."""
+    """Return a function that configures the server's logging to write to a stream."""
     level = logging.root.level
     monkeypatch.setattr(logging.root, "handlers", [])
 
@@ -47,7 +47,7 @@ def write_log_to(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[io.Strin
 
 @pytest.fixture
 def client() -> TestClient:
-    return TestClient(edge_around(Starlette(), open_guards()))
+    return TestClient(edge_around(Starlette(), public_guards()))
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -19,7 +19,7 @@ ENVIRONMENT = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "2", "TIFFIN_
 
 @pytest.fixture
 def two_workers(store: Path) -> Iterator[Server]:
-    """A server with two workers that are ready."""
+    """Start a server; yield it once two workers are ready."""
     with started_server(store, ENVIRONMENT) as server:
         wait_until(lambda: len(workers(server)) == 2, START_SECONDS)
         yield server
@@ -31,7 +31,7 @@ def metric(server: Server, name: str) -> float:
 
 
 def workers(server: Server) -> list[psutil.Process]:
-    """The workers that live and have metrics."""
+    """Return the live workers that have written metrics."""
     children = psutil.Process(server.process.pid).children()
     return [child for child in children if any(server.log.parent.glob(f"**/*_{child.pid}.db"))]
 
@@ -52,7 +52,7 @@ def test_memory_is_that_of_all_workers(two_workers: Server) -> None:
 
 def test_cpu_time_is_that_of_all_workers_also_of_one_that_ended(two_workers: Server) -> None:
     first = workers(two_workers)[0]
-    # Only Linux tells a process what its children took that have ended.
+    # Only Linux reports the CPU time of children that have ended.
     ended = cpu_seconds(first) if sys.platform == "linux" else 0.0
     first.kill()
     wait_until(lambda: not first.is_running() and len(workers(two_workers)) == 2, START_SECONDS)

@@ -1,4 +1,4 @@
-"""Traces and log lines of a whole server, with a collector that speaks OTLP over HTTP and a Redis."""
+"""Traces and log lines of a whole server, with a Redis and a collector that takes OTLP over HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATH = "/sentiment/predict"
 
 @dataclass(frozen=True)
 class Span:
-    """What a collector is told of a span."""
+    """A span as the collector received it."""
 
     name: str
     trace: str
@@ -37,7 +37,7 @@ class Span:
 
 
 class Collector(ThreadingHTTPServer):
-    """Keeps the spans that are sent to it."""
+    """A collector that stores the spans it receives."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), CollectorHandler)
@@ -77,7 +77,7 @@ class CollectorHandler(BaseHTTPRequestHandler):
 
 
 def plain(attributes: Any) -> dict[str, Any]:
-    """Attributes as a dictionary."""
+    """Return OTLP attributes as a dictionary."""
     return {
         attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value") or "") for attribute in attributes
     }
@@ -85,21 +85,21 @@ def plain(attributes: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Traced:
-    """A server, the collector that it sends spans to, and its log."""
+    """A server, the collector of its spans, and its log file."""
 
     address: str
     collector: Collector
     log: Path
 
     def ask(self, text: str, path: str = PATH, **headers: str) -> str:
-        """Ask for a prediction; the id of the request."""
+        """Request a prediction; return the id of the request."""
         body = {"items" if path.endswith("/infer") else "text": [text]}
         response = httpx.post(self.address + path, json=body, headers=headers, timeout=30)
         assert response.status_code == 200
         return str(response.headers["x-request-id"])
 
     def spans(self, request: str, count: int) -> dict[str, Span]:
-        """The spans of the trace of a request by name, once there are `count`."""
+        """Wait until the trace of a request has `count` spans; return them by name."""
 
         def found() -> dict[str, Span]:
             spans = list(self.collector.spans)
@@ -110,7 +110,7 @@ class Traced:
         return found()
 
     def lines(self, request: str) -> list[dict[str, Any]]:
-        """The log lines of a request that has been answered."""
+        """Wait for the access log line of a request; return all log lines of it."""
 
         def found() -> list[dict[str, Any]]:
             lines = [
@@ -145,7 +145,7 @@ def traced(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
 
 
 def new_text() -> str:
-    """A text that is in no cache."""
+    """Return a text that is in no cache."""
     return uuid.uuid4().hex
 
 
@@ -160,7 +160,7 @@ def test_a_request_is_one_trace_from_the_edge_to_the_inference(traced: Traced) -
 
 def test_spans_of_the_batcher_have_the_time_of_their_request(traced: Traced) -> None:
     spans = traced.spans(traced.ask(new_text()), 4)
-    edge, second = spans[f"POST {PATH}"], 10**9  # two clocks are involved
+    edge, second = spans[f"POST {PATH}"], 10**9  # the spans come from two clocks
     for span in (spans["queue"], spans["inference"]):
         assert edge.start - second < span.start < span.end < edge.end + second
 
@@ -186,7 +186,7 @@ def test_a_known_answer_is_traced_without_inference(traced: Traced) -> None:
     text = new_text()
     traced.ask(text)
     known = traced.ask(text)
-    traced.spans(traced.ask(new_text()), 4)  # by now all that was recorded before has arrived
+    traced.spans(traced.ask(new_text()), 4)  # the spans recorded before have arrived by then
     assert set(traced.spans(known, 1)) == {f"POST {PATH}"}
 
 
@@ -198,7 +198,7 @@ def test_only_requests_begin_traces(traced: Traced) -> None:
 
 def test_batches_of_several_requests_belong_to_none_of_them(traced: Traced) -> None:
     requests = [traced.ask(new_text(), "/sentiment/infer") for _ in range(3)]
-    traced.spans(traced.ask(new_text()), 4)  # by now all that was recorded before has arrived
+    traced.spans(traced.ask(new_text()), 4)  # the spans recorded before have arrived by then
     traces = {span.trace for span in traced.collector.spans if span.attributes.get("tiffin.request_id") in requests}
     assert {span.name for span in traced.collector.spans if span.trace in traces} == {"POST /sentiment/infer"}
 

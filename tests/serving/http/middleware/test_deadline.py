@@ -1,4 +1,4 @@
-"""A request that takes too long."""
+"""Requests that take too long."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 
 from starlette.types import Message
 
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 
 async def never() -> Message:
-    """A client that sends no more, and stays."""
+    """Wait forever, as for a client that stays connected and sends nothing."""
     return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 
@@ -20,7 +20,7 @@ def test_a_body_that_does_not_come_is_the_clients_fault_and_ends_the_connection(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    edge = edge_around(App(), open_guards(), body_timeout_seconds=0.05)
+    edge = edge_around(App(), public_guards(), body_timeout_seconds=0.05)
     scope = {"type": "http", "method": "POST", "path": "/hang", "headers": []}
 
     async def use() -> None:

@@ -6,12 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from serving.http.guards import Guards
-from tests.support.edge import App, open_guards
+from tests.support.edge import App, public_guards
 
 
 @pytest.fixture
 def guards() -> Guards:
-    return open_guards(max_bytes=2**22)
+    return public_guards(max_bytes=2**22)
 
 
 def test_an_exception_becomes_500_without_its_message(client: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""What a middleware itself raises."""
+"""Errors raised by a middleware itself."""
 
 from __future__ import annotations
 

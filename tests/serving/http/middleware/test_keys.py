@@ -1,4 +1,4 @@
-"""API keys, before a tiny app."""
+"""API keys, in front of a tiny app."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestKeys:
 
 
 class TestFailedKeys:
-    """Guesses are bounded by address, and shut out nobody who has a key."""
+    """Guessed keys are limited per address, and never lock out a client with a valid one."""
 
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:

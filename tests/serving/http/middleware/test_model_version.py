@@ -1,4 +1,4 @@
-"""Which version of a model answers, and that no answer of another one is given in its place."""
+"""The version of a model that answers, and response cache entries kept apart by version."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from starlette.testclient import TestClient
 
 from serving.http.endpoints import Accepted, JsonEndpoint
 from serving.inference.registry import ModelId, Registry
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 PATH = "/sum/predict"
 
 
 class Loaded:
-    """What the registry knows of a predictor."""
+    """A predictor with nothing but its id, which is all that the registry reads."""
 
     def __init__(self, version: str) -> None:
         self.id = ModelId("sum", version)
 
 
 def load(registry: Registry, version: str) -> None:
-    """Load a version, which becomes the default."""
+    """Register a version, which becomes the default."""
     predictor: Any = Loaded(version)
     registry.add(predictor)
 
@@ -43,7 +43,7 @@ def client(registry: Registry) -> TestClient:
         return PlainTextResponse(registry.get("sum", version).id.version)
 
     accepted = Accepted(100, cacheable=True)
-    guards = open_guards(max_bytes=2**20)
+    guards = public_guards(max_bytes=2**20)
     routes = [
         guards.post(path, JsonEndpoint(accepted, answer), accepted, cached_as=PATH, model=(registry, "sum"))
         for path in (PATH, "/sum/versions/{version}/predict")

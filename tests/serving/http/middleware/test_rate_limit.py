@@ -1,4 +1,4 @@
-"""The rate limit, before a tiny app."""
+"""The rate limit, in front of a tiny app."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestRateLimit:
 
 
 class TestAddress:
-    """Whom the rate limit counts where there are no keys."""
+    """The addresses that the rate limit counts by when there are no keys."""
 
     @pytest.fixture
     def guards(self, clock: Clock) -> Guards:

@@ -1,4 +1,4 @@
-"""The id of a request, and the headers that every response gets."""
+"""Request ids, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from starlette.testclient import TestClient
 
 from serving.http.guards import Guards
 from serving.http.lifecycle import Lifecycle
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 MADE_ID = re.compile("[0-9a-f]{32}")
 
 
 @pytest.fixture
 def guards() -> Guards:
-    return open_guards(max_bytes=2**22)
+    return public_guards(max_bytes=2**22)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_bad_id_is_replaced(client: TestClient, given: bytes) -> None:
 
 def test_connections_are_not_kept_once_the_worker_is_to_end(app: App) -> None:
     lifecycle = Lifecycle(loaded=True)
-    client = TestClient(edge_around(app, open_guards(), lifecycle=lifecycle))
+    client = TestClient(edge_around(app, public_guards(), lifecycle=lifecycle))
     assert "connection" not in client.post("/echo", content=b"{}").headers
     lifecycle.draining = True
     for path in ("/echo", "/nowhere"):

@@ -1,4 +1,4 @@
-"""Answers that are given again."""
+"""Responses served from the cache."""
 
 from __future__ import annotations
 

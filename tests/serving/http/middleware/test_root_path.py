@@ -1,16 +1,16 @@
-"""Paths with a proxy's prefix and without it."""
+"""Paths with and without a proxy's prefix."""
 
 from __future__ import annotations
 
 import pytest
 from starlette.testclient import TestClient
 
-from tests.support.edge import App, edge_around, open_guards
+from tests.support.edge import App, edge_around, public_guards
 
 
 @pytest.fixture
 def client() -> TestClient:
-    return TestClient(edge_around(App(), open_guards(), root_path="/project/v1"))
+    return TestClient(edge_around(App(), public_guards(), root_path="/project/v1"))
 
 
 @pytest.mark.parametrize("path", ["/health", "/project/v1/health"])
