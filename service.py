@@ -145,7 +145,10 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
                 max_batch=own.max_batch,
                 provider=settings.execution_provider,
             )
-            await predictor.warm_up()
+            try:
+                await predictor.warm_up()
+            except Exception as error:
+                raise RuntimeError(f"{predictor.id} failed to answer its own example: {error}") from error
             registry.add(predictor)
         lifecycle.loaded = True
         logs.log_start([str(predictor.id) for predictor in registry], settings.workers, settings.session_threads)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
+# What the server's processes tell each other.
+INTERNAL = ("TIFFIN_METRICS_DIR",)
+OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_.+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?$")
 PREFIX, DELIMITER = "TIFFIN_", "__"
 # The setting that holds overrides for single models, and the settings that have no old name.
 OVERRIDES = "model"
@@ -37,6 +42,22 @@ def variable_below(*path: str) -> str:
     whole, *parents = (new_name(DELIMITER.join(path[:depth])) for depth in range(len(path), 0, -1))
     longer = (name for name in known if name.startswith(f"{whole}{DELIMITER}"))
     return next((known[name] for name in (whole, *longer, *parents) if name in known), whole)
+
+
+def unknown(settings: Collection[str]) -> list[str]:
+    """Return a line for each variable with our prefix that sets nothing, with the setting that may be meant.
+
+    Kubernetes itself sets some such variables, for each Service whose name begins with the prefix.
+    """
+    known = [new_name(setting) for setting in settings]
+    lines = []
+    for name, value in os.environ.items():
+        plain = name.upper()
+        other = not plain.startswith(PREFIX) or plain in INTERNAL or OF_KUBERNETES.search(plain)
+        if value and not other and plain not in known and not plain.startswith(new_name(OVERRIDES) + DELIMITER):
+            close = difflib.get_close_matches(plain.removeprefix(PREFIX).lower(), settings, 1)
+            lines.append(f"{name}: no setting has this name" + (f", {new_name(close[0])} has" if close else ""))
+    return lines
 
 
 def renamed(settings: Iterable[str]) -> str:

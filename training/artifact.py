@@ -128,10 +128,12 @@ def check_labels(original: Array, exported: Array) -> dict[str, float]:
 
 
 def check_probabilities(original: Array, exported: Array, tolerance: float = 1e-4) -> dict[str, float]:
-    """Compare probabilities (n, ...) of both; raise TrainingError where one differs by more than `tolerance`."""
+    """Compare probabilities, or other numbers, (n, ...); raise TrainingError where they differ by over `tolerance`."""
+    if original.shape != exported.shape:
+        raise TrainingError(f"the exported graph returns {exported.shape}, the original {original.shape}")
     difference = float(abs(original - exported).max())
     if not difference <= tolerance:
-        raise TrainingError(f"the exported graph's probabilities differ by {difference:.2g}, more than {tolerance:g}")
+        raise TrainingError(f"the exported graph's numbers differ by {difference:.2g}, more than {tolerance:g}")
     return {"largest_difference": difference}
 
 

@@ -1,7 +1,7 @@
 """The contract between a model and the rest of the project."""
 
 from models.model.classification import CLASSIFICATION, LabelScore, classification, ranking, softmax
-from models.model.columns import Array, Column, Columns, InvalidInputError, check
+from models.model.columns import Array, Column, Columns, InvalidInputError, check, check_outputs
 from models.model.contract import Infer, Model, Route, clipped, route
 from models.model.json_bodies import LARGE_BYTES, RAW_ITEMS, UNDECODABLE, stand_in
 from models.model.names import ColumnNames, without_escapes
@@ -21,6 +21,7 @@ __all__ = [
     "Model",
     "Route",
     "check",
+    "check_outputs",
     "classification",
     "clipped",
     "ranking",

@@ -101,12 +101,13 @@ class Column:
         return TypeAdapter(Annotated[list[self.type], FailFast()])  # type: ignore[arg-type, name-defined]
 
     def described(self) -> dict[str, Any]:
-        """Return what clients need to know: name, datatype, shape with -1 for any length, whether it may be missing."""
+        """Return what clients need to know of the column; in its shape -1 stands for any length."""
         return {
             "name": self.name,
             "datatype": self.datatype,
             "shape": [-1, -1] if self.is_list else [-1],
             "optional": self.optional,
+            "used": self.used,
         }
 
     def checked(self, values: Array) -> Array:
@@ -114,8 +115,12 @@ class Column:
 
         Raises InvalidInputError, at (row, name), for the first value that does not fit the type.
         """
-        if values.dtype.kind in "fiu" and self.base is float and self.is_within_bounds(values):
-            return values.astype(np.float64, copy=False)
+        if values.dtype.kind in "fiu" and self.base is float:
+            floats = values.astype(np.float64, copy=False)
+            if values.dtype.kind != "f":
+                self.check_exact(values, floats)
+            if self.is_within_bounds(floats):
+                return floats
         given = values.tolist()
         if self.optional and values.dtype.kind == "f":
             given = [None if value != value else value for value in given]
@@ -126,14 +131,30 @@ class Column:
             raise InvalidInputError(fault["msg"], (int(fault["loc"][0]), self.name), fault["type"]) from None
         return self.array(found)
 
+    def check_exact(self, values: Array, floats: Array) -> None:
+        """Raise InvalidInputError for the first whole number that no float64 equals."""
+        inexact: Array = np.flatnonzero(floats.astype(values.dtype) != values)
+        if inexact.size:
+            message = f"Input of {values.dtype} should be a number that {self.datatype} has"
+            raise InvalidInputError(message, (int(inexact.min()), self.name), "inexact")
+
     def array(self, values: Sequence[Any]) -> Array:
-        """Return values as an array of the column's dtype, with NaN for what is missing of numbers."""
+        """Return values as an array of the column's dtype, with NaN for what is missing of numbers.
+
+        Raises InvalidInputError, at (row, name), for a whole number of more than 64 bits.
+        """
         if self.base is float:
             return np.array(values, dtype=np.float64)
         if self.optional and self.base in (int, bool) and None in values:
             return np.array(values, dtype=np.float64)
         array: Array = np.empty(len(values), dtype=self.dtype)
-        array[:] = values
+        try:
+            array[:] = values
+        except OverflowError:
+            row = next(row for row, value in enumerate(values) if not -(2**63) <= value < 2**63)
+            raise InvalidInputError(
+                "Input should be a whole number of at most 64 bits", (row, self.name), "int_range"
+            ) from None
         return array
 
     def is_within_bounds(self, values: Array) -> bool:
@@ -196,18 +217,32 @@ def columns_of(schema: type[BaseModel], examples: Mapping[str, Any]) -> tuple[Co
 
 
 def check(columns: Columns, inputs: Sequence[Column]) -> dict[str, Array]:
-    """Return the columns that a model reads, with values as it takes them; what else there is, is left out.
+    """Return the columns that a model reads, with values as it takes them; those that may be missing and are, too.
 
     Raises InvalidInputError, at (name,) or (row, name), for a column that is missing, has another number of rows than
     the others or holds a value that does not fit.
     """
     found: dict[str, Array] = {}
-    rows = {len(values) for values in columns.values()}
-    if len(rows) > 1:
-        raise InvalidInputError(f"the columns have {' and '.join(map(str, sorted(rows)))} rows", (), "columns")
+    counts = sorted({len(values) for values in columns.values()})
+    if len(counts) > 1:
+        raise InvalidInputError(f"the columns have {' and '.join(map(str, counts))} rows", (), "columns")
     for column in inputs:
         if column.used and column.name in columns:
             found[column.name] = column.checked(columns[column.name])
         elif column.used and not column.optional:
             raise InvalidInputError(f"the column {column.name} is missing", (column.name,), "missing")
+        elif column.used:
+            found[column.name] = column.array([None] * sum(counts))
     return found
+
+
+def check_outputs(columns: Columns, outputs: Sequence[Column], rows: int) -> None:
+    """Raise TypeError unless there is an array of so many rows, with one axis or two, for each output column."""
+    declared = [column.name for column in outputs]
+    if sorted(columns) != sorted(declared):
+        raise TypeError(f"columns() returns {', '.join(columns)}; outputs declares {', '.join(declared)}")
+    for column in outputs:
+        shape = np.shape(columns[column.name])
+        if len(shape) != 1 + column.is_list or shape[0] != rows:
+            expected = f"({rows}, ...)" if column.is_list else f"({rows},)"
+            raise TypeError(f"columns() returns {column.name} of shape {shape} for {rows} items, not {expected}")

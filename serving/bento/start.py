@@ -75,8 +75,10 @@ def read_settings() -> Settings:
 
     from serving.setting_faults import faults
     from serving.settings import Settings
-    from serving.variables import renamed
+    from serving.variables import renamed, unknown
 
+    if lines := unknown(Settings.model_fields):
+        end(*lines)
     try:
         settings = Settings()
     except ValidationError as error:
@@ -105,6 +107,7 @@ def prepare(models: Collection[str]) -> None:
         put_into_store(dict.fromkeys(entry.partition(":")[0] for entry in models))
     if begins:
         check_models(models)
+        check_examples(dict.fromkeys(entry.partition(":")[0] for entry in models))
 
 
 def bentoml_command() -> tuple[str | None, dict[str, Any]]:
@@ -200,6 +203,20 @@ def check_models(models: Collection[str]) -> None:
             missing.append(f"an entry in {home() / 'models' / name} cannot be read ({reason}): remove it")
     if missing:
         end(*missing)
+
+
+def check_examples(names: Collection[str]) -> None:
+    """Exit with a line for each model that cannot make an item of its own example, with which the server warms up."""
+    import models
+
+    lines = []
+    for name in names:
+        try:
+            models.find(name).example_items()
+        except Exception as error:
+            lines.append(f"the model {name} cannot use its own example: {type(error).__name__}: {error}")
+    if lines:
+        end(*lines)
 
 
 def version_fault(name: str, entry: str) -> str:

@@ -171,7 +171,8 @@ class Form:
         if self.keep and part.name in self.fields:
             return ErrorDetail(loc=[part.name], msg="Input should be given once", type="duplicate_field")
         if part.name not in self.files:
-            return ErrorDetail(loc=[part.name], msg="Input should not be a file", type="unexpected_file")
+            told = f"Input should not be a file; files go into the field {' or '.join(sorted(self.files))}"
+            return ErrorDetail(loc=[part.name], msg=told, type="unexpected_file")
         if len(filename) > MAX_FILENAME_BYTES:
             return ErrorDetail(loc=[part.name], msg="The filename is too long", type="filename_too_long")
         return None

@@ -151,7 +151,7 @@ def form_answer(
 async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Response]) -> Response:
     """Wait for a free slot, then run `work` in it and return its result.
 
-    The work keeps its slot until it ends: a thread that reads a file goes on when nobody waits for it any more.
+    Work that is cancelled keeps its slot until it ends: a thread that reads a file goes on when nobody waits for it.
     """
 
     async def hold_slot() -> Response:
@@ -165,7 +165,14 @@ async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Response]) 
     except asyncio.CancelledError:
         work.close()
         raise
-    return await asyncio.shield(asyncio.create_task(hold_slot()))
+    holder = asyncio.create_task(hold_slot())
+    try:
+        return await asyncio.shield(holder)
+    except asyncio.CancelledError:
+        holder.cancel()
+        raise
+    finally:
+        del holder  # it may hold an error, which holds this frame
 
 
 async def decoded(route: Route, body: bytes) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from serving.inference.context import Priority
 from serving.tables.archives import archived_names, is_archive
 from serving.tables.formats import read_columns, read_items
 from serving.tables.schema import Schema
+
+# Texts or files of an upload that are computed at a time take no more, or one does.
+PART_BYTES = 2**22
+
+# Of the name of an archived file in a message.
+MAX_NAME_CHARACTERS = 200
 
 
 def routes_of(name: str) -> list[Route]:
@@ -43,10 +50,16 @@ def upload_route(model: type[Model[Any]]) -> Route:
     constants = {name: field.default for name, field in response.model_fields.items() if field.default}
 
     async def uploadfile(self: Model[Any], request: Any, infer: Infer[Any]) -> BaseModel:
-        outputs = await (whole if model.vectorized else in_parts)(model, request.file, infer)
+        names: list[str] = []
+        try:
+            if schema.blobs and is_archive(request.file):
+                names = await to_its_end(archived_names, request.file)
+            outputs = await (whole if model.vectorized else in_parts)(model, request.file, infer)
+        except InvalidInputError as error:
+            raise named(error, names) from None
         lists: dict[str, Any] = {name: values.tolist() for name, values in self.columns(outputs).items()}
-        if schema.blobs and is_archive(request.file):
-            lists["file"] = await asyncio.to_thread(archived_names, request.file)
+        if names:
+            lists["file"] = names
         # Their types need no check, which would cost as much as writing them.
         return response.model_construct(**{**constants, **lists})
 
@@ -66,7 +79,7 @@ def rows_of(model: type[Model[Any]]) -> type[BaseModel]:
 
 async def whole(model: type[Model[Any]], file: Path, infer: Infer[Any]) -> Array:
     """Return the graph's outputs for all rows of a file, which are one array of items."""
-    return await infer(await asyncio.to_thread(read_items, file, model))
+    return await infer(await to_its_end(read_items, file, model))
 
 
 async def in_parts(model: type[Model[Any]], file: Path, infer: Infer[Any]) -> Array:
@@ -77,19 +90,47 @@ async def in_parts(model: type[Model[Any]], file: Path, infer: Infer[Any]) -> Ar
     request = context.current.get()
     if request is not None:
         request.priority = Priority.BATCH
-    parts: list[Array] = []
+    outputs: list[Array] = []
     rows = 0
-    chunks = read_columns(file, model)
-    while (columns := await asyncio.to_thread(next, chunks, None)) is not None:
-        items = list(model.items(columns))
-        for first in range(0, len(items), model.max_items):
-            part = items[first : first + model.max_items]
+    parts = item_parts(model, file)
+    try:
+        while (part := await to_its_end(next, parts, None)) is not None:
             try:
-                parts.append(await infer(part))
+                outputs.append(await infer(part))
             except InvalidInputError as error:
                 raise in_file(error, rows, model) from None
             rows += len(part)
-    return np.concatenate(parts)
+            del part  # or it would be kept while the next is read
+    finally:
+        parts.close()
+    return np.concatenate(outputs)
+
+
+def item_parts(model: type[Model[Any]], file: Path) -> Generator[list[Any]]:
+    """Yield the items of a file, about as many at a time as a request to `infer` may have, or PART_BYTES of them."""
+    part: list[Any] = []
+    size = 0
+    for columns in read_columns(file, model):
+        items = list(model.items(columns))
+        size += sum(len(value) for values in columns.values() if values.dtype.hasobject for value in values if value)
+        part += items
+        if len(part) >= model.max_items or size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+async def to_its_end(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a thread; where that is cancelled, wait for the thread all the same, since it goes on."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+    finally:
+        del running  # it may hold an error, which holds this frame
 
 
 def in_file(error: InvalidInputError, first_row: int, model: type[Model[Any]]) -> InvalidInputError:
@@ -97,3 +138,10 @@ def in_file(error: InvalidInputError, first_row: int, model: type[Model[Any]]) -
     columns = [column.name for column in model.inputs if column.used]
     column = columns if len(columns) == 1 else error.location
     return InvalidInputError(str(error), ("file", "data", first_row + (error.item or 0), *column), error.kind)
+
+
+def named(error: InvalidInputError, names: list[str]) -> InvalidInputError:
+    """Return an error of a file's row with the name of the archived file that is this row, where there are names."""
+    row = next((part for part in error.location if isinstance(part, int)), None)
+    name = names[row][:MAX_NAME_CHARACTERS] if row is not None and row < len(names) else ""
+    return InvalidInputError(f"{name}: {error}" if name else str(error), error.location, error.kind)

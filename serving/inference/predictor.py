@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from models.model import Array, InvalidInputError, Model
+from models.model import Array, InvalidInputError, Model, check_outputs
 from serving.inference.batcher import Batcher
 from serving.inference.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
@@ -238,7 +238,8 @@ class Predictor:
         for _ in range(2):
             request = own_context(timeout_seconds=60)
             request.no_cache = request.no_store = True
-            valid(await self.outputs(self.model.example_items(), request))
+            outputs = valid(await self.outputs(self.model.example_items(), request))
+            check_outputs(self.model.columns(np.stack(outputs)), self.model.outputs, len(outputs))
 
     def close(self) -> None:
         """Stop the batcher's threads."""

@@ -37,7 +37,10 @@ class Registry:
         """Return a model's predictor, of its default version unless one is given; raise UnknownModelError."""
         known = self.defaults.get(name) if version is None else self.predictors.get(ModelId(name, version))
         if known is None:
-            raise UnknownModelError(f"no model {name}" if version is None else f"no version {version} of {name}")
+            loaded = ", ".join(self.versions(name)) or "none"
+            raise UnknownModelError(
+                f"no model {name}" if version is None else f"no version {version} of {name}, only {loaded}"
+            )
         return known
 
     def version(self, name: str) -> str:

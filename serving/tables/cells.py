@@ -6,15 +6,26 @@ from functools import cache
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import FailFast, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, FailFast, Field, TypeAdapter, ValidationError
 
-from models.model import Array, Column
+from models.model import Array, Column, InvalidInputError
 from serving.tables.schema import MAX_TEXT_CHARACTERS, invalid
 
 # Marks of a missing number, in any case: of R, pandas, SQL, MySQL, Excel.
 MISSING = frozenset({"", "na", "n/a", "<na>", "#n/a", "#na", "nan", "nat", "null", "none", "\\n"})
+
+
+def stripped(cell: Any) -> Any:
+    """Return a text without the spaces around it, as numbers are read; anything else as it is."""
+    return cell.strip() if isinstance(cell, str) else cell
+
+
 # How a number may be written.
-LAX: dict[type, Any] = {float: Annotated[float, Field(allow_inf_nan=False)], int: int, bool: bool}
+LAX: dict[type, Any] = {
+    float: Annotated[float, Field(allow_inf_nan=False)],
+    int: int,
+    bool: Annotated[bool, BeforeValidator(stripped)],
+}
 
 
 def values_of(column: Column, cells: list[Any], first_row: int) -> Array:
@@ -32,11 +43,14 @@ def values_of(column: Column, cells: list[Any], first_row: int) -> Array:
             raise invalid("Input should be a number, without underscores", "float_parsing", "data", row, column.name)
     numbers = numbers_of(column.base, column.optional)
     try:
-        return column.array(numbers.validate_python(cells))
+        found = numbers.validate_python(cells)
     except ValidationError:
-        present = with_missing(cells) if column.optional else cells
+        found = None
     try:
-        return column.array(numbers.validate_python(present))
+        return column.array(found or numbers.validate_python(with_missing(cells) if column.optional else cells))
+    except InvalidInputError as error:
+        place = ("data", first_row + int(error.location[0]), column.name)
+        raise invalid(str(error), error.kind, *place) from None
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ("data", first_row + int(fault["loc"][0]), column.name)

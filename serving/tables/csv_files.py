@@ -201,6 +201,8 @@ def dialects(path: Path, schema: Schema) -> Iterator[Csv]:
     """Yield a CSV file in the dialects that it may be written in, the likeliest first."""
     check_line_lengths(path)
     file = read_header(path, schema)
+    if len(file.header) == 1:
+        check_returns(path)
     yield file
     if any(b'\\"' in block for block in blocks(path, overlap=1)):
         yield replace(file, escape="\\")
@@ -222,6 +224,22 @@ def check_line_lengths(path: Path) -> None:
     """Raise InvalidInputError for lines so long that DuckDB would pass over them without a word."""
     if any(len(block) == BLOCK_BYTES and b"\n" not in block and b"\r" not in block for block in blocks(path)):
         raise invalid(f"a line takes more than {MAX_LINE_BYTES:,} bytes", "csv")
+
+
+def check_returns(path: Path) -> None:
+    """Raise InvalidInputError where carriage returns stand alone among lines that end otherwise, outside of quotes.
+
+    They would end a row, too, of a file of one column, in which nothing else tells how many rows there are.
+    """
+    lone = ends = False
+    quoted = False
+    for block in blocks(path, overlap=0):
+        for number, part in enumerate(block.replace(b"\r\n", b"\n").split(b'"')):
+            quoted ^= number > 0
+            if not quoted:
+                lone, ends = lone or b"\r" in part.rstrip(b"\r"), ends or b"\n" in part
+        if lone and ends:
+            raise invalid("a carriage return stands in a cell without quotes", "csv")
 
 
 def has_mixed_line_ends(path: Path) -> bool:

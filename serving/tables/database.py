@@ -16,7 +16,9 @@ CHUNK_ROWS = 2_048
 # What DuckDB may hold of one file: lines, pages of Parquet.
 MEMORY_LIMIT = "200MB"
 # The same of rows that hold files.
-CHUNK_FILES = 64
+CHUNK_FILES = 8
+# Most characters of long texts that are fetched at a time.
+CHUNK_CHARACTERS = 2**18
 
 
 def connect(path: Path) -> DuckDBPyConnection:
@@ -54,6 +56,14 @@ def bounded(name: str, column: str, schema: Schema) -> str:
     return f"CASE WHEN strlen({column}) > {schema.max_bytes(name)} THEN {cut} ELSE {column} END"
 
 
+def chunk_rows(schema: Schema) -> int:
+    """Return how many rows are fetched at a time: fewer of long texts, since all of a chunk is checked in one go."""
+    if schema.blobs:
+        return CHUNK_FILES
+    texts = [characters for name in schema.columns if (characters := schema.max_characters(name)) is not None]
+    return min(CHUNK_ROWS, max(1, CHUNK_CHARACTERS // sum(texts))) if texts else CHUNK_ROWS
+
+
 def fetch(
     connection: DuckDBPyConnection, picked: dict[str, str], source: str, path: Path, schema: Schema
 ) -> Iterator[Cells]:
@@ -64,5 +74,5 @@ def fetch(
     picked = picked or {next(iter(schema.columns)): "NULL"}
     # No part of the SQL was written by the client.
     rows = connection.execute(f"SELECT {', '.join(picked.values())} FROM {source}", [str(path)])  # noqa: S608
-    while chunk := rows.fetchmany(CHUNK_FILES if schema.blobs else CHUNK_ROWS):
+    while chunk := rows.fetchmany(chunk_rows(schema)):
         yield dict(zip(picked, map(list, zip(*chunk, strict=True)), strict=True))

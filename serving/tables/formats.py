@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from models.model import Array, Columns, InvalidInputError, Model, check
-from serving.tables.archives import ZIP, archive_cells
+from serving.tables.archives import END_OF_DIRECTORY, ZIP, archive_cells
 from serving.tables.cells import values_of
 from serving.tables.csv_files import UnreadableError, dialects
 from serving.tables.json_arrays import BLOCK_BYTES, SPACE
@@ -60,8 +61,7 @@ def read_columns(path: Path, model: type[Model[Any]]) -> Iterator[Columns]:
     faults: list[str] = []
     for way in ways(path, Schema(model)):
         try:
-            for _ in way.columns():
-                pass
+            deque(way.columns(), maxlen=0)  # keeps none of them
         except UnreadableError as fault:
             faults.append(str(fault))
         else:
@@ -80,16 +80,22 @@ class Way(NamedTuple):
         """Yield the input columns of some rows at a time, checked; InvalidInputError for the first fault."""
         rows = 0
         for cells in self.cells():
-            values = {name: values_of(self.schema.columns[name], cells[name], rows) for name in cells}
-            try:
-                yield check(values, self.schema.model.inputs)
-            except InvalidInputError as error:
-                raise invalid(str(error), error.kind, *place(error.location, rows)) from None
-            rows += len(next(iter(cells.values())))
+            count = len(next(iter(cells.values())))
+            yield self.checked(cells, rows)
+            del cells  # or they would be kept while the next are read
+            rows += count
             if rows > self.schema.max_rows:
                 raise invalid(self.schema.too_many_rows, "too_long")
         if not rows:
             raise invalid("the file has no rows", "too_short")
+
+    def checked(self, cells: Cells, first_row: int) -> Columns:
+        """Return the columns of some rows; raise InvalidInputError for the first fault."""
+        values = {name: values_of(self.schema.columns[name], cells[name], first_row) for name in cells}
+        try:
+            return check(values, self.schema.model.inputs)
+        except InvalidInputError as error:
+            raise invalid(str(error), error.kind, *place(error.location, first_row)) from None
 
 
 def place(location: tuple[str | int, ...], first_row: int) -> tuple[str | int, ...]:
@@ -109,7 +115,7 @@ def ways(path: Path, schema: Schema) -> Iterator[Way]:
         yield Way(schema, partial(parquet_cells, path, schema))
         return
     if schema.blobs:
-        if not start.startswith(ZIP) or schema.blobs != list(schema.columns):
+        if not start.startswith((ZIP, END_OF_DIRECTORY)) or schema.blobs != list(schema.columns):
             archive = "a ZIP archive of files, or " if schema.blobs == list(schema.columns) else ""
             raise invalid(f"the file must be {archive}Parquet with these columns: {schema.listing}", "file_format")
         yield Way(schema, partial(archive_cells, path, schema))

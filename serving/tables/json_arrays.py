@@ -15,6 +15,8 @@ from serving.tables.schema import Schema, invalid
 BLOCK_BYTES = 2**18
 # Longest row, and longest text beside the rows.
 MAX_ROW_BYTES = 2**20
+# More columns of a row would take long to be told apart.
+MAX_COLUMNS = 5_000
 SPACE = b" \t\r\n"
 ONE = msgspec.json.Decoder(msgspec.Raw)
 LINE = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -25,6 +27,8 @@ def has_rows_in_lines(file: IO[bytes], schema: Schema) -> bool:
     start = file.tell()
     line = file.readline(MAX_ROW_BYTES)
     file.seek(start)
+    if without_escapes(line).count(b'"') > 4 * MAX_COLUMNS:
+        return False
     try:
         names = LINE.decode(line)
     except UNDECODABLE:
@@ -57,7 +61,32 @@ def check_size(text: bytes | bytearray) -> None:
         raise invalid(f"a row, or a text beside the rows, takes more than {MAX_ROW_BYTES:,} bytes", "json_too_long")
 
 
-def data_arrays(file: IO[bytes]) -> Iterator[bytes]:
+class Wrapped:
+    """A file between two texts, to be read in pieces."""
+
+    def __init__(self, start: bytes, file: IO[bytes], end: bytes) -> None:
+        self.start = start
+        self.file = file
+        self.end = end
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, about `size` of them; none at the end."""
+        start, self.start = self.start, b""
+        block = start + self.file.read(size)
+        if not block:
+            block, self.end = self.end, b""
+        return block
+
+
+def with_data(file: IO[bytes]) -> Wrapped:
+    """Return a file that begins with an array as one in which this array is named data; any other as it is."""
+    place = file.tell()
+    is_array = file.read(1) == b"["
+    file.seek(place)
+    return Wrapped(b'{"data":', file, b"}") if is_array else Wrapped(b"", file, b"")
+
+
+def data_arrays(file: Wrapped) -> Iterator[bytes]:
     """Yield JSON arrays of some of the rows of `{"data": [row, …]}` at a time; other keys are passed over.
 
     What stands under these is looked through for its brackets only. msgspec.DecodeError for what is no JSON.
@@ -99,7 +128,9 @@ def data_arrays(file: IO[bytes]) -> Iterator[bytes]:
         carry = without_leading_space(text[position:])
         check_size(carry)
         check_size(outline)
-    if not isinstance(msgspec.json.decode(bytes(outline) + carry), dict) or not found:
+    whole = bytes(outline) + carry
+    ONE.decode(whole)
+    if not whole.lstrip(SPACE).startswith(b"{") or not found:
         raise invalid('the file has neither an object with an array "data" nor a row in each line', "missing")
 
 

@@ -1,4 +1,4 @@
-"""Read JSON in pieces: `{"data": [row, …]}`, or a row in each line."""
+"""Reads JSON in pieces: `{"data": [row, …]}`, `[row, …]`, or a row in each line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from models.model import UNDECODABLE
-from serving.tables.json_arrays import data_arrays, has_rows_in_lines, line_arrays
+from models.model import UNDECODABLE, without_escapes
+from serving.tables.json_arrays import MAX_COLUMNS, data_arrays, has_rows_in_lines, line_arrays, with_data
 from serving.tables.schema import Cells, Schema, invalid
 
 # What a cell may hold, by the type of its column: whole numbers become floats where these are meant.
@@ -21,7 +21,9 @@ TYPES: dict[type, Any] = {
     bool: bool | str | None,
     str: str | None,
 }
-BY_NAME = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+TEXT = msgspec.json.Decoder(str)
 
 
 def json_cells(path: Path, start: int, schema: Schema) -> Iterator[Cells]:
@@ -32,12 +34,10 @@ def json_cells(path: Path, start: int, schema: Schema) -> Iterator[Cells]:
         file.seek(start)
         try:
             lines = has_rows_in_lines(file, schema)
-            for array in line_arrays(file) if lines else data_arrays(file):
+            for array in line_arrays(file) if lines else data_arrays(with_data(file)):
                 cells = decoder.cells(array, rows)
                 if not rows:
-                    names = {name for row in BY_NAME.decode(array) for name in row}
-                    if names:
-                        schema.check_names(list(names))
+                    decoder.check_names(array)
                 rows += len(next(iter(cells.values())))
                 yield cells
         except UNDECODABLE as error:
@@ -66,23 +66,58 @@ class JsonRows:
         return self.cells_by_any_name(array, first_row)
 
     def cells_by_any_name(self, array: bytes, first_row: int) -> Cells:
-        """Return the cells of a JSON array of rows whose names or values need a closer look; slower."""
-        rows = json.loads(array, parse_int=parse_int, parse_constant=refuse_constant)
+        """Return the cells of a JSON array of rows whose names or values need a closer look; slower.
+
+        Values are decoded one by one, those of other columns and what is nested not at all.
+        """
+        rows = ROWS.decode(array)
         cells: Cells = {name: [None] * len(rows) for name in self.schema.columns}
         for i, row in enumerate(rows):
-            if not isinstance(row, dict):
-                raise invalid("a row is not an object", "dict_type", "data", first_row + i)
-            names = list(row)
+            values = row_values(row, first_row + i)
+            names = list(values)
             for column, place in self.schema.positions(names, "data", first_row + i).items():
-                value = row[names[place]]
+                value = decoded(values[names[place]])
                 is_number = self.schema.columns[column].base in (float, int)
                 cells[column][i] = str(value) if isinstance(value, bool) and is_number else value
         return cells
 
+    def check_names(self, array: bytes) -> None:
+        """Raise InvalidInputError if no name in a JSON array of rows is that of a column, unless there are no names."""
+        names: list[str] = []
+        for i, row in enumerate(ROWS.decode(array)):
+            names = list(row_values(row, i)) or names
+            if self.schema.names.count(names):
+                return
+        if names:
+            self.schema.check_names(names)
+
+
+def row_values(row: msgspec.Raw, number: int) -> dict[str, msgspec.Raw]:
+    """Return the values of a row by name; InvalidInputError where it is no object or has too many columns."""
+    text = bytes(row)
+    if not text.startswith(b"{"):
+        raise invalid("a row is not an object", "dict_type", "data", number)
+    if without_escapes(text).count(b'"') > 4 * MAX_COLUMNS:  # two for each name, and two for each text
+        raise invalid(f"a row has more than {MAX_COLUMNS:,} columns", "too_long", "data", number)
+    return OBJECT.decode(text)
+
+
+def decoded(value: msgspec.Raw) -> Any:
+    """Return a number, a text, a boolean or None; an empty list in the place of what is nested."""
+    text = bytes(value)
+    if text.startswith((b"[", b"{")):
+        return []
+    if text.startswith(b'"'):
+        return TEXT.decode(text)
+    try:
+        return json.loads(text, parse_int=parse_int, parse_constant=refuse_constant)
+    except ValueError as error:
+        raise msgspec.DecodeError(str(error)) from error
+
 
 def parse_int(digits: str) -> float:
     """Return a whole number, as a float where it has so many digits that Python would take long."""
-    return int(digits) if len(digits) < 20 else float(digits)
+    return int(digits) if len(digits.lstrip("-")) < 20 else float(digits)
 
 
 def refuse_constant(name: str) -> float:

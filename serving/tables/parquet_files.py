@@ -19,8 +19,11 @@ MAX_FOOTER_BYTES = 4 * 2**20
 MAX_FILES_BYTES = 64 * 2**20
 # The types of text, and what tells its bytes.
 LENGTHS = {"VARCHAR": "strlen", "BLOB": "octet_length"}
-WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
-NUMBERS = (*WHOLE_NUMBERS, "HUGEINT", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
+WHOLE_NUMBERS = (
+    *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"),
+    *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"),
+)
+NUMBERS = (*WHOLE_NUMBERS, "FLOAT", "DOUBLE", "DECIMAL")
 SOURCE = "read_parquet(?, hive_partitioning = false)"
 
 
@@ -44,7 +47,8 @@ def parquet_cells(path: Path, schema: Schema) -> Iterator[Cells]:
         except duckdb.OutOfMemoryException as error:
             raise invalid("the pages of the file are too large to be decoded", "parquet") from error
         except duckdb.Error as error:
-            raise invalid("the file is not readable Parquet", "parquet") from error
+            told = "a text of the file is not UTF-8" if "UTF8" in str(error) else "the file is not readable Parquet"
+            raise invalid(told, "parquet") from error
 
 
 def column_types(connection: DuckDBPyConnection, path: Path, schema: Schema) -> dict[str, tuple[str, str]]:
@@ -69,6 +73,13 @@ def check_rows(connection: DuckDBPyConnection, path: Path, types: dict[str, tupl
     )
     source = "read_parquet(?, hive_partitioning = false, file_row_number = true)"
     found = connection.execute(f"SELECT {first} FROM {source}", [str(path)]).fetchall()[0]  # noqa: S608
+    for name in schema.blobs:
+        if name in lengths:
+            total = connection.execute(f"SELECT sum({lengths[name]}) FROM {SOURCE}", [str(path)]).fetchall()[0][0]  # noqa: S608
+            if (total or 0) > MAX_FILES_BYTES:  # one entry of a dictionary may stand in many rows
+                raise invalid(
+                    f"the cells of {name} have more than {MAX_FILES_BYTES:,} bytes: send a ZIP archive", "too_long"
+                )
     for name, row in zip(lengths, found, strict=True):
         if row is not None:
             message = f"Input should have at most {schema.max_bytes(name):,} bytes"
@@ -94,11 +105,11 @@ def cell(base: type, column: str, kind: str) -> str:
     if base is bytes:
         return column if kind == "BLOB" else f"CASE WHEN {column} IS NOT NULL THEN true END"
     if kind in LENGTHS:
-        return f"CAST({column} AS VARCHAR)"
+        return f"decode({column})" if kind == "BLOB" else f"CAST({column} AS VARCHAR)"
     if base is bool and kind == "BOOLEAN":
         return column
     if base is int and kind in WHOLE_NUMBERS:
-        return f"CAST({column} AS BIGINT)"
+        return column
     if kind in NUMBERS and base is not str:
         number = f"CAST({column} AS DOUBLE)"
         return f"CASE WHEN isnan({number}) THEN NULL ELSE {number} END"

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import models
 from serving.setting_faults import SECRET, faults
 from serving.settings import ModelSettings, Settings
-from serving.variables import NEW, renamed
+from serving.variables import NEW, renamed, unknown
 from tests.support import ROOT
 
 
@@ -358,3 +358,28 @@ def test_an_execution_provider_that_onnxruntime_lacks_is_refused(monkeypatch: py
     monkeypatch.setenv("TIFFIN_EXECUTION_PROVIDER", "abacus")
     with pytest.raises(ValidationError, match=r"has no execution provider abacus here, it has .*cpu"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("TIFFIN_API_KEY", "TIFFIN_API_KEYS"), ("tiffin_worker", "TIFFIN_WORKERS"), ("TIFFIN_XYZ", "")],
+)
+def test_a_variable_that_sets_nothing_is_told_with_the_one_that_is_meant(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    (line,) = unknown(Settings.model_fields)
+    assert line == f"{name}: no setting has this name" + (f", {meant} has" if meant else "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("TIFFIN_WORKERS", "TIFFIN_MODEL__SENTIMENT__MAX_BATCH", "WORKERS", "TIFFIN_METRICS_DIR", "TIFFIN_PORT"),
+        *("TIFFIN_SERVICE_HOST", "TIFFIN_SERVICE_PORT", "TIFFIN_REDIS_SERVICE_PORT_HTTP"),
+        *("TIFFIN_PORT_3000_TCP", "TIFFIN_A_PORT_3000_TCP_ADDR", "TIFFIN_A_PORT_3000_UDP_PROTO"),
+    ],
+)
+def test_settings_and_the_variables_of_kubernetes_are_known(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    assert unknown(Settings.model_fields) == []

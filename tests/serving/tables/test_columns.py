@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import struct
-import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +12,6 @@ import pytest
 from pydantic import BaseModel, Field
 
 from models.breast_cancer import EXAMPLE, BreastCancer
-from models.image import ImageClassifier
 from models.model import Array, Column, Columns, InvalidInputError, Model
 from models.sentiment import Sentiment
 from serving.tables import schema
@@ -65,15 +61,6 @@ def fault(folder: Path, content: bytes | str, model: type[Model[Any]]) -> tuple[
     with pytest.raises(InvalidInputError) as caught:
         read(folder, content, model)
     return caught.value.location, caught.value.kind
-
-
-def archive(files: dict[str, bytes], **options: Any) -> bytes:
-    """Return a ZIP archive of files, given by name and content."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", **options) as made:
-        for name, content in files.items():
-            made.writestr(name, content)
-    return file.getvalue()
 
 
 TEXTS = {
@@ -173,69 +160,66 @@ def test_whole_numbers_keep_all_their_digits(tmp_path: Path) -> None:
         assert read(tmp_path, content, Orders)["count"] == [large]
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+def test_a_whole_number_of_more_than_64_bits_is_refused(tmp_path: Path, number: int) -> None:
+    for content in (json.dumps(ORDER | {"count": number}), ORDERS["CSV"].replace(",3,", f",{number},")):
+        assert fault(tmp_path, content, Orders)[0] == ("file", "data", 0, "count")
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+def test_whole_numbers_have_64_bits_under_any_name(tmp_path: Path, number: int) -> None:
+    row = {key: value for key, value in ORDER.items() if key != "count"}
+    for name in ("count", "COUNT"):
+        content = json.dumps(
+            {name if key == "count" else key: value for key, value in (ORDER | {"count": number}).items()}
+        )
+        assert read(tmp_path, content, Orders)["count"] == [number]
+
+
+def test_an_array_of_rows_may_stand_alone(tmp_path: Path) -> None:
+    # As pandas writes it with orient="records".
+    assert read(tmp_path, json.dumps([{"text": "a"}, {"TEXT": "b"}]), Sentiment) == {"text": ["a", "b"]}
+    assert fault(tmp_path, '[{"text": "a"}', Sentiment)[1] == "json_invalid"
+
+
+@pytest.mark.parametrize(
+    "content", ['{"data":[{"text":1},{"text":"a",}]}', '{"text":1}\n{"text":"a",}', '{"data":[{"TEXT":01}]}']
+)
+def test_what_is_no_json_after_what_does_not_fit_is_refused(tmp_path: Path, content: str) -> None:
+    fault(tmp_path, content, Sentiment)
+
+
+@pytest.mark.parametrize("form", ['{{"data": [{}]}}', "{}", '{{"data": [{{"text": "a"}}, {}]}}'])
+def test_a_row_of_very_many_columns_is_refused(tmp_path: Path, form: str) -> None:
+    row = json.dumps({"TEXT": "a", **{str(number): [] for number in range(50_000)}})
+    fault(tmp_path, form.format(row), Sentiment)
+
+
+def test_bytes_of_parquet_are_read_as_utf_8(tmp_path: Path) -> None:
+    texts = ["it's a delight", "caf\u00e9 \\x27", "\U0001f600"]
+    content = written(pa.table({"text": pa.array([text.encode() for text in texts], pa.binary())}))
+    assert read(tmp_path, content, Sentiment) == {"text": texts}
+    content = written(pa.table({"text": pa.array([b"caf\xe9"], pa.binary())}))
+    assert fault(tmp_path, content, Sentiment) == (("file",), "parquet")
+
+
+def test_a_lone_carriage_return_ends_no_row_of_a_single_column(tmp_path: Path) -> None:
+    assert fault(tmp_path, "text\na\rb\nc\n", Sentiment) == (("file",), "csv")
+    assert read(tmp_path, 'text\n"a\rb"\nc\n', Sentiment) == {"text": ["a\rb", "c"]}
+    assert read(tmp_path, "text\ra\rb\r", Sentiment) == {"text": ["a", "b"]}
+    assert read(tmp_path, "text\r\na\nb\r\n", Sentiment) == {"text": ["a", "b"]}
+
+
+def test_few_long_texts_are_read_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    text = "\U0001f600" * 10_000
+    column = pa.DictionaryArray.from_arrays(np.zeros(1_000, np.int32), [text])
+    path.write_bytes(written(pa.table({"text": column})))
+    assert max(len(columns["text"]) for columns in read_columns(path, Sentiment)) < 50
+
+
 def test_a_text_without_a_bound_of_its_own_has_one(tmp_path: Path) -> None:
     most = schema.MAX_TEXT_CHARACTERS
     for content in (json.dumps(ORDER | {"note": "a" * (most + 1)}), ORDERS["CSV"].replace("NA", "a" * (most + 1), 1)):
         assert fault(tmp_path, content, Orders) == (("file", "data", 0, "note"), "string_too_long")
     assert len(read(tmp_path, json.dumps(ORDER | {"note": "a" * most}), Orders)["note"][0]) == most
-
-
-class TestPictures:
-    def test_the_files_of_an_archive_are_rows(self, tmp_path: Path) -> None:
-        files = {"b.jpg": b"1", "folder/": b"", "folder/a.jpg": b"2", ".DS_Store": b"3", "__MACOSX/b.jpg": b"4"}
-        for options in ({}, {"compression": zipfile.ZIP_DEFLATED}):
-            assert read(tmp_path, archive(files, **options), ImageClassifier) == {"image": [b"1", b"2"]}
-
-    def test_bytes_in_parquet_are_rows(self, tmp_path: Path) -> None:
-        content = written(pa.table({"Image": [b"\xff\x00", b"2"], "id": [1, 2]}))
-        assert read(tmp_path, content, ImageClassifier) == {"image": [b"\xff\x00", b"2"]}
-
-    @pytest.mark.parametrize("values", [["text"], [1], [None]])
-    def test_what_is_no_bytes_in_parquet_is_refused(self, tmp_path: Path, values: list[Any]) -> None:
-        content = written(pa.table({"image": values}))
-        assert fault(tmp_path, content, ImageClassifier) == (("file", "data", 0, "image"), "bytes_type")
-
-    @pytest.mark.parametrize("content", [b"image\na.jpg\n", b'{"image": "a"}', b"\xff\xd8\xff", b""])
-    def test_other_formats_are_told_the_right_ones(self, tmp_path: Path, content: bytes) -> None:
-        with pytest.raises(InvalidInputError, match="ZIP archive of files, or Parquet with these columns: image"):
-            read(tmp_path, content, ImageClassifier)
-
-    def test_an_archive_of_no_pictures_has_no_rows(self, tmp_path: Path) -> None:
-        content = archive({"folder/": b""}) or b""
-        assert fault(tmp_path, content, ImageClassifier) == (("file",), "too_short")
-
-    def test_an_archive_has_no_more_files_than_the_model_admits(self, tmp_path: Path) -> None:
-        content = archive({f"{i}": b"" for i in range(ImageClassifier.max_file_items + 1)})
-        assert fault(tmp_path, content, ImageClassifier) == (("file",), "too_long")
-
-    @pytest.mark.parametrize("cut", [4, 30, 60, 100])
-    def test_an_archive_that_is_cut_off_is_refused(self, tmp_path: Path, cut: int) -> None:
-        assert fault(tmp_path, archive({"a.jpg": b"1" * 100})[:-cut], ImageClassifier) == (("file",), "archive")
-
-    @pytest.mark.parametrize("at", range(0, 250, 7))
-    def test_a_damaged_archive_never_is_a_fault_of_the_server(self, tmp_path: Path, at: int) -> None:
-        content = bytearray(archive({"a.jpg": b"1" * 100}, compression=zipfile.ZIP_DEFLATED))
-        content[at % len(content)] ^= 0xFF
-        try:
-            read(tmp_path, b"PK\x03\x04" + bytes(content[4:]), ImageClassifier)
-        except InvalidInputError:
-            pass
-
-    def test_a_file_that_unpacks_to_too_much_is_refused(self, tmp_path: Path) -> None:
-        content = archive({"a": b"\0" * (schema.MAX_FILE_BYTES + 1)}, compression=zipfile.ZIP_DEFLATED)
-        assert fault(tmp_path, content, ImageClassifier) == (("file", "data", 0, "image"), "string_too_long")
-
-    def test_files_that_unpack_to_too_much_together_are_refused(self, tmp_path: Path) -> None:
-        files = {f"{i}": b"\0" * schema.MAX_FILE_BYTES for i in range(17)}
-        content = archive(files, compression=zipfile.ZIP_DEFLATED)
-        assert fault(tmp_path, content, ImageClassifier) == (("file",), "too_long")
-
-    def test_an_encrypted_file_is_refused(self, tmp_path: Path) -> None:
-        content = bytearray(archive({"a.jpg": b"1"}))
-        for magic, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-            content[content.index(magic) + flags] |= 1
-        assert fault(tmp_path, bytes(content), ImageClassifier) == (("file", "data", 0, "image"), "archive")
-
-    def test_a_directory_that_would_take_much_memory_is_not_read(self, tmp_path: Path) -> None:
-        end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 2**16 - 1, 2**16 - 1, 2**23, 0, 0)
-        assert fault(tmp_path, b"PK\x03\x04" + bytes(2**23) + end, ImageClassifier) == (("file",), "archive")
