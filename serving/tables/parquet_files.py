@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serving.tables.database import connect, fetch
-from serving.tables.schema import Cells, Schema, invalid
+from serving.tables.schema import MAX_NUMBER_BYTES, Cells, Schema, invalid
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MAX_FOOTER_BYTES = 4 * 2**20
 # Parquet whose cells are files, of which DuckDB holds many at a time.
 MAX_FILES_BYTES = 64 * 2**20
+# Bytes of long texts in the cells of a file: so many in any, and so many times its size.
+MIN_TEXT_BYTES, MAX_RATIO = 8 * 2**20, 64
 # The types of text, and what tells its bytes.
 LENGTHS = {"VARCHAR": "strlen", "BLOB": "octet_length"}
 WHOLE_NUMBERS = (
@@ -73,17 +75,27 @@ def check_rows(connection: DuckDBPyConnection, path: Path, types: dict[str, tupl
     )
     source = "read_parquet(?, hive_partitioning = false, file_row_number = true)"
     found = connection.execute(f"SELECT {first} FROM {source}", [str(path)]).fetchall()[0]  # noqa: S608
-    for name in schema.blobs:
-        if name in lengths:
-            total = connection.execute(f"SELECT sum({lengths[name]}) FROM {SOURCE}", [str(path)]).fetchall()[0][0]  # noqa: S608
-            if (total or 0) > MAX_FILES_BYTES:  # one entry of a dictionary may stand in many rows
-                raise invalid(
-                    f"the cells of {name} have more than {MAX_FILES_BYTES:,} bytes: send a ZIP archive", "too_long"
-                )
+    check_total(connection, path, lengths, schema)
     for name, row in zip(lengths, found, strict=True):
         if row is not None:
             message = f"Input should have at most {schema.max_bytes(name):,} bytes"
             raise invalid(message, "string_too_long", "data", row, name)
+
+
+def check_total(connection: DuckDBPyConnection, path: Path, lengths: dict[str, str], schema: Schema) -> None:
+    """Raise InvalidInputError for files and long texts that are much larger in cells than in the file.
+
+    One entry of a dictionary may stand in many rows, and DuckDB copies it for each.
+    """
+    most = MAX_FILES_BYTES if schema.blobs else MIN_TEXT_BYTES + MAX_RATIO * path.stat().st_size
+    large = [name for name in lengths if schema.max_bytes(name) > MAX_NUMBER_BYTES]
+    if not large:
+        return
+    total = " + ".join(f"coalesce(sum({lengths[name]}), 0)" for name in large)
+    (found,) = connection.execute(f"SELECT {total} FROM {SOURCE}", [str(path)]).fetchall()[0]  # noqa: S608
+    if found > most:
+        told = f"the cells of {', '.join(large)} have {found:,} bytes, more than {most:,}"
+        raise invalid(told + (": send a ZIP archive" if schema.blobs else ": send CSV or JSON"), "too_long")
 
 
 def column_names(connection: DuckDBPyConnection, path: Path) -> list[str]:

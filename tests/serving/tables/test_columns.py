@@ -210,9 +210,14 @@ def test_a_lone_carriage_return_ends_no_row_of_a_single_column(tmp_path: Path) -
 def test_few_long_texts_are_read_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     text = "\U0001f600" * 10_000
-    column = pa.DictionaryArray.from_arrays(np.zeros(1_000, np.int32), [text])
+    column = pa.DictionaryArray.from_arrays(np.zeros(200, np.int32), [text])
     path.write_bytes(written(pa.table({"text": column})))
     assert max(len(columns["text"]) for columns in read_columns(path, Sentiment)) < 50
+
+
+def test_one_long_text_in_many_rows_of_parquet_is_refused(tmp_path: Path) -> None:
+    column = pa.DictionaryArray.from_arrays(np.zeros(2_048, np.int32), ["\U0001f600" * 10_000])
+    assert fault(tmp_path, written(pa.table({"text": column})), Sentiment) == (("file",), "too_long")
 
 
 def test_a_text_without_a_bound_of_its_own_has_one(tmp_path: Path) -> None:
