@@ -32,16 +32,19 @@ class Admission:
 
     def expected_wait(self, priority: Priority = Priority.INTERACTIVE, *, block: bool = False) -> float:
         """Return the seconds that a new item, or a block, is expected to wait."""
-        if priority is Priority.BATCH:
-            return self.seconds(self.unfinished)
         batch = self.queue.batch_size
+        preparing = self.pace.preparing
+        prepared = batch * preparing[Priority.BATCH]
+        if priority is Priority.BATCH:
+            others = (self.unfinished - batch) * preparing[Priority.INTERACTIVE]
+            return self.seconds(self.unfinished) + others + prepared
         # Of the blocks, single items wait only for those that are taken together with them.
         ahead = self.unfinished - batch if block else self.unfinished - batch - max(0, self.queue.rows - self.max_batch)
-        seconds = self.seconds(ahead)
-        return seconds + self.share.seconds_beside(seconds, self.seconds(batch)) if batch else seconds
+        seconds = self.seconds(ahead) + ahead * preparing[Priority.INTERACTIVE]
+        return seconds + self.share.seconds_beside(seconds, self.seconds(batch) + prepared) if batch else seconds
 
     def seconds(self, items: int) -> float:
-        """Return the seconds that items take in full batches."""
+        """Return the seconds of inference that items take in full batches."""
         full, rest = divmod(items, self.max_batch)
         return full * self.pace.seconds(self.max_batch) + self.pace.seconds(rest)
 

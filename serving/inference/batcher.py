@@ -14,9 +14,10 @@ from typing import Any
 
 from models.model import Model
 from serving.inference.admission import Admission
+from serving.inference.batch_work import BatchWork
 from serving.inference.context import Priority
 from serving.inference.delivery import Delivery
-from serving.inference.errors import DeadlineExceededError, OverloadedError
+from serving.inference.errors import OverloadedError
 from serving.inference.job import Job, total_size, without
 from serving.inference.observation import Observation
 from serving.inference.pace import Pace
@@ -26,7 +27,7 @@ from serving.inference.priority import lower_priority
 from serving.inference.queue import Queue
 from serving.inference.registry import ModelId
 from serving.inference.runner import Runner
-from serving.inference.share import RUN_SECONDS, BatchShare
+from serving.inference.share import BatchShare
 
 log = logging.getLogger("tiffin.batcher")
 
@@ -51,8 +52,8 @@ class Batcher:
     Blocks of rows wait behind single items, and are taken as many at a time as the free threads can compute.
 
     Batch work is taken when no interactive work waits, or when it is due its share of computing time. It is taken a
-    run at a time, cut to `RUN_SECONDS` by the model's pace, so that an interactive item waits for no more than that:
-    on all threads while nothing else is computed; else on one of them, leaving another free unless it is due.
+    run at a time, each preprocessed and computed in a thread of the pool, and cut to `RUN_SECONDS` by the model's pace,
+    so that an interactive item waits for no more than that; another thread is left free for interactive work.
 
     `Admission` says what is refused. When a batch fails, its halves are computed, then their halves, so that a bad item
     fails alone.
@@ -96,21 +97,21 @@ class Batcher:
             queue_items=queue_items,
             queue_seconds=queue_seconds,
         )
-        self.delivery = Delivery(self.admission)
         self.observation = Observation(model_id)
+        self.delivery = Delivery(self.admission, self.observation, clock)
         self.runner = Runner(
             open_session,
             threads,
             self.pool,
             name=name,
             pace=self.pace,
-            share=self.share,
             delivery=self.delivery,
             observation=self.observation,
             clock=clock,
         )
         self.busy = 0  # threads with a batch of their own
         self.changed = threading.Condition()
+        self.batch_work = BatchWork(model, self.queue, self.changed, self.share, self.runner, self.max_batch)
         self.closed = False
         self.thread = threading.Thread(target=self.work, name=f"batcher-{name}", daemon=True)
 
@@ -152,25 +153,31 @@ class Batcher:
     def work(self) -> None:
         """Take waiting jobs and compute them until the batcher is closed. Runs in the batcher's thread."""
         lower_priority()
-        while jobs := self.take():
+        while not self.closed:
+            jobs: list[Job] = []
             try:
-                self.compute(self.preprocess(self.drop_expired(jobs)))
+                jobs = self.take()
+                self.compute(self.preprocess(self.delivery.drop_expired(jobs)))
             except BaseException as error:  # it would end the thread, and with it the model
                 log.exception("a batch of %s failed", self.name)
                 self.delivery.fail(jobs, error)
             del jobs  # else their items would be kept until others come
 
     def take(self) -> list[Job]:
-        """Wait for work and a thread that may do it, and take the jobs that have waited longest; none once closed."""
+        """Wait for interactive work and a thread for it, take the jobs that have waited longest; none once closed.
+
+        Meanwhile, start runs of batch work.
+        """
         with self.changed:
             idle = not self.queue.size and not self.busy
-            self.changed.wait_for(lambda: self.closed or self.is_batch_next() or self.is_interactive_next())
-            if not self.closed and self.is_batch_next():
-                # On one of n threads, a run takes n times as long as on all of them.
-                seconds = RUN_SECONDS / self.threads if self.busy else RUN_SECONDS
-                jobs = self.queue.take_batch(min(self.pace.items(seconds), self.max_batch))
-                self.observe_queue(Priority.BATCH)
-                return jobs
+            # Each condition is looked at once, since the share, and so what is next, may change at any time.
+            while not self.closed:
+                if self.batch_work.is_next(self.busy):
+                    self.start_batch_run()
+                elif self.queue.size and self.busy < self.threads:
+                    break
+                else:
+                    self.changed.wait()
             # No longer than the batch itself takes, and not at all when idle.
             lingers = min(self.linger_seconds, self.pace.seconds(min(self.queue.size, self.max_batch)))
             end = self.clock() + (0.0 if idle else lingers)
@@ -181,36 +188,30 @@ class Batcher:
             if self.closed:
                 return []
             free = self.threads - self.busy
-            slow = self.pace.preparing * ROUND_BATCHES * self.max_batch > SLOW_SECONDS
+            slow = self.pace.preparing[Priority.INTERACTIVE] * ROUND_BATCHES * self.max_batch > SLOW_SECONDS
             items = free * self.max_batch if slow else ROUND_BATCHES * self.max_batch
             jobs = self.queue.take(items=items, rows=free * self.max_batch)
             self.observe_queue(Priority.INTERACTIVE)
             return jobs
 
-    def is_interactive_next(self) -> bool:
-        """Return whether interactive work waits and has a thread."""
-        return self.queue.size > 0 and self.busy < self.threads
+    def start_batch_run(self) -> None:
+        """Start a run of batch work in a thread of its own. Called with the lock held."""
+        self.busy += 1
+        self.batch_work.busy += 1
+        try:
+            self.pool.submit(self.run_batch_work)
+        except BaseException as error:  # no thread could be started
+            self.busy -= 1
+            self.batch_work.busy -= 1
+            if job := self.queue.take_batch(self.max_batch):
+                self.delivery.fail([job], error)
 
-    def is_batch_next(self) -> bool:
-        """Return whether batch work waits, may go before waiting interactive work, and has a thread."""
-        if not self.queue.batch_size:
-            return False
-        if self.share.is_due:
-            return self.busy < self.threads
-        return not self.queue.size and (not self.busy or self.busy < self.threads - 1)
-
-    def drop_expired(self, jobs: list[Job]) -> list[Job]:
-        """Drop cancelled jobs and fail expired ones; return the others."""
-        now = self.clock()
-        # The future of a part of a block is done as well when another part has failed.
-        abandoned = [job for job in jobs if job.future.done()]
-        expired = [job for job in jobs if job.deadline <= now and not job.future.done()]
-        if not abandoned and not expired:
-            return jobs
-        self.observation.dropped["abandoned"].inc(total_size(abandoned))
-        self.observation.dropped["expired"].inc(total_size(expired))
-        self.delivery.fail(abandoned + expired, DeadlineExceededError("the deadline passed"))
-        return without(jobs, abandoned + expired)
+    def run_batch_work(self) -> None:
+        """Compute a run of batch work, then release the thread."""
+        try:
+            self.batch_work.run(lambda: self.busy == 1)
+        finally:
+            self.release()
 
     def preprocess(self, jobs: list[Job]) -> list[Job]:
         """Set the inputs of jobs and fail those whose items cannot be used; return the others."""
@@ -221,7 +222,9 @@ class Batcher:
         prepare = partial(preprocess, self.model, is_awaited=self.is_awaited)
         others = [self.pool.submit(prepare, jobs[at : at + share]) for at in range(share, len(jobs), share)]
         failed = [*prepare(jobs[:share]), *(fault for other in others for fault in other.result())]
-        self.pace.preparing = (self.clock() - started) / total_size(jobs)
+        seconds = self.clock() - started
+        self.share.record(Priority.INTERACTIVE, seconds)
+        self.pace.record_preparing(Priority.INTERACTIVE, total_size(jobs), seconds)
         if not failed:
             return jobs
         gone = [job for job, _ in failed]
@@ -230,7 +233,7 @@ class Batcher:
 
     def is_awaited(self, job: Job) -> bool:
         """Return whether anybody still waits for a job."""
-        return not self.closed and bool(self.drop_expired([job]))
+        return not self.closed and bool(self.delivery.drop_expired([job]))
 
     def compute(self, jobs: list[Job]) -> None:
         """Compute jobs in batches: one after the other on all threads, or one on each thread where that is faster."""
@@ -239,15 +242,13 @@ class Batcher:
         items = total_size(jobs)
         parts = math.ceil(items / self.max_batch)
         size = math.ceil(items / parts)
-        is_batch_work = jobs[0].priority is Priority.BATCH  # which is one run
-        alone = (len(jobs) == 1 or is_batch_work) and not self.busy
+        alone = len(jobs) == 1 and not self.busy
         if self.threads == 1 or alone or self.pace.seconds(size) < PARALLEL_SECONDS:
             for batch in batches(jobs, size):
-                self.runner.infer(self.drop_expired(batch))
+                self.infer(batch)
             return
-        if not is_batch_work:
-            free = self.threads - self.busy
-            parts = free * math.ceil(parts / free)
+        free = self.threads - self.busy
+        parts = free * math.ceil(parts / free)
         for batch in batches(jobs, math.ceil(items / parts)):
             with self.changed:
                 self.changed.wait_for(lambda: self.busy < self.threads)
@@ -258,10 +259,19 @@ class Batcher:
                 self.release()
                 raise
 
+    def infer(self, batch: list[Job], *, beside: bool = False) -> None:
+        """Compute a batch of interactive work and count its time."""
+        started = self.clock()
+        try:
+            self.runner.infer(self.delivery.drop_expired(batch), beside=beside)
+        finally:
+            seconds = self.clock() - started
+            self.share.record(Priority.INTERACTIVE, seconds / self.threads if beside else seconds)
+
     def infer_beside(self, batch: list[Job]) -> None:
         """Compute a batch on one thread, beside others, then release the thread."""
         try:
-            self.runner.infer(self.drop_expired(batch), beside=True)
+            self.infer(batch, beside=True)
         except BaseException as error:  # nobody awaits the result of this call
             log.exception("a batch of %s failed", self.name)
             self.delivery.fail(batch, error)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from serving.inference.context import Priority
+
 # Weight of the newest batch in the moving average.
 NEWEST = 0.1
 
 
 class Pace:
-    """Seconds that batches of up to `max_batch` items add to the wait, by the bit length of their size."""
+    """Seconds of inference of batches of up to `max_batch` items; of preprocessing, per item."""
 
     def __init__(self, max_batch: int) -> None:
-        # Moving averages; 0 where there has been no such batch.
+        # Moving averages, by the bit length of a batch's size; 0 where there has been no such batch.
         self.batch_seconds = [0.0] * (max_batch.bit_length() + 1)
-        self.preparing = 0.0  # seconds of preprocessing per item in the last round
+        # Seconds of preprocessing per item. That of batch work counts apart: it may be far larger pictures.
+        self.preparing = dict.fromkeys(Priority, 0.0)
 
     def record(self, items: int, seconds: float) -> None:
-        """Record the seconds that a batch of `items` took."""
-        average = self.batch_seconds[items.bit_length()]
-        self.batch_seconds[items.bit_length()] = average + (seconds - average) * (NEWEST if average else 1.0)
+        """Record the seconds that inference of a batch of `items` took."""
+        bits = items.bit_length()
+        self.batch_seconds[bits] = moved(self.batch_seconds[bits], seconds)
+
+    def record_preparing(self, priority: Priority, items: int, seconds: float) -> None:
+        """Record the seconds that preprocessing of `items` of a priority took."""
+        self.preparing[priority] = moved(self.preparing[priority], seconds / items)
 
     def seconds(self, items: int) -> float:
         """Estimate the seconds of a batch by earlier ones of about its size, else by smaller, else by larger ones."""
@@ -27,14 +34,19 @@ class Pace:
         known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
         return next((seconds for seconds in known if seconds), 0.0)
 
-    def items(self, seconds: float) -> int:
+    def items(self, seconds: float, preparing: float = 0.0) -> int:
         """Return how many items may go into a batch that is to take `seconds` at most; one at least.
 
-        That is in proportion to the largest batches that took no longer, so that sizes that were slow once are tried
-        again when smaller ones have become faster.
+        Each takes `preparing` seconds of preprocessing as well. The number is in proportion to the largest batches that
+        took no longer, so that sizes that were slow once are tried again when smaller ones have become faster.
         """
         most = 1
         for bits, known in enumerate(self.batch_seconds):
             if 0 < known <= seconds:
-                most = max(1, int(2 ** (bits - 1) * seconds / known))
+                most = max(1, int(seconds / (known / 2 ** (bits - 1) + preparing)))
         return most
+
+
+def moved(average: float, newest: float) -> float:
+    """Return a moving average after the newest value."""
+    return average + (newest - average) * (NEWEST if average else 1.0)

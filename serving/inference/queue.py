@@ -56,18 +56,16 @@ class Queue:
             rows -= block.size
         return taken
 
-    def take_batch(self, most: int) -> list[Job]:
-        """Remove `most` items of the batch work that waits longest; a block that does not fit is cut."""
-        taken: list[Job] = []
-        while self.batch and most:
-            waiting = self.batch[0]
-            job = waiting.cut(most)
-            if job is waiting or not waiting.left:
-                self.batch.popleft()
-            taken.append(job)
-            self.batch_size -= job.size
-            most -= job.size
-        return taken
+    def take_batch(self, most: int) -> Job | None:
+        """Remove the job of batch work that waits longest, a block cut to `most` rows; return None where none waits."""
+        if not self.batch:
+            return None
+        waiting = self.batch[0]
+        job = waiting.cut(most)
+        if job is waiting or not waiting.left:
+            self.batch.popleft()
+        self.batch_size -= job.size
+        return job
 
     def promote(self, jobs: Iterable[Job]) -> None:
         """Make jobs interactive; those that wait as batch work go to the end of what waits as interactive work."""

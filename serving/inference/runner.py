@@ -15,7 +15,6 @@ from serving.inference.job import Job, total_size
 from serving.inference.observation import Observation
 from serving.inference.pace import Pace
 from serving.inference.padding import batch_inputs, unstack
-from serving.inference.share import BatchShare
 
 log = logging.getLogger("tiffin.batcher")
 
@@ -34,7 +33,6 @@ class Runner:
         *,
         name: str,
         pace: Pace,
-        share: BatchShare,
         delivery: Delivery,
         observation: Observation,
         clock: Callable[[], float],
@@ -42,7 +40,6 @@ class Runner:
         self.threads = threads
         self.name = name
         self.pace = pace
-        self.share = share
         self.delivery = delivery
         self.observation = observation
         self.clock = clock
@@ -81,13 +78,9 @@ class Runner:
         session, parallel = (self.single, self.threads) if beside else (self.session, 1)
         items = total_size(batch)
         started = self.clock()
-        try:
-            outputs = unstack(batch, items, session.run(None, batch_inputs(batch)))
-        finally:
-            seconds = self.clock() - started
-            cost = seconds / parallel + self.pace.preparing * items
-            self.share.record(batch[0].priority, cost)
+        outputs = unstack(batch, items, session.run(None, batch_inputs(batch)))
+        seconds = self.clock() - started
         self.observation.inference_seconds.observe(seconds)
         self.observation.batch_items.observe(items)
-        self.pace.record(items, cost)
+        self.pace.record(items, seconds / parallel)
         return outputs
