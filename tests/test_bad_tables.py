@@ -38,7 +38,7 @@ BAD_FILES = [
     (b"x91\n" + b"1" * 3_000_000 + b"\n", ["file"], "csv"),
     (b"{", ["file"], "json_invalid"),
     (b"{}", ["file"], "missing"),
-    (b"[]", ["file"], "missing"),
+    (b"[]", ["file"], "too_short"),
     (b'{"rows": [{"x91": 1}]}', ["file"], "missing"),
     (b'{"data": []}', ["file"], "too_short"),
     (b'{"data": [{"x91": 1},]}', ["file"], "json_invalid"),

@@ -16,6 +16,7 @@ import models
 from models.model import Array, Infer, InvalidInputError, Model, Route
 from serving.inference import context
 from serving.inference.context import Priority
+from serving.inference.errors import OverloadedError
 from serving.tables.archives import archived_names, is_archive
 from serving.tables.formats import read_columns, read_items
 from serving.tables.schema import Schema
@@ -23,6 +24,7 @@ from serving.tables.schema import Schema
 # Texts or files of an upload that are computed at a time take no more, or one does.
 PART_BYTES = 2**22
 
+RETRY_SECONDS = 0.2
 # Of the name of an archived file in a message.
 MAX_NAME_CHARACTERS = 200
 
@@ -96,7 +98,7 @@ async def in_parts(model: type[Model[Any]], file: Path, infer: Infer[Any]) -> Ar
     try:
         while (part := await to_its_end(next, parts, None)) is not None:
             try:
-                outputs.append(await infer(part))
+                outputs.append(await infer_begun(part, infer) if outputs else await infer(part))
             except InvalidInputError as error:
                 raise in_file(error, rows, model) from None
             rows += len(part)
@@ -104,6 +106,18 @@ async def in_parts(model: type[Model[Any]], file: Path, infer: Infer[Any]) -> Ar
     finally:
         parts.close()
     return np.concatenate(outputs)
+
+
+async def infer_begun(part: list[Any], infer: Infer[Any]) -> Array:
+    """Return the outputs of a part of a file that was begun; wait where it is refused, since 503 would lose the others.
+
+    The request's deadline ends the wait.
+    """
+    while True:
+        try:
+            return await infer(part)
+        except OverloadedError:
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def item_parts(model: type[Model[Any]], file: Path) -> Generator[list[Any]]:

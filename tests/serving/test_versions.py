@@ -75,9 +75,10 @@ def test_items_of_one_version_are_not_mixed_with_those_of_another(client: httpx.
 
 
 @pytest.mark.parametrize("path", ["predict", "infer"])
-def test_a_version_that_is_not_loaded_is_named(client: httpx.Client, path: str) -> None:
+def test_a_version_that_is_not_loaded_is_named(client: httpx.Client, newest: str, path: str) -> None:
     response = client.post(f"/breast_cancer/versions/absent/{path}", json=TUMOUR)
-    assert (response.status_code, response.json()["error"]) == (404, "no version absent of breast_cancer")
+    told = f"no version absent of breast_cancer, only opposite, {newest}"
+    assert (response.status_code, response.json()["error"]) == (404, told)
     assert "x-model-version" not in response.headers
 
 

@@ -83,7 +83,7 @@ def test_where_no_model_answers_there_is_no_version(client: TestClient) -> None:
 
 def test_a_version_that_is_not_loaded_is_not_found(client: TestClient) -> None:
     response = client.post("/sum/versions/3/predict", content=b"{}")
-    assert (response.status_code, response.json()) == (404, {"error": "no version 3 of sum", "detail": []})
+    assert (response.status_code, response.json()) == (404, {"error": "no version 3 of sum, only 1, 2", "detail": []})
 
 
 def test_versions_are_one_route_in_the_metrics(client: TestClient) -> None:
