@@ -8,6 +8,9 @@ from serving.inference.pace import Pace
 from serving.inference.queue import Queue
 from serving.inference.share import BatchShare
 
+# Of the items that were taken from the queue, the most that are taken to be preprocessed still.
+MOST_PREPARING = 64
+
 
 class Admission:
     """Refuses work that could not be computed in time, by the pace of the last batches.
@@ -35,12 +38,14 @@ class Admission:
         batch = self.queue.batch_size
         preparing = self.pace.preparing
         prepared = batch * preparing[Priority.BATCH]
+        # Rows of a block are preprocessed in one go, so that only single items count, and of what is computed a few.
+        single = len(self.queue.items) + min(self.unfinished - batch - self.queue.size, MOST_PREPARING)
+        others = single * preparing[Priority.INTERACTIVE]
         if priority is Priority.BATCH:
-            others = (self.unfinished - batch) * preparing[Priority.INTERACTIVE]
             return self.seconds(self.unfinished) + others + prepared
         # Of the blocks, single items wait only for those that are taken together with them.
         ahead = self.unfinished - batch if block else self.unfinished - batch - max(0, self.queue.rows - self.max_batch)
-        seconds = self.seconds(ahead) + ahead * preparing[Priority.INTERACTIVE]
+        seconds = self.seconds(ahead) + others
         return seconds + self.share.seconds_beside(seconds, self.seconds(batch) + prepared) if batch else seconds
 
     def seconds(self, items: int) -> float:

@@ -224,7 +224,7 @@ class Batcher:
         failed = [*prepare(jobs[:share]), *(fault for other in others for fault in other.result())]
         seconds = self.clock() - started
         self.share.record(Priority.INTERACTIVE, seconds)
-        self.pace.record_preparing(Priority.INTERACTIVE, total_size(jobs), seconds)
+        self.pace.record_preparing(Priority.INTERACTIVE, len(jobs), seconds)
         if not failed:
             return jobs
         gone = [job for job, _ in failed]

@@ -23,7 +23,7 @@ class Pace:
         self.batch_seconds[bits] = moved(self.batch_seconds[bits], seconds)
 
     def record_preparing(self, priority: Priority, items: int, seconds: float) -> None:
-        """Record the seconds that preprocessing of `items` of a priority took."""
+        """Record the seconds that preprocessing of `items` of a priority took; an interactive block counts as one."""
         self.preparing[priority] = moved(self.preparing[priority], seconds / items)
 
     def seconds(self, items: int) -> float:

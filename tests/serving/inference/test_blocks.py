@@ -24,6 +24,7 @@ from tests.support.batchers import (
     has_nothing_to_do,
     rows,
     submit,
+    until,
     warm_up,
 )
 from tests.support.clocks import Clock
@@ -156,6 +157,46 @@ class TestBlocks:
             assert await good.future == [1]
             with pytest.raises(Exception, match="out of data bounds"):
                 await bad.future
+
+        asyncio.run(use())
+        assert has_nothing_to_do(batcher)
+
+
+class SlowRowSum(RowSum):
+    """A model that preprocesses a row, or a block, in ten milliseconds of the clock."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        super().__init__(folder)
+        self.clock = clock
+
+    def preprocess(self, item: Any) -> dict[str, Any]:
+        """Advance the clock, then set the inputs."""
+        self.clock.advance(0.01)
+        return super().preprocess(item)
+
+
+class TestPreprocessing:
+    """The foreseen wait behind blocks, whose rows are preprocessed in one go."""
+
+    @pytest.fixture
+    def model(self, tmp_path: Path, clock: Clock) -> Sum:
+        return SlowRowSum(tmp_path, clock)
+
+    def test_the_rows_of_a_block_do_not_count_as_single_rows(
+        self, make_batcher: Callable[..., Batcher], model: Sum, sessions: Sessions
+    ) -> None:
+        batcher = make_batcher(max_batch=4_096)
+        sessions.seconds = lambda items: 1e-6
+
+        async def use() -> None:
+            await warm_up(batcher, sessions, 1, item=rows(2)[0])
+            model.gate.clear()
+            block = a_block(*range(1_000))
+            batcher.enqueue([block], LATE)
+            await until(lambda: len(model.seen) > 1)
+            (item,) = submit(batcher, [rows(9)[0]], LATE)
+            model.gate.set()
+            assert await item.future == 9
 
         asyncio.run(use())
         assert has_nothing_to_do(batcher)
