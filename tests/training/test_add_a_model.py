@@ -124,7 +124,8 @@ def test_bentoml_s_client_has_its_methods(with_iris: str, answers: list[dict[str
 def test_its_columns_and_routes_are_told(with_iris: str) -> None:
     info = httpx.get(f"{with_iris}/iris/info").json()
     assert info["labels"] == ["setosa", "versicolor", "virginica"]
-    assert info["inputs"][0] == {"name": "sepal_length", "datatype": "FP64", "shape": [-1], "optional": False}
+    described = {"name": "sepal_length", "datatype": "FP64", "shape": [-1], "optional": False, "used": True}
+    assert info["inputs"][0] == described
     assert [(column["name"], column["datatype"], column["shape"]) for column in info["outputs"]] == [
         ("label", "BYTES", [-1]),
         ("score", "FP64", [-1]),
