@@ -10,7 +10,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 import models
-from models.model import Array, Column, ColumnNames, InvalidInputError, check
+from models.model import Array, Column, ColumnNames, InvalidInputError, check, check_outputs
 
 Positive = Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)]
 SIZE = Column("size", Positive)
@@ -163,6 +163,27 @@ def test_the_fields_of_a_row_s_schema_are_its_columns() -> None:
     ]
     with pytest.raises(InvalidInputError):
         Garden.inputs[0].checked(np.array([0.0]))
+
+
+OUTPUTS = (Column("label", str), Column("probabilities", list[float]))
+
+
+def test_outputs_that_are_as_declared_pass() -> None:
+    check_outputs({"label": np.array(["a", "b"], object), "probabilities": np.ones((2, 3))}, OUTPUTS, 2)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "fault"),
+    [
+        ({"label": np.ones(2)}, "outputs declares label, probabilities"),
+        ({"label": np.ones((2, 1)), "probabilities": np.ones((2, 3))}, r"label of shape \(2, 1\)"),
+        ({"label": np.ones(2), "probabilities": np.ones(2)}, r"probabilities of shape \(2,\)"),
+        ({"label": np.ones(1), "probabilities": np.ones((2, 3))}, r"label of shape \(1,\) for 2 items"),
+    ],
+)
+def test_outputs_that_are_not_as_declared_are_named(outputs: dict[str, Array], fault: str) -> None:
+    with pytest.raises(TypeError, match=fault):
+        check_outputs(outputs, OUTPUTS, 2)
 
 
 class TestNames:
