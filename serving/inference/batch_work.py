@@ -93,7 +93,7 @@ class BatchWork:
         failed: list[tuple[Job, BaseException]] = []
         while job := self.take(total_size(jobs), spent, parallel):
             jobs.append(job)
-            failed += preprocess(self.model, [job], is_awaited=self.is_awaited)
+            failed += preprocess(self.model, [job], is_awaited=self.delivery.is_awaited)
             spent = self.clock() - started
         self.observation.waiting[Priority.BATCH].set(self.queue.batch_size)
         if not jobs:
@@ -113,7 +113,3 @@ class BatchWork:
             return None
         with self.lock:
             return self.queue.take_batch(most - items)
-
-    def is_awaited(self, job: Job) -> bool:
-        """Return whether anybody still waits for a job."""
-        return bool(self.delivery.drop_expired([job]))

@@ -233,7 +233,7 @@ class Batcher:
 
     def is_awaited(self, job: Job) -> bool:
         """Return whether anybody still waits for a job."""
-        return not self.closed and bool(self.delivery.drop_expired([job]))
+        return not self.closed and self.delivery.is_awaited(job)
 
     def compute(self, jobs: list[Job]) -> None:
         """Compute jobs in batches: one after the other on all threads, or one on each thread where that is faster."""

@@ -34,6 +34,10 @@ class Delivery:
         self.fail(abandoned + expired, DeadlineExceededError("the deadline passed"))
         return without(jobs, abandoned + expired)
 
+    def is_awaited(self, job: Job) -> bool:
+        """Return whether anybody still waits for a job; settle it where nobody does."""
+        return bool(self.drop_expired([job]))
+
     def fail(self, jobs: Sequence[Job], error: BaseException) -> None:
         """Settle jobs with an error."""
         self.deliver(jobs, [error] * len(jobs))

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BeforeValidator, FailFast, Field, TypeAdapter, ValidationError
 
 from models.model import Array, Column, InvalidInputError
-from serving.tables.schema import MAX_TEXT_CHARACTERS, invalid
+from serving.tables.schema import MAX_TEXT_CHARACTERS
 
 # Marks of a missing number, in any case: of R, pandas, SQL, MySQL, Excel.
 MISSING = frozenset({"", "na", "n/a", "<na>", "#n/a", "#na", "nan", "nat", "null", "none", "\\n"})
@@ -28,19 +28,20 @@ LAX: dict[type, Any] = {
 }
 
 
-def values_of(column: Column, cells: list[Any], first_row: int) -> Array:
-    """Return a column's cells as values (n,), still to be checked; rows are counted from `first_row`.
+def values_of(column: Column, cells: list[Any]) -> Array:
+    """Return a column's cells as values (n,), still to be checked.
 
-    Raises InvalidInputError for the first cell that is no number where one should be.
+    Raises InvalidInputError, at (row, name), for the first cell that is no number where one should be.
     """
     if column.base in (str, bytes):
-        check_length(column, cells, first_row)
+        check_length(column, cells)
         return objects(cells)
     if column.notation:
         return objects(with_missing(cells))
-    for row, cell in enumerate(cells, first_row):
+    for row, cell in enumerate(cells):
         if isinstance(cell, str) and "_" in cell:  # pydantic reads "1_0" as Python does
-            raise invalid("Input should be a number, without underscores", "float_parsing", "data", row, column.name)
+            message = "Input should be a number, without underscores"
+            raise InvalidInputError(message, (row, column.name), "float_parsing")
     numbers = numbers_of(column.base, column.optional)
     try:
         found = numbers.validate_python(cells)
@@ -48,23 +49,19 @@ def values_of(column: Column, cells: list[Any], first_row: int) -> Array:
         found = None
     try:
         return column.array(found or numbers.validate_python(with_missing(cells) if column.optional else cells))
-    except InvalidInputError as error:
-        place = ("data", first_row + int(error.location[0]), column.name)
-        raise invalid(str(error), error.kind, *place) from None
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ("data", first_row + int(fault["loc"][0]), column.name)
-        raise invalid(fault["msg"], fault["type"], *place) from error
+        raise InvalidInputError(fault["msg"], (int(fault["loc"][0]), column.name), fault["type"]) from error
 
 
-def check_length(column: Column, cells: list[Any], first_row: int) -> None:
+def check_length(column: Column, cells: list[Any]) -> None:
     """Raise InvalidInputError for the first text that is too long, where the column sets no bound."""
     if column.base is bytes or column.categories or column.max_length is not None:
         return
-    for row, cell in enumerate(cells, first_row):
+    for row, cell in enumerate(cells):
         if isinstance(cell, str) and len(cell) > MAX_TEXT_CHARACTERS:
             message = f"Input should be a text of at most {MAX_TEXT_CHARACTERS:,} characters"
-            raise invalid(message, "string_too_long", "data", row, column.name)
+            raise InvalidInputError(message, (row, column.name), "string_too_long")
 
 
 def with_missing(cells: list[Any]) -> list[Any]:

@@ -91,15 +91,15 @@ class Way(NamedTuple):
 
     def checked(self, cells: Cells, first_row: int) -> Columns:
         """Return the columns of some rows; raise InvalidInputError for the first fault."""
-        values = {name: values_of(self.schema.columns[name], cells[name], first_row) for name in cells}
         try:
+            values = {name: values_of(self.schema.columns[name], cells[name]) for name in cells}
             return check(values, self.schema.model.inputs)
         except InvalidInputError as error:
             raise invalid(str(error), error.kind, *place(error.location, first_row)) from None
 
 
 def place(location: tuple[str | int, ...], first_row: int) -> tuple[str | int, ...]:
-    """Return where in the file a fault is that `check` has found, in rows that begin with `first_row`."""
+    """Return where in the file a fault is that was found at (row, name), or (name,), in rows from `first_row` on."""
     row, *rest = location
     return ("data", first_row + row, *rest) if isinstance(row, int) else location
 

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
-from serving.setting_faults import faults
 from serving.settings import Settings
-
-
-def wrong(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
-    """Return the messages about environment variables that are not valid."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError) as caught:
-        Settings()
-    return faults(caught.value)
+from tests.support.settings import wrong
 
 
 def test_a_model_may_be_asked_for_in_several_versions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from serving.setting_faults import SECRET, faults
 from serving.settings import ModelSettings, Settings
 from serving.variables import NEW, renamed, unknown
 from tests.support import ROOT
+from tests.support.settings import wrong
 
 
 def test_every_setting_stands_in_the_docs_with_its_description() -> None:
@@ -220,15 +221,6 @@ def test_an_empty_new_name_leaves_the_old_one_in_force(monkeypatch: pytest.Monke
     monkeypatch.setenv("WORKERS", "2")
     assert Settings().workers == 2
     assert renamed(Settings.model_fields) == "WORKERS: old name of TIFFIN_WORKERS, which is to be used instead"
-
-
-def wrong(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
-    """Return the messages about environment variables that are not valid."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError) as caught:
-        Settings()
-    return faults(caught.value)
 
 
 @pytest.mark.parametrize("name", ["WORKERS", "TIFFIN_WORKERS", "tiffin_workers"])
