@@ -159,7 +159,7 @@ class Column:
 
     def is_within_bounds(self, values: Array) -> bool:
         """Return whether numbers fit the type for certain; the type itself decides where this says no."""
-        known = values[~np.isnan(values)] if self.optional and values.dtype.kind == "f" else values
+        known = values[~np.isnan(values)] if self.optional else values
         if not np.isfinite(known).all():
             return False
         for entry in self.metadata:

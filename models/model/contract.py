@@ -97,8 +97,10 @@ class Model(ABC, Generic[Item]):
     @classmethod
     def items(cls, columns: Columns) -> Collection[Item]:
         """Return the items of input columns as `check` returns them; by default float32 rows (n, columns)."""
-        rows = np.array([columns[column.name] for column in cls.inputs])
-        return clipped(rows).T.astype(np.float32, order="C")
+        rows = np.empty((len(columns[cls.inputs[0].name]), len(cls.inputs)))
+        for place, column in enumerate(cls.inputs):
+            rows[:, place] = columns[column.name]
+        return clipped(rows).astype(np.float32)
 
     @abstractmethod
     def preprocess(self, item: Item) -> dict[str, Array]:
@@ -129,7 +131,7 @@ class Model(ABC, Generic[Item]):
     def values(cls, elements: Sequence[Any]) -> list[tuple[Column, list[Any]]]:
         """Return the values of each column that the model reads, of validated elements of `infer`."""
         used = [column for column in cls.inputs if column.used]
-        if is_schema(cls.input):
+        if elements and isinstance(elements[0], BaseModel):
             return [(column, [getattr(element, column.name) for element in elements]) for column in used]
         if elements and isinstance(elements[0], Mapping):
             return [(column, [element.get(column.name) for element in elements]) for column in used]
@@ -159,7 +161,7 @@ class Model(ABC, Generic[Item]):
 
 def clipped(values: Array) -> Array:
     """Return the values, NaN included, between -1e30 and 1e30: as float32 they stay finite when scaled and added."""
-    bounded: Array = np.clip(values, -1e30, 1e30)
+    bounded: Array = np.minimum(np.maximum(values, -1e30), 1e30)  # np.clip takes twice as long for a row
     return bounded
 
 
@@ -182,8 +184,7 @@ def predict_route(model: type[Model[Any]]) -> Route:
     request = model.input if is_schema(model.input) else row_schema(model, "Row", model.inputs)
 
     async def predict(self: Model[Any], request: BaseModel, infer: Infer[Any]) -> BaseModel:
-        row = {column.name: column.array([getattr(request, column.name)]) for column in self.inputs if column.used}
-        columns = self.columns(await infer(self.items(row)))
+        columns = self.columns(await infer(self.items_of([request])))
         return response.model_construct(**{name: values[:1].tolist()[0] for name, values in columns.items()})
 
     response = row_schema(model, "Answer", model.outputs)
