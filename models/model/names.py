@@ -28,6 +28,7 @@ class ColumnNames:
             self.starts[[*(name[:1].lower() + name[:1].upper()).encode()]] = True
         usual = set("".join(self.by_plain).encode())
         self.odd = np.array([byte not in usual for byte in range(256)])
+        self.longest = max(map(len, self.by_plain))
 
     def find(self, name: str) -> str | None:
         """Return the column that a name stands for, whatever its case and the spaces in it; None for other names."""
@@ -64,9 +65,17 @@ class ColumnNames:
         opening, closing = opening[keys], closing[keys]
         if not len(opening):
             return False
-        odd = self.odd[letters]
+        # Of the names that are as short as ours one byte after the other, then all of the longer ones.
+        short = closing - opening - 1 <= self.longest
+        start, last = opening[short] + 1, closing[short] - 1
+        for place in range(self.longest):
+            if self.odd[letters[np.minimum(start + place, last)]].any():
+                return True
+        if short.all():
+            return False
         # One after the other, where each name begins and ends: what is summed up between names is passed over.
-        return bool(np.logical_or.reduceat(odd, np.stack([opening + 1, closing], axis=1).ravel())[::2].any())
+        ends = np.stack([opening[~short] + 1, closing[~short]], axis=1).ravel()
+        return bool(np.logical_or.reduceat(self.odd[letters], ends)[::2].any())
 
 
 def plain(name: str) -> str:
