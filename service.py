@@ -47,8 +47,12 @@ from serving.http.lifecycle import Lifecycle
 from serving.http.openapi import complete
 from serving.http.routes import accepted_bodies, model_routes
 from serving.http.system import info_routes, static_files, system_routes
-from serving.inference.registry import Registry
+from serving.http.v2.routes import accepted_requests, v2_routes
+from serving.inference.predictor import Predictor
+from serving.inference.registry import ModelId, Registry
 from serving.inference.service import InferenceService
+from serving.oip.repository import Repository, refusal
+from serving.oip.service import TensorInference
 from serving.telemetry import logs, metrics, tracing
 
 settings = start.read_settings()
@@ -60,8 +64,14 @@ if settings.redis_url is not None:
 
     redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
 registry = Registry()
+inference = InferenceService(registry)
 lifecycle = Lifecycle()
 limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
+memory: MemoryCache[Array] = MemoryCache("predictions", settings.cache_max_bytes, settings.cache_ttl_seconds)
+shared = None
+if redis is not None and settings.cache_ttl_seconds:
+    shared = RedisCache(redis, settings.redis_prefix, settings.cache_ttl_seconds)
+cache = PredictionCache(memory, shared)
 guards = Guards(
     ApiKeys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file),
     limit,
@@ -72,6 +82,7 @@ guards = Guards(
 )
 
 accepted = accepted_bodies(settings.names, settings.max_body_bytes, settings.max_upload_bytes)
+accepted_v2 = accepted_requests(settings.names, settings.max_body_bytes)
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 packages = [
@@ -117,12 +128,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
     """Trained models of different kinds behind REST routes."""
 
     def __init__(self) -> None:
-        self.inference = InferenceService(registry)
-        memory: MemoryCache[Array] = MemoryCache("predictions", settings.cache_max_bytes, settings.cache_ttl_seconds)
-        shared = None
-        if redis is not None and settings.cache_ttl_seconds:
-            shared = RedisCache(redis, settings.redis_prefix, settings.cache_ttl_seconds)
-        self.cache = PredictionCache(memory, shared)
+        self.inference = inference
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
@@ -130,26 +136,9 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         logs.configure(settings.access_log)
         metrics.forget_ended_workers()
         if settings.otel_exporter_otlp_endpoint is not None:
-            version = str(Tiffin.bento.tag) if Tiffin.bento else "development"
-            tracing.start(settings.otel_exporter_otlp_endpoint.get_secret_value(), version)
+            tracing.start(settings.otel_exporter_otlp_endpoint.get_secret_value(), own_version())
         for stored in store.stored_models(settings.models, Tiffin.bento):
-            own = settings.of(stored.tag.name)
-            predictor = store.load(
-                stored,
-                self.cache,
-                own.session_threads,
-                queue_items=own.queue_items,
-                queue_seconds=own.queue_seconds,
-                linger_seconds=own.linger_seconds,
-                batch_share=own.batch_share,
-                max_batch=own.max_batch,
-                provider=settings.execution_provider,
-            )
-            try:
-                await predictor.warm_up()
-            except Exception as error:
-                raise RuntimeError(f"{predictor.id} failed to answer its own example: {error}") from error
-            registry.add(predictor)
+            registry.add(await loaded(stored))
         lifecycle.loaded = True
         logs.log_start([str(predictor.id) for predictor in registry], settings.workers, settings.session_threads)
         drain_on_sigterm(asyncio.get_running_loop())
@@ -162,10 +151,42 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
     async def stop(self) -> None:
         """Release the threads of the models, and the connections."""
         registry.close()
-        await self.cache.close()
+        await cache.close()
         if redis is not None:
             await redis.close()
         tracing.stop()
+
+
+async def loaded(stored: bentoml.Model) -> Predictor:
+    """Load the model of a store entry and have it answer once."""
+    own = settings.of(stored.tag.name)
+    predictor = await asyncio.to_thread(
+        store.load,
+        stored,
+        cache,
+        own.session_threads,
+        queue_items=own.queue_items,
+        queue_seconds=own.queue_seconds,
+        linger_seconds=own.linger_seconds,
+        batch_share=own.batch_share,
+        max_batch=own.max_batch,
+        provider=settings.execution_provider,
+    )
+    try:
+        await predictor.warm_up()
+    except Exception as error:
+        raise RuntimeError(f"{predictor.id} failed to answer its own example: {error}") from error
+    return predictor
+
+
+async def load(model_id: ModelId) -> Predictor:
+    """Load a version of a model while the server answers requests."""
+    return await loaded(await asyncio.to_thread(store.stored_model, str(model_id), None))
+
+
+def own_version() -> str:
+    """Return the tag of the Bento that is served."""
+    return str(Tiffin.bento.tag) if Tiffin.bento else "development"
 
 
 def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
@@ -181,6 +202,12 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
     signal.signal(signal.SIGTERM, drain)
 
 
+def repository() -> Repository:
+    """Return the repository of the models that are served."""
+    why_not = refusal(allowed=settings.model_control, has_keys=guards.keys.required, workers=settings.workers)
+    return Repository(registry, settings.names, lambda: store.versions(settings.names), load, why_not)
+
+
 def document() -> dict[str, Any]:
     """Return the OpenAPI document."""
     return complete(
@@ -188,6 +215,7 @@ def document() -> dict[str, Any]:
         settings.names,
         registry,
         accepted,
+        accepted_v2,
         root_path=settings.root_path,
         secured=guards.keys.required,
     )
@@ -197,12 +225,21 @@ def edge(app: ASGIApp) -> ASGIApp:
     """Return what answers requests, of which BentoML's `app` answers those to `infer` and to the files of the page."""
 
     def infer(name: str) -> ASGIApp:
-        return InferEndpoint(app, name, accepted[f"/{name}/infer"], settings.pinned.get(name, ()))
+        return InferEndpoint(app, name, accepted[f"/{name}/infer"], registry, settings.pinned.get(name, ()))
 
     return application(
         app,
         [
             *model_routes(settings.names, registry, accepted, guards, infer, settings.timeout_seconds),
+            *v2_routes(
+                settings.names,
+                TensorInference(inference),
+                accepted_v2,
+                guards,
+                repository(),
+                own_version,
+                lambda: lifecycle.ready,
+            ),
             *info_routes(settings.names, registry, guards.admission()),
             *system_routes(lambda: lifecycle.ready, document, lambda: Tiffin.schema()),
             static_files(UniformErrors(app)),

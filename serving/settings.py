@@ -176,6 +176,9 @@ class Settings(BaseSettings):
         description="Collector to which traces are sent by OTLP over HTTP, such as http://localhost:4318; "
         "OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT will do as well.",
     )
+    model_control: bool = Field(
+        default=False, description="Let clients load and unload versions of models; needs API keys and one worker."
+    )
     access_log: bool = Field(default=False, description="Write a line to the log for every request.")
 
     @classmethod

@@ -13,7 +13,7 @@ OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_.+)?)$|_PORT(_\d+_(TCP|UDP|SCT
 PREFIX, DELIMITER = "TIFFIN_", "__"
 # The setting that holds overrides for single models, and the settings that have no old name.
 OVERRIDES = "model"
-NEW = {"batch_share", "execution_provider", OVERRIDES}
+NEW = {"batch_share", "execution_provider", "model_control", OVERRIDES}
 # Names that set other programs as well, such as those of OpenTelemetry: they do not count as old.
 STANDARD = {"otel_exporter_otlp_endpoint", "root_path"}
 

@@ -16,21 +16,32 @@ from serving.http.endpoints import Accepted, read_json
 from serving.http.exchange import EXCHANGE, Exchange
 from serving.http.forms import Form
 from serving.http.surrogates import replace_halves
+from serving.inference.errors import UnknownModelError
+from serving.inference.registry import Registry
 
 
 class InferEndpoint:
-    """ASGI app that has BentoML's `app` answer a model's `infer`; versions in `pinned` have a method of their own."""
+    """ASGI app that has BentoML's `app` answer a model's `infer`; versions in `pinned` have a method of their own.
 
-    def __init__(self, app: ASGIApp, name: str, accepted: Accepted, pinned: Collection[str] = ()) -> None:
+    Others are answered while they are the default.
+    """
+
+    def __init__(
+        self, app: ASGIApp, name: str, accepted: Accepted, registry: Registry, pinned: Collection[str] = ()
+    ) -> None:
         self.app = UniformErrors(app)
         self.name = name
         self.accepted = accepted
+        self.registry = registry
         self.pinned = pinned
         self.model = models.find(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read and check the body, then forward it to BentoML."""
         exchange: Exchange = scope[EXCHANGE]
+        if exchange.version not in (*self.pinned, self.registry.version(self.name)):
+            entry = f"{self.name}:{exchange.version}"
+            raise UnknownModelError(f"infer of {entry} needs {entry} among the models that the server starts with")
         if self.accepted.files:
             content_type = exchange.headers.get(b"content-type", b"")
             body = await exchange.body.all()  # BentoML reads it again

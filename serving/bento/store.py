@@ -51,6 +51,12 @@ def stored_model(entry: str, bento: bentoml.Bento | None) -> bentoml.Model:
         raise ModelMissingError(f"the model store has no {entry!r}; make it with: python -m training {name}") from error
 
 
+def versions(names: Iterable[str]) -> list[ModelId]:
+    """Return the versions of models in the store, those of a model from the oldest to the newest."""
+    found = [stored for name in names for stored in bentoml.models.list(name)]
+    return [ModelId(stored.tag.name, str(stored.tag.version)) for stored in sorted(found, key=created)]
+
+
 def created(entry: Any) -> datetime:
     """Return when an entry of the store, or of a Bento, was made, taken as UTC where it has no time zone."""
     time: datetime = entry.creation_time

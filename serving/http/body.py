@@ -27,8 +27,8 @@ START_BYTES = 2**20
 SMALL_BODY_BYTES = 2**14
 # How much of a compressed body is decoded at a time: more would hold up other requests.
 DECODED_BYTES = 2**18
-GZIP = (b"gzip", b"x-gzip")
-GZIP_BITS = 16 + zlib.MAX_WBITS
+# What zlib is to expect, by Content-Encoding (RFC 9110, section 8.4.1: deflate is the zlib format).
+CODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 # How many digits of a Content-Length are read; more make it larger than any bound.
 MAX_DIGITS = 20
 # A quarter of the bytes in flight is reserved for bodies of at most START_BYTES: large ones cannot shut them out.
@@ -107,7 +107,7 @@ class RequestBody:
     @functools.cached_property
     def pieces(self) -> AsyncIterator[bytes]:
         """The rest of the decoded body in pieces, from where reading left off."""
-        return self.decoded() if self.zipped else self.received()
+        return self.decoded(self.coding) if self.coding else self.received()
 
     async def start(self) -> bytes:
         """Return the first START_BYTES or a little more; `complete` then says whether that is the whole body."""
@@ -118,7 +118,7 @@ class RequestBody:
 
     def check_declared(self) -> None:
         """Raise RefusedError when the head of the request shows that its body cannot be taken."""
-        self.zipped = b"content-encoding" in self.headers and is_zipped(self.headers[b"content-encoding"])
+        self.coding = coding_of(self.headers[b"content-encoding"]) if b"content-encoding" in self.headers else b""
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit():
             size = int(declared.lstrip(b"0")[:MAX_DIGITS] or b"0")
@@ -128,7 +128,7 @@ class RequestBody:
     async def read_start(self) -> bytes:
         """Read the first START_BYTES or a little more."""
         chunks: list[bytes] = []
-        if not self.zipped:
+        if not self.coding:
             chunks.append(await self.next())
             if not self.more:  # the usual case
                 self.complete = True
@@ -159,24 +159,25 @@ class RequestBody:
         while self.more:
             yield await self.next()
 
-    async def decoded(self) -> AsyncIterator[bytes]:
+    async def decoded(self, coding: bytes) -> AsyncIterator[bytes]:
         """Yield the body unzipped, in pieces; it may have several members (RFC 1952)."""
-        decoder = zlib.decompressobj(GZIP_BITS)
+        name = coding.decode()
+        decoder = zlib.decompressobj(CODINGS[coding])
         try:
             while self.more:
                 chunk = await self.next()
                 while chunk:
                     if decoder.eof:
-                        decoder = zlib.decompressobj(GZIP_BITS)
+                        decoder = zlib.decompressobj(CODINGS[coding])
                     piece = decoder.decompress(chunk, DECODED_BYTES)
                     chunk = decoder.unconsumed_tail or decoder.unused_data
                     self.hold(len(piece))
                     yield piece
                     await asyncio.sleep(0)
         except zlib.error:
-            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, "the body is not valid gzip")) from None
+            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, f"the body is not valid {name}")) from None
         if not decoder.eof:
-            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, "the body is not valid gzip: it ends early"))
+            raise RefusedError(error_response(HTTPStatus.BAD_REQUEST, f"the body is not valid {name}: it ends early"))
 
     async def next(self) -> bytes:
         """Receive the next chunk; raise ClientGoneError when the client has left."""
@@ -187,7 +188,7 @@ class RequestBody:
         self.more = message.get("more_body", False)
         before = self.size
         self.size += len(chunk)
-        if self.zipped:
+        if self.coding:
             self.check_size(self.size)
         else:
             self.hold(len(chunk))
@@ -215,18 +216,18 @@ class RequestBody:
         self.held = 0
 
 
-def is_zipped(codings: bytes) -> bool:
-    """Return whether a Content-Encoding is gzip; raise RefusedError for any other encoding."""
-    names = [name for name in codings.replace(b" ", b"").lower().split(b",") if name not in (b"", b"identity")]
-    if len(names) > 1 or not set(names) <= set(GZIP):
+def coding_of(header: bytes) -> bytes:
+    """Return the coding that a Content-Encoding names, empty for none; raise RefusedError for one that is not known."""
+    names = [name for name in header.replace(b" ", b"").lower().split(b",") if name not in (b"", b"identity")]
+    if len(names) > 1 or not set(names) <= CODINGS.keys():
         raise RefusedError(
             error_response(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "the Content-Encoding of the body must be gzip, or the body not encoded",
-                headers={"Accept-Encoding": "gzip"},
+                "the Content-Encoding of the body must be gzip or deflate, or the body not encoded",
+                headers={"Accept-Encoding": "gzip, deflate"},
             )
         )
-    return bool(names)
+    return names[0] if names else b""
 
 
 def too_large(bound: str) -> Response:

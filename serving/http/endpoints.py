@@ -24,7 +24,7 @@ class Accepted:
     """What a route accepts; without `files` a body is JSON, with them multipart.
 
     `max_values`: most values of a JSON body. `max_parts`: most parts of a form. `cacheable`: equal bodies get equal
-    answers.
+    answers. `any_media_type`: whatever a body declares to be, as clients of the Open Inference Protocol do.
     """
 
     max_body_bytes: int
@@ -32,17 +32,20 @@ class Accepted:
     files: frozenset[str] = frozenset()
     max_parts: int = 100
     cacheable: bool = False
+    any_media_type: bool = False
 
     @property
-    def media_type(self) -> bytes:
-        """The media type of a body."""
+    def media_type(self) -> bytes | None:
+        """The media type that a body must have; None where any will do."""
+        if self.any_media_type:
+            return None
         return FORM if self.files else JSON
 
 
 class JsonEndpoint:
-    """ASGI app that answers JSON bodies by `answer`, which is given the body and the version of the model."""
+    """ASGI app that answers JSON bodies by `answer`, which is given the body and the exchange."""
 
-    def __init__(self, accepted: Accepted, answer: Callable[[bytes, str], Awaitable[Response]]) -> None:
+    def __init__(self, accepted: Accepted, answer: Callable[[bytes, Exchange], Awaitable[Response]]) -> None:
         self.max_values = accepted.max_values
         self.answer = answer
 
@@ -51,14 +54,14 @@ class JsonEndpoint:
         exchange: Exchange = scope[EXCHANGE]
         body = await read_json(exchange, self.max_values)
         with ClientWatch(receive, exchange):
-            response = await self.answer(body, exchange.version)
+            response = await self.answer(body, exchange)
             await response(scope, receive, send)
 
 
 class FormEndpoint:
-    """ASGI app that answers forms by `answer`, which is given the fields and the version of the model."""
+    """ASGI app that answers forms by `answer`, which is given the fields and the exchange."""
 
-    def __init__(self, accepted: Accepted, answer: Callable[[dict[str, Any], str], Awaitable[Response]]) -> None:
+    def __init__(self, accepted: Accepted, answer: Callable[[dict[str, Any], Exchange], Awaitable[Response]]) -> None:
         self.accepted = accepted
         self.answer = answer
 
@@ -70,7 +73,7 @@ class FormEndpoint:
         with Form(content_type, self.accepted.files, self.accepted.max_parts, keep=True) as form:
             await form.read(start, exchange.body.pieces)
             with ClientWatch(receive, exchange):
-                response = await self.answer(form.fields, exchange.version)
+                response = await self.answer(form.fields, exchange)
                 await response(scope, receive, send)
 
 

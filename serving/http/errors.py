@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from models.model import InvalidInputError
 from serving.inference.errors import DeadlineExceededError, ModelFaultError, OverloadedError, UnknownModelError
+from serving.oip.errors import ProtocolError
 
 # What nginx logs for a client that closed the connection before it was answered.
 CLIENT_GONE = 499
@@ -64,10 +65,10 @@ def overloaded(retry_after_seconds: float, cause: str = "") -> JSONResponse:
     )
 
 
-def unprocessable(details: Sequence[ErrorDetail]) -> JSONResponse:
-    """Return a 422 for a request that can be read but does not fit the schema."""
+def unprocessable(details: Sequence[ErrorDetail], error: str = "") -> JSONResponse:
+    """Return a 422 for a request that can be read but does not fit the schema; `error` else counts the details."""
     count = f"{len(details)} problem" + "s" * (len(details) != 1)
-    return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, f"invalid request: {count}", details)
+    return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, error or f"invalid request: {count}", details)
 
 
 def validation_response(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
@@ -78,9 +79,9 @@ def validation_response(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
     return unprocessable(details)
 
 
-def invalid_input(error: InvalidInputError) -> Response:
-    """Return the 422 for what fits the schema but cannot be used."""
-    return unprocessable([ErrorDetail(loc=list(error.location), msg=str(error), type=error.kind)])
+def invalid_input(error: InvalidInputError, text: str = "") -> Response:
+    """Return the 422 for what fits the schema but cannot be used; `text` as `unprocessable` takes it."""
+    return unprocessable([ErrorDetail(loc=list(error.location), msg=str(error), type=error.kind)], text)
 
 
 # What may be raised while a request is answered, and the response to it; anything else is a fault of the server.
@@ -91,6 +92,7 @@ RESPONSES: dict[type[Exception], Callable[[Any], Response]] = {
     InvalidInputError: invalid_input,
     OverloadedError: lambda error: overloaded(error.retry_after_seconds),
     DeadlineExceededError: lambda error: error_response(HTTPStatus.GATEWAY_TIMEOUT, str(error)),
+    ProtocolError: lambda error: error_response(HTTPStatus.BAD_REQUEST, str(error)),
     UnknownModelError: lambda error: error_response(HTTPStatus.NOT_FOUND, str(error)),
     ModelFaultError: lambda error: error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error"),
 }

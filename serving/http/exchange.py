@@ -9,6 +9,7 @@ from serving.inference.context import RequestContext
 if TYPE_CHECKING:
     from serving.http.body import RequestBody
     from serving.http.middleware.deadline import Deadline
+    from serving.inference.predictor import Predictor
 
 # The key of a request's exchange in its scope.
 EXCHANGE = "tiffin"
@@ -18,14 +19,18 @@ class Exchange:
     """The state that the middlewares and the endpoint of one request share.
 
     `headers`: the request's; of several lines the first, as BentoML does. `response_headers`: those that the response
-    gets, whatever it is. `route`: the path of the route that matched, as metrics call it. `owner`: the name of the key.
-    `version`: that of the model that answers, empty where none does. `cache`: the outcome for metrics. `status`: that
+    gets, whatever it is. `route`, `protocol`, `model`: the path of the route that matched, as metrics call it, its
+    protocol, and the name of its model, if any. `owner`: the name of the key. `predictor`, `version`: those of the
+    model that answers, None and empty where none does. `cache`: the outcome for metrics. `status`: that
     of the response once it has begun; `complete`: whether all of it has been sent. `deadline` and `body` are there for
     what is inside their middlewares.
     """
 
     route = "other"
+    protocol = "rest"
+    model = ""
     owner: str | None = None
+    predictor: Predictor | None = None
     version = ""
     cache = "none"
     status: int | None = None

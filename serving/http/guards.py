@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.routing import Route
@@ -20,6 +21,7 @@ from serving.http.middleware.model_version import ModelVersionMiddleware
 from serving.http.middleware.rate_limit import RateLimitMiddleware
 from serving.http.middleware.response_cache import ResponseCacheMiddleware, StoredAnswer
 from serving.http.proxies import Network
+from serving.http.router import ModelRoute
 from serving.inference.registry import Registry
 
 
@@ -52,15 +54,22 @@ class Guards:
         *,
         cached_as: str | None = None,
         model: tuple[Registry, str] | None = None,
+        protocol: str = "rest",
     ) -> Route:
         """Return the route `POST path`; the response cache keys its answers by `cached_as`, by default the path.
 
-        With a `model`, its registry and name, responses tell which version of the model answered.
+        With a `model`, its registry and name, responses tell which version of the model answered, and metrics count
+        them as the model's, by `protocol`.
         """
-        middleware = [*self.admission(), Middleware(MediaTypeMiddleware, accepted.media_type)]
+        middleware = self.admission()
+        if accepted.media_type is not None:
+            middleware.append(Middleware(MediaTypeMiddleware, accepted.media_type))
         if model is not None:
             middleware.append(Middleware(ModelVersionMiddleware, *model))
         middleware.append(Middleware(BodyMiddleware, accepted.max_body_bytes, self.in_flight))
         if accepted.cacheable:
             middleware.append(Middleware(ResponseCacheMiddleware, self.answers, cached_as or path))
-        return Route(path, endpoint, methods=["POST"], name=path, middleware=middleware)
+        options: dict[str, Any] = {"methods": ["POST"], "name": path, "middleware": middleware}
+        if model is None:
+            return Route(path, endpoint, **options)
+        return ModelRoute(path, endpoint, model=model[1], protocol=protocol, **options)

@@ -10,6 +10,7 @@ import models
 from serving.http.endpoints import Accepted
 from serving.http.errors import ErrorBody
 from serving.http.system import predict_of
+from serving.http.v2 import openapi as v2
 from serving.inference.registry import Registry
 
 Document = dict[str, Any]
@@ -55,11 +56,12 @@ def complete(
     names: Iterable[str],
     registry: Registry,
     accepted: Mapping[str, Accepted],
+    accepted_v2: Mapping[str, Accepted],
     *,
     root_path: str = "",
     secured: bool = False,
 ) -> Document:
-    """Add to BentoML's OpenAPI document the errors, the bounds of bodies, `info` and the versions of each model.
+    """Add to BentoML's OpenAPI document errors, bounds of bodies, `info` and versions of each model, and `/v2`.
 
     `secured`: keys are needed.
     """
@@ -79,14 +81,16 @@ def complete(
         document["paths"][f"/{name}/info"] = info
         document["paths"] |= version_paths(document, name, registry.versions(name))
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
-    document["tags"] = [{"name": name} for name in [*names, "Infrastructure"]]
+    document["components"]["schemas"] |= v2.SCHEMAS
+    document["paths"] |= v2.v2_paths(names, accepted_v2, errors)
+    document["tags"] = [{"name": name} for name in [*names, v2.TAG, "Infrastructure"]]
     document["info"] |= {"title": "Tiffin", "description": DESCRIPTION}
     if root_path:
         document["servers"] = [{"url": root_path}]
     if secured:
         document["components"]["securitySchemes"] = SCHEMES
         for path, methods in document["paths"].items():
-            if path.split("/")[1] in names:
+            if path.split("/")[1] in names or v2.is_secured(path):
                 for operation in methods.values():
                     operation["security"] = [{scheme: []} for scheme in SCHEMES]
     return document

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import RedirectResponse
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from serving.http.errors import RefusedError, error_response
-from serving.http.exchange import EXCHANGE
+from serving.http.exchange import EXCHANGE, Exchange
+
+
+class ModelRoute(Route):
+    """A route of a model, by a protocol as metrics call it."""
+
+    def __init__(self, *arguments: Any, model: str, protocol: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.model = model
+        self.protocol = protocol
 
 
 class Router:
@@ -37,7 +47,10 @@ class Router:
         found = self.literal.get(path) or self.matching(scope)
         if not found:
             raise RefusedError(error_response(HTTPStatus.NOT_FOUND, "no such path"))
-        scope[EXCHANGE].route = found[0].name
+        exchange: Exchange = scope[EXCHANGE]
+        exchange.route = found[0].name
+        if isinstance(found[0], ModelRoute):
+            exchange.model, exchange.protocol = found[0].model, found[0].protocol
         for route in found:
             if route.methods and scope["method"] in route.methods:
                 return route.app(scope, receive, send)

@@ -19,6 +19,7 @@ from serving.http.body import parse_beside
 from serving.http.bounds import json_bound
 from serving.http.endpoints import Accepted, FormEndpoint, JsonEndpoint
 from serving.http.errors import response_to, validation_response
+from serving.http.exchange import Exchange
 from serving.http.guards import Guards
 from serving.http.surrogates import replace_halves
 from serving.http.uploads import routes_of
@@ -114,10 +115,10 @@ def endpoint_of(
 
 def json_answer(
     name: str, route: Route, registry: Registry, timeout_seconds: float
-) -> Callable[[bytes, str], Awaitable[Response]]:
+) -> Callable[[bytes, Exchange], Awaitable[Response]]:
     """Return a function that answers a JSON body by a model version, without the detour through BentoML."""
 
-    async def answer(body: bytes, version: str) -> Response:
+    async def answer(body: bytes, exchange: Exchange) -> Response:
         try:
             request = await decoded(route, body)
         except ValidationError as error:
@@ -125,24 +126,24 @@ def json_answer(
             if faults[0]["type"] == "json_invalid":
                 whole = await parse_beside(replace_halves, body)
                 if whole != body:
-                    return await answer(whole, version)
+                    return await answer(whole, exchange)
             return validation_response(faults)
-        return await respond(registry.get(name, version or None), route, request, timeout_seconds)
+        return await respond(exchange.predictor or registry.get(name), route, request, timeout_seconds)
 
     return answer
 
 
 def form_answer(
     name: str, route: Route, registry: Registry, timeout_seconds: float, slots: asyncio.Semaphore
-) -> Callable[[dict[str, Any], str], Awaitable[Response]]:
+) -> Callable[[dict[str, Any], Exchange], Awaitable[Response]]:
     """Return a function that answers the fields of a form by a model version; uploads wait for one of the `slots`."""
 
-    async def answer(fields: dict[str, Any], version: str) -> Response:
+    async def answer(fields: dict[str, Any], exchange: Exchange) -> Response:
         try:
             request = route.request.model_validate(fields)
         except ValidationError as error:
             return validation_response(error.errors(include_url=False, include_context=False, include_input=False))
-        answering = respond(registry.get(name, version or None), route, request, timeout_seconds)
+        answering = respond(exchange.predictor or registry.get(name), route, request, timeout_seconds)
         return await (one_of(slots, answering) if route.upload else answering)
 
     return answer

@@ -17,6 +17,7 @@ class Observation:
         self.model = model_id.name
         self.inference_seconds = metrics.inference_seconds.labels(*model_id)
         self.batch_items = metrics.batch_items.labels(*model_id)
+        self.last_inference = metrics.last_inference.labels(*model_id)
         self.waiting = {
             Priority.INTERACTIVE: metrics.queue_items.labels(*model_id),
             Priority.BATCH: metrics.batch_work_items.labels(*model_id),

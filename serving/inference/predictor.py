@@ -87,7 +87,7 @@ class Predictor:
         self.in_flight: dict[bytes, Job] = {}
         self.lookups: set[asyncio.Task[None]] = set()
         self.memory_hits, self.memory_misses, self.redis_hits, self.redis_misses = (
-            metrics.cache_lookups.labels(name, tier, outcome)
+            metrics.cache_lookups.labels(*model_id, tier, outcome)
             for tier in ("memory", "redis")
             for outcome in ("hit", "miss")
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from serving.inference.errors import UnknownModelError
@@ -33,6 +33,19 @@ class Registry:
         self.predictors[predictor.id] = predictor
         self.defaults[predictor.id.name] = predictor
 
+    def remove(self, model_id: ModelId) -> Predictor:
+        """Take a predictor out and return it; it still answers the requests that have it."""
+        predictor = self.predictors.pop(model_id)
+        if self.defaults.get(model_id.name) is predictor:
+            del self.defaults[model_id.name]
+        return predictor
+
+    def set_default(self, name: str, order: Sequence[ModelId]) -> None:
+        """Make the last of the versions in `order` that are loaded the default of a model."""
+        for model_id in order:
+            if model_id in self.predictors:
+                self.defaults[name] = self.predictors[model_id]
+
     def get(self, name: str, version: str | None = None) -> Predictor:
         """Return a model's predictor, of its default version unless one is given; raise UnknownModelError."""
         known = self.defaults.get(name) if version is None else self.predictors.get(ModelId(name, version))
@@ -58,6 +71,9 @@ class Registry:
 
     def __iter__(self) -> Iterator[Predictor]:
         return iter(self.predictors.values())
+
+    def __contains__(self, model_id: object) -> bool:
+        return model_id in self.predictors
 
     def __len__(self) -> int:
         return len(self.predictors)

@@ -82,5 +82,6 @@ class Runner:
         seconds = self.clock() - started
         self.observation.inference_seconds.observe(seconds)
         self.observation.batch_items.observe(items)
+        self.observation.last_inference.set_to_current_time()
         self.pace.record(items, seconds / parallel)
         return outputs

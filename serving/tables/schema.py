@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from models.model import ColumnNames, InvalidInputError, Model
@@ -34,8 +35,7 @@ class Schema:
     @property
     def listing(self) -> str:
         """The names of all columns, in words."""
-        names = list(self.names.columns)
-        return ", ".join(names) if len(names) <= 10 else f"{names[0]} to {names[-1]}"
+        return listing(self.names.columns)
 
     def check_names(self, names: list[str]) -> None:
         """Raise InvalidInputError where none of the names is that of a column."""
@@ -60,6 +60,12 @@ class Schema:
         if self.columns[name].base is bytes:
             return MAX_FILE_BYTES
         return MAX_NUMBER_BYTES if characters is None else 4 * characters
+
+
+def listing(names: Iterable[str]) -> str:
+    """Return names in words: all, or of many the first and the last."""
+    known = list(names)
+    return ", ".join(known) if len(known) <= 10 else f"{known[0]} to {known[-1]}"
 
 
 def invalid(message: str, kind: str, *place: str | int) -> InvalidInputError:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -24,11 +25,15 @@ LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 requests = Counter(
     "tiffin_requests_total",
-    "Requests answered, by route, status and cache outcome (hit, partial, miss, none).",
-    ["route", "status", "cache"],
+    "Requests answered, by protocol (rest, v2, grpc), route, status as HTTP has it, cache outcome (hit, partial, miss, "
+    "none), model and version; without a model those to the server itself, such as probes.",
+    ["protocol", "route", "status", "cache", *MODEL],
 )
 request_seconds = Histogram(
-    "tiffin_request_seconds", "Seconds from a request's arrival to its answer.", ["route"], buckets=LATENCY_BUCKETS
+    "tiffin_request_seconds",
+    "Seconds from a request's arrival to its answer, by protocol, route, model, version and outcome (success, fail).",
+    ["protocol", "route", *MODEL, "outcome"],
+    buckets=LATENCY_BUCKETS,
 )
 
 inference_seconds = Histogram(
@@ -42,6 +47,12 @@ batch_items = Histogram(
     "Items in one call of a model's session.",
     MODEL,
     buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096),
+)
+last_inference = Gauge(
+    "tiffin_last_inference_timestamp_seconds",
+    "When a model's session was last called, in seconds since 1970.",
+    MODEL,
+    multiprocess_mode="max",
 )
 queue_items = Gauge(
     "tiffin_queue_items", "Interactive items that wait for inference.", MODEL, multiprocess_mode="livesum"
@@ -66,8 +77,8 @@ dropped_items = Counter(
 
 cache_lookups = Counter(
     "tiffin_cache_lookups_total",
-    "Lookups by cache (response or a model), tier (memory, redis) and outcome (hit, miss).",
-    ["cache", "tier", "outcome"],
+    "Lookups by cache (response or a model), version of the model, tier (memory, redis) and outcome (hit, miss).",
+    ["cache", "version", "tier", "outcome"],
 )
 cache_bytes = Gauge("tiffin_cache_bytes", "Bytes that a cache in memory takes.", ["cache"], multiprocess_mode="livesum")
 cache_evictions = Counter("tiffin_cache_evictions_total", "Entries that had to make room for others.", ["cache"])
@@ -88,19 +99,32 @@ model_info = Gauge(
 )
 
 
-# Children by route, status and cache outcome: looking one up by its labels takes longer than counting.
-counted: dict[tuple[str, int, str], Any] = {}
-timed: dict[str, Any] = {}
+class Counted(NamedTuple):
+    """What a request is counted by; routes belong to one model and one protocol each."""
+
+    protocol: str
+    route: str
+    model: str
+    version: str
 
 
-def count_request(route: str, status: int, cache: str, seconds: float) -> None:
+# Children by what is counted, status and cache outcome: looking one up by its labels takes longer than counting.
+children: dict[tuple[Counted, int, str], tuple[Any, Any]] = {}
+
+
+def count_request(request: Counted, status: int, cache: str, seconds: float) -> None:
     """Count an answered request, and record the seconds that it took."""
-    key = (route, status, cache)
-    if key not in counted:
-        counted[key] = requests.labels(route, str(status), cache)
-        timed[route] = request_seconds.labels(route)
-    counted[key].inc()
-    timed[route].observe(seconds)
+    key = (request, status, cache)
+    if key not in children:
+        protocol, route, model, version = request
+        outcome = "success" if status < HTTPStatus.BAD_REQUEST else "fail"
+        children[key] = (
+            requests.labels(protocol, route, str(status), cache, model, version),
+            request_seconds.labels(protocol, route, model, version, outcome),
+        )
+    counter, histogram = children[key]
+    counter.inc()
+    histogram.observe(seconds)
 
 
 def worker_ids(files: str = "*.db") -> set[int]:
@@ -136,11 +160,36 @@ class WorkerProcesses(Collector):
         yield CounterMetricFamily("process_cpu_seconds_total", "CPU time of all workers in seconds.", value=cpu_seconds)
 
 
-def exposition() -> bytes:
-    """Return the metrics of all workers in Prometheus' text format."""
+def collectors() -> CollectorRegistry:
+    """Return the collectors of the metrics of all workers."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
+        return REGISTRY
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(WorkerProcesses())
-    return generate_latest(registry)
+    return registry
+
+
+def exposition() -> bytes:
+    """Return the metrics of all workers in Prometheus' text format."""
+    return generate_latest(collectors())
+
+
+class Samples:
+    """The present values of all metrics."""
+
+    def __init__(self, found: Iterable[Metric]) -> None:
+        self.by_name: dict[str, list[tuple[dict[str, str], float]]] = {}
+        for metric in found:
+            for sample in metric.samples:
+                self.by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples that have these labels, whatever their others are."""
+        wanted = labels.items()
+        return sum(value for given, value in self.by_name.get(name, ()) if wanted <= given.items())
+
+
+def samples() -> Samples:
+    """Return the present values of all metrics, of all workers."""
+    return Samples(collectors().collect())

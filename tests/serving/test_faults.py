@@ -135,7 +135,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) ->
             registry,
             accepted,
             guards,
-            lambda name: InferEndpoint(whole, name, accepted[f"/{name}/infer"]),
+            lambda name: InferEndpoint(whole, name, accepted[f"/{name}/infer"], registry),
             TIMEOUT_SECONDS,
         ),
         timeout_seconds=TIMEOUT_SECONDS,

@@ -21,12 +21,10 @@ class ModelVersionMiddleware:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the app inside; raise UnknownModelError when the version that the path names is not loaded."""
         version = scope["path_params"].get("version") if "path_params" in scope else None
-        if version is None:
-            version = self.registry.version(self.model)  # empty while none is loaded
-        else:
-            self.registry.get(self.model, version)
-        if version:
+        if version is not None or self.registry.version(self.model):  # else none is loaded
             exchange: Exchange = scope[EXCHANGE]
-            exchange.version = version
-            exchange.response_headers.append((b"x-model-version", version.encode()))
+            # It answers even when it is unloaded meanwhile.
+            exchange.predictor = self.registry.get(self.model, version)
+            exchange.version = exchange.predictor.id.version
+            exchange.response_headers.append((b"x-model-version", exchange.version.encode()))
         return self.app(scope, receive, send)

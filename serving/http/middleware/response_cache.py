@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.caching.memory import MemoryCache
 from serving.http.body import START_BYTES
 from serving.http.exchange import EXCHANGE, Exchange
+from serving.http.v2 import HEADER_LENGTH
 from serving.telemetry import metrics
 
 
@@ -19,6 +20,8 @@ class StoredAnswer(NamedTuple):
 
     media_type: bytes
     body: bytes
+    # Of a body in the binary form of the Open Inference Protocol.
+    header_length: bytes | None = None
 
 
 class ResponseCacheMiddleware:
@@ -31,8 +34,8 @@ class ResponseCacheMiddleware:
         self.app = app
         self.answers = answers
         self.path = path.encode()
-        self.hits = metrics.cache_lookups.labels("response", "memory", "hit")
-        self.misses = metrics.cache_lookups.labels("response", "memory", "miss")
+        self.hits = metrics.cache_lookups.labels("response", "", "memory", "hit")
+        self.misses = metrics.cache_lookups.labels("response", "", "memory", "miss")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer stored for the same body; else run the app inside and store its answer."""
@@ -55,9 +58,11 @@ class ResponseCacheMiddleware:
 
     def key(self, exchange: Exchange, body: bytes) -> bytes:
         """Return the key of an answer."""
-        # The content type has a form's boundary and a text's charset, by which the body is read.
+        # By these the body is read: the content type has a form's boundary and a text's charset.
         content_type = exchange.headers.get(b"content-type", b"")
-        digest = blake2b(b"\0".join((self.path, exchange.version.encode(), content_type, b"")), digest_size=16)
+        header_length = exchange.headers.get(HEADER_LENGTH, b"absent")
+        parts = (self.path, exchange.version.encode(), content_type, header_length, b"")
+        digest = blake2b(b"\0".join(parts), digest_size=16)
         digest.update(body)
         return digest.digest()
 
@@ -71,6 +76,8 @@ async def send_stored(exchange: Exchange, send: Send, stored: StoredAnswer, age_
         (b"x-cache", b"hit"),
         (b"age", str(int(age_seconds)).encode()),
     ]
+    if stored.header_length is not None:
+        headers.append((HEADER_LENGTH, stored.header_length))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": stored.body})
 
@@ -84,6 +91,7 @@ class Recorder:
         self.answers = answers
         self.key = key
         self.media_type = b""
+        self.header_length: bytes | None = None
         self.body = b""
 
     async def send(self, message: Message) -> None:
@@ -93,7 +101,7 @@ class Recorder:
         elif self.key is not None:
             self.body += message.get("body", b"")
             if not message.get("more_body", False):
-                answer = StoredAnswer(self.media_type, self.body)
+                answer = StoredAnswer(self.media_type, self.body, self.header_length)
                 self.answers.put(self.key, answer, len(self.body), self.exchange.context.age)
         await self.client(message)
 
@@ -105,7 +113,9 @@ class Recorder:
             return
         request = self.exchange.context
         self.exchange.cache = request.cache_outcome
-        self.media_type = dict(message["headers"]).get(b"content-type", b"application/json")
+        headers = dict(message["headers"])
+        self.media_type = headers.get(b"content-type", b"application/json")
+        self.header_length = headers.get(HEADER_LENGTH)
         self.exchange.response_headers.append((b"x-cache", request.cache_outcome.encode()))
         if request.hits:
             self.exchange.response_headers.append((b"age", str(int(request.age)).encode()))

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.http.errors import CLIENT_GONE
 from serving.http.exchange import EXCHANGE, Exchange
 from serving.telemetry import metrics, tracing
+from serving.telemetry.metrics import Counted
 
 access = logging.getLogger("tiffin.access")
 
@@ -29,7 +30,8 @@ class TelemetryMiddleware:
             status = exchange.status or CLIENT_GONE
             span.set_attribute("http.response.status_code", status)
             seconds = time.perf_counter() - started
-            metrics.count_request(exchange.route, status, exchange.cache, seconds)
+            counted = Counted(exchange.protocol, exchange.route, exchange.model, exchange.version)
+            metrics.count_request(counted, status, exchange.cache, seconds)
             if not access.disabled:  # within the span, so that the line names the trace
                 access.info(
                     "%s %s %s, %.1f ms, cache %s",

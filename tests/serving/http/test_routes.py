@@ -16,7 +16,9 @@ import models
 from models.model import Array, Column, Columns, Infer, Model, route
 from serving.bento.api import infer_method
 from serving.http.body import SMALL_BODY_BYTES
+from serving.http.exchange import Exchange
 from serving.http.routes import json_answer
+from serving.inference.context import own_context
 from serving.inference.predictor import BLOCK_ROWS
 from serving.inference.registry import ModelId, Registry
 from serving.inference.service import InferenceService
@@ -100,7 +102,7 @@ def answer(path: str, body: bytes, folder: Path) -> tuple[int, bytes]:
     async def use() -> Response:
         name = path.rpartition("/")[2]
         (declared,) = (declared for declared in Adder.routes() if declared.name == name)
-        return await json_answer("adder", declared, registry(folder), 60)(body, "1")
+        return await json_answer("adder", declared, registry(folder), 60)(body, Exchange({}, own_context(60), []))
 
     response = asyncio.run(use())
     return response.status_code, bytes(response.body)

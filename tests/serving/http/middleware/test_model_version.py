@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
 from serving.http.endpoints import Accepted, JsonEndpoint
+from serving.http.exchange import Exchange
 from serving.inference.registry import ModelId, Registry
+from serving.telemetry import metrics
 from tests.support.edge import App, edge_around, public_guards
 
 PATH = "/sum/predict"
@@ -39,8 +40,8 @@ def registry() -> Registry:
 
 @pytest.fixture
 def client(registry: Registry) -> TestClient:
-    async def answer(_: bytes, version: str) -> Response:
-        return PlainTextResponse(registry.get("sum", version).id.version)
+    async def answer(_: bytes, exchange: Exchange) -> Response:
+        return PlainTextResponse(exchange.version)
 
     accepted = Accepted(100, cacheable=True)
     guards = public_guards(max_bytes=2**20)
@@ -88,8 +89,8 @@ def test_a_version_that_is_not_loaded_is_not_found(client: TestClient) -> None:
 
 def test_versions_are_one_route_in_the_metrics(client: TestClient) -> None:
     def counted() -> float:
-        labels = {"route": "/sum/versions/{version}/predict", "status": "404", "cache": "none"}
-        return REGISTRY.get_sample_value("tiffin_requests_total", labels) or 0
+        labels = {"route": "/sum/versions/{version}/predict", "status": "404", "cache": "none", "model": "sum"}
+        return metrics.samples().total("tiffin_requests_total", **labels)
 
     before = counted()
     for version in ("3", "4"):

@@ -1,0 +1,224 @@
+"""Bodies of the Open Inference Protocol over HTTP: JSON, followed by tensors in binary form where there are some."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.model import LARGE_BYTES, UNDECODABLE, Array, Model
+from serving.oip.errors import ProtocolError
+from serving.oip.requests import InferAnswer, InferRequest, RequestedOutput
+from serving.oip.tensors import BYTES, DTYPES, Tensor, count_of, from_raw, to_raw
+
+JSON, BINARY = "application/json", "application/octet-stream"
+SPACE = b" \t\r\n"
+NONE: Mapping[str, Any] = {}
+
+
+class InputObject(msgspec.Struct, gc=False):
+    """An input tensor in JSON; its elements are left as they stand."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] | None = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class OutputObject(msgspec.Struct, gc=False):
+    """An output that is asked for, in JSON."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class RequestObject(msgspec.Struct, gc=False):
+    """A request for inference in JSON; other keys are ignored."""
+
+    inputs: list[InputObject]
+    outputs: list[OutputObject] | None = None
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+REQUEST = msgspec.json.Decoder(RequestObject)
+RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+TEXT = msgspec.json.Decoder(str | None)
+NUMBER: Any = {"f": float | None, "i": int | None, "u": int | None, "b": bool | None}
+
+
+def element_type(datatype: str) -> Any:
+    """Return the type of an element in JSON, where null stands for what is missing."""
+    return str | None if datatype == BYTES else NUMBER[DTYPES[datatype].kind]
+
+
+# Decoders of a flat list of elements, and of a list of rows, by datatype.
+DECODERS = {
+    datatype: (
+        msgspec.json.Decoder(list[element_type(datatype)]),  # type: ignore[misc]
+        msgspec.json.Decoder(list[list[element_type(datatype)]]),  # type: ignore[misc]
+    )
+    for datatype in (*DTYPES, BYTES)
+    if datatype != "FP16"
+}
+
+
+def split(body: bytes, header_length: bytes | None) -> tuple[bytes, memoryview | None]:
+    """Cut a body into JSON and binary tensors; without a header that says where, all of it is JSON.
+
+    Raises ProtocolError for a header that is no number, or that has more bytes than the body.
+    """
+    if header_length is None:
+        return body, None
+    text = header_length.strip()
+    if not text.isdigit() or len(text) > len(str(len(body))) or int(text) > len(body):
+        raise ProtocolError(
+            f"Inference-Header-Content-Length must be the bytes of JSON in the body, which has {len(body):,}"
+        )
+    return body[: int(text)], memoryview(body)[int(text) :]
+
+
+def raw_request(binary: memoryview, model: type[Model[Any]]) -> InferRequest:
+    """Return the request of a body without JSON: it is the only element of the model's only input.
+
+    Raises ProtocolError where the model has other inputs.
+    """
+    if [column.datatype for column in model.inputs] != [BYTES]:
+        raise ProtocolError("a body without JSON is for models of one input, which is BYTES")
+    values = np.empty(1, dtype=np.object_)
+    values[0] = bytes(binary)
+    return InferRequest([Tensor(model.inputs[0].name, BYTES, (1,), values)])
+
+
+def read_request(text: bytes, binary: memoryview | None) -> InferRequest:
+    """Read a request from the JSON of a body and from its binary tensors; raise ProtocolError where it is none."""
+    try:
+        found = REQUEST.decode(text)
+    except UNDECODABLE as error:
+        raise ProtocolError(f"the body is no request for inference: {fault(error)}") from None
+    if not found.inputs:
+        raise ProtocolError("inputs is empty")
+    rest = memoryview(b"") if binary is None else binary
+    inputs = []
+    for entry in found.inputs:
+        tensor, used = read_input(entry, rest)
+        inputs.append(tensor)
+        rest = rest[used:]
+    if len(rest):
+        raise ProtocolError(f"the body has {len(rest):,} bytes after the inputs that binary_data_size describes")
+    outputs = [RequestedOutput(entry.name, entry.parameters or NONE) for entry in found.outputs or ()]
+    return InferRequest(inputs, outputs, found.id or "", found.parameters or NONE)
+
+
+def fault(error: Exception) -> str:
+    """Return what is wrong with JSON, in a few words."""
+    return str(error) if isinstance(error, msgspec.DecodeError) else "it is not valid JSON in UTF-8"
+
+
+def read_input(entry: InputObject, rest: memoryview) -> tuple[Tensor, int]:
+    """Return an input, and how many bytes of the binary part it takes."""
+    parameters = entry.parameters or NONE
+    name, shape = entry.name, tuple(entry.shape)
+    size = parameters.get("binary_data_size")
+    if size is None:
+        return Tensor(name, entry.datatype, shape, from_json(name, entry.datatype, shape, entry.data), parameters), 0
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(rest):
+        raise ProtocolError(f"the binary_data_size of {name} must be a number up to {len(rest):,}, the bytes left")
+    if bytes(entry.data):
+        raise ProtocolError(f"{name} has both data and binary_data_size")
+    return Tensor(name, entry.datatype, shape, from_raw(name, entry.datatype, shape, rest[:size]), parameters), size
+
+
+def from_json(name: str, datatype: str, shape: Sequence[int], data: msgspec.Raw) -> Array:
+    """Return the elements of a tensor, flat or nested as its shape is, in JSON."""
+    count = count_of(name, datatype, shape)
+    if datatype not in DECODERS:
+        raise ProtocolError(f"{name} is {datatype}, which JSON cannot have: send it in binary")
+    text = memoryview(data)
+    if not len(text):
+        raise ProtocolError(f"{name} has neither data nor binary_data_size")
+    nested = len(shape) == 2 and bytes(text[:1024]).lstrip(SPACE)[1:].lstrip(SPACE).startswith(b"[")
+    try:
+        elements = rows_of(datatype, text) if nested else flat(datatype, text)
+    except (*UNDECODABLE, ValueError) as error:
+        raise ProtocolError(f"the data of {name} must be a list of {datatype}: {fault(error)}") from None
+    if nested:
+        if len(elements) != shape[0] or any(len(row) != shape[1] for row in elements):
+            raise ProtocolError(f"the data of {name} must have {shape[0]:,} rows of {shape[1]:,}")
+        elements = list(itertools.chain.from_iterable(elements))
+    if len(elements) != count:
+        raise ProtocolError(f"the data of {name} has {len(elements):,} elements, its shape {count:,}")
+    return array(name, datatype, elements)
+
+
+def flat(datatype: str, text: memoryview) -> list[Any]:
+    """Return the elements of a flat list."""
+    if datatype == BYTES and len(text) > LARGE_BYTES:  # one after the other, since nothing else runs meanwhile
+        return [TEXT.decode(element) for element in RAW_LIST.decode(text)]
+    found: list[Any] = DECODERS[datatype][0].decode(text)
+    return found
+
+
+def rows_of(datatype: str, text: memoryview) -> list[Any]:
+    """Return the rows of a nested list."""
+    if len(text) <= LARGE_BYTES:
+        found: list[Any] = DECODERS[datatype][1].decode(text)
+        return found
+    return [flat(datatype, memoryview(row)) for row in RAW_LIST.decode(text)]
+
+
+def array(name: str, datatype: str, elements: list[Any]) -> Array:
+    """Return elements as an array; null is NaN among floating numbers, and elsewhere makes objects of all."""
+    if datatype == BYTES or (datatype[:2] != "FP" and None in elements):
+        objects: Array = np.empty(len(elements), dtype=np.object_)
+        objects[:] = elements
+        return objects
+    try:
+        values = np.array(elements, dtype=np.float64 if datatype[:2] == "FP" else DTYPES[datatype])
+    except OverflowError:
+        raise ProtocolError(f"the data of {name} has a number that {datatype} does not have") from None
+    if datatype == "FP32":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+        if np.isinf(values).any():
+            raise ProtocolError(f"the data of {name} has a number that {datatype} does not have")
+    return values
+
+
+def wants_binary(request: InferRequest) -> list[str]:
+    """Return the names of the outputs that are asked for in binary form; "*" stands for all that are not named."""
+    everything = request.parameters.get("binary_data_output") is True
+    named = [output.name for output in request.outputs if output.parameters.get("binary_data", everything) is True]
+    return named if request.outputs else ["*"] * everything
+
+
+def written(answer: InferAnswer, request: InferRequest) -> tuple[bytes, int | None]:
+    """Return the body of an answer, and how many bytes of it are JSON; None where all of it is."""
+    binary = wants_binary(request)
+    outputs = []
+    parts: list[bytes] = []
+    for tensor in answer.outputs:
+        entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        if tensor.name in binary or "*" in binary:
+            parts.append(to_raw(tensor))
+            entry["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            entry |= json_data(tensor)
+        outputs.append(entry)
+    head: dict[str, Any] = {"model_name": answer.model_name, "model_version": answer.model_version}
+    if request.id:
+        head["id"] = request.id
+    text = msgspec.json.encode({**head, "outputs": outputs})
+    return b"".join((text, *parts)), len(text) if parts else None
+
+
+def json_data(tensor: Tensor) -> dict[str, Any]:
+    """Return the elements of an output for JSON, in Base64 where they are bytes."""
+    values = tensor.values.tolist()
+    if tensor.datatype == BYTES and any(isinstance(value, bytes) for value in values):
+        return {"data": values, "parameters": {"content_type": "base64"}}  # msgspec writes bytes so
+    return {"data": values}

@@ -1,0 +1,146 @@
+"""Tensors as columns of a model, and columns as tensors."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from models.model import Array, Column, Columns, InvalidInputError, Model, check
+from serving.oip.errors import ProtocolError
+from serving.oip.tensors import BYTES, Tensor
+from serving.tables.schema import listing
+
+# What a column of numbers may be sent as; whole numbers for others are exact, or refused.
+INTEGERS = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
+NUMBERS = ("FP64", "FP32", "FP16", "BF16", *INTEGERS)
+# MLServer's names for how elements are to be read, of those that make sense for columns; "pd" and "np" change nothing.
+CONTENT_TYPES = ("str", "base64", "pd", "np")
+
+
+def columns_of(tensors: Sequence[Tensor], model: type[Model[Any]]) -> dict[str, Array]:
+    """Return a model's input columns, checked, of the input tensors of a request.
+
+    Raises ProtocolError for tensors that are not as the model declares them, and InvalidInputError, at (name,) or
+    (row, name), for values that do not fit.
+    """
+    if is_matrix(tensors, model):
+        matrix = tensors[0].values.reshape(tensors[0].shape)
+        check_count(len(matrix), model)
+        return check({column.name: matrix[:, place] for place, column in enumerate(model.inputs)}, model.inputs)
+    known = {column.name: column for column in model.inputs}
+    counts = {tensor.name: tensor.shape[0] for tensor in tensors}
+    for tensor in tensors:
+        if tensor.name not in known:
+            raise ProtocolError(f"the model has no input {tensor.name[:100]!r}; it has {listing(known)}")
+    if len(counts) < len(tensors):
+        raise ProtocolError("an input is there twice")
+    if len(set(counts.values())) > 1:
+        name, other = sorted(counts, key=lambda name: counts[name])[:: len(counts) - 1]
+        raise ProtocolError(f"{name} has {counts[name]:,} rows, {other} has {counts[other]:,}")
+    rows = max(counts.values(), default=0)
+    check_count(rows, model)
+    values = {tensor.name: values_of(tensor, known[tensor.name]) for tensor in tensors if known[tensor.name].used}
+    if not values:  # of the columns that are read all may be missing, but not their rows
+        values = {column.name: np.full(rows, None) for column in model.inputs if column.used}
+    return check(values, model.inputs)
+
+
+def is_matrix(tensors: Sequence[Tensor], model: type[Model[Any]]) -> bool:
+    """Return whether the only tensor has all columns, in their order, of a model that takes numbers only."""
+    if len(tensors) != 1 or len(model.inputs) < 2 or any(column.name == tensors[0].name for column in model.inputs):
+        return False
+    (tensor,) = tensors
+    numeric = all(tensor.datatype in datatypes(column) for column in model.inputs)
+    return numeric and tensor.datatype != BYTES and tensor.shape[1:] == (len(model.inputs),)
+
+
+def check_count(rows: int, model: type[Model[Any]]) -> None:
+    """Raise ProtocolError for no rows, InvalidInputError for more than a request may have."""
+    if not rows:
+        raise ProtocolError("the inputs have no rows")
+    if rows > model.max_items:
+        raise InvalidInputError(
+            f"the inputs have {rows:,} rows, at most {model.max_items:,} are allowed", (), "too_long"
+        )
+
+
+def datatypes(column: Column) -> tuple[str, ...]:
+    """Return the datatypes that an input column may be sent as, its own first."""
+    if column.notation:
+        return (BYTES, *NUMBERS)
+    if column.base is float:
+        return NUMBERS
+    return INTEGERS if column.base is int else (column.datatype,)
+
+
+def values_of(tensor: Tensor, column: Column) -> Array:
+    """Return the values of a column, (rows,) or (rows, length), still to be checked."""
+    admitted = datatypes(column)
+    if tensor.datatype not in admitted:
+        raise ProtocolError(f"{tensor.name} is {admitted[0]} and cannot be {tensor.datatype}")
+    if column.is_list:
+        return tensor.values.reshape((tensor.shape[0], -1))
+    if tensor.shape[1:] not in ((), (1,)):
+        rows = tensor.shape[0]
+        raise ProtocolError(f"the shape of {tensor.name} must be [{rows}] or [{rows}, 1], not {list(tensor.shape)}")
+    return elements_of(tensor, column) if tensor.datatype == BYTES else tensor.values
+
+
+def elements_of(tensor: Tensor, column: Column) -> Array:
+    """Return the values of a BYTES tensor as a column takes them: text, bytes, or None for what is missing."""
+    content_type = tensor.parameters.get("content_type", "str")
+    if content_type not in CONTENT_TYPES:
+        raise ProtocolError(f"the content_type of {tensor.name} must be one of {', '.join(CONTENT_TYPES)}")
+    values = np.empty(len(tensor.values), dtype=np.object_)
+    for row, element in enumerate(tensor.values):
+        if element is None or (column.optional and not element):
+            values[row] = None
+            continue
+        value = decoded(element, row, column) if content_type == "base64" else element
+        if column.base is bytes and not column.notation:
+            values[row] = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        else:
+            values[row] = value if isinstance(value, str) else text(value, row, column)
+    return values
+
+
+def text(element: bytes, row: int, column: Column) -> str:
+    """Return an element as text; raise InvalidInputError where it is not UTF-8."""
+    try:
+        return element.decode()
+    except UnicodeDecodeError:
+        raise InvalidInputError("Input should be text in UTF-8", (row, column.name), "string_unicode") from None
+
+
+def decoded(element: str | bytes, row: int, column: Column) -> bytes:
+    """Return what an element holds in Base64; raise InvalidInputError where that is not what it holds."""
+    try:
+        return base64.b64decode(element, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInputError("Input should be Base64", (row, column.name), "base64") from None
+
+
+def tensors_of(columns: Columns, declared: Sequence[Column], names: Sequence[str], *, square: bool) -> list[Tensor]:
+    """Return output columns as tensors, those that are named, or all; single values as [rows, 1] where `square`."""
+    known = {column.name: column for column in declared}
+    tensors = []
+    for name in names or known:
+        column = known[name]
+        values = columns[name]
+        shape = values.shape if column.is_list or not square else (len(values), 1)
+        tensors.append(Tensor(name, column.datatype, shape, values.reshape(-1)))
+    return tensors
+
+
+def check_outputs_known(names: Sequence[str], declared: Sequence[Column]) -> None:
+    """Raise ProtocolError for a name that no output has."""
+    known = [column.name for column in declared]
+    for name in names:
+        if name not in known:
+            raise ProtocolError(f"the model has no output {name[:100]!r}; it has {listing(known)}")
+    if len(set(names)) < len(names):
+        raise ProtocolError("an output is asked for twice")

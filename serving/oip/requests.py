@@ -1,0 +1,71 @@
+"""Requests for inference and their answers, as both transports of the protocol have them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.inference.context import Priority, RequestContext
+from serving.oip.errors import ProtocolError
+from serving.oip.tensors import Tensor
+
+# Triton's: 1 is the highest priority, 0 stands for the default. What is lower than the highest is batch work here.
+HIGHEST = 1
+MICROSECONDS = 1e6
+Parameters = Mapping[str, Any]
+# The parameters of a request that are heeded, whatever the transport.
+PARAMETERS = {
+    "timeout": "microseconds after which the request is given up; 0 for the server's own limit",
+    "priority": "0 and 1 for a client that waits, more for batch work",
+}
+
+
+@dataclass(slots=True)
+class RequestedOutput:
+    """An output that a request asks for."""
+
+    name: str
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """A request for inference; without `outputs` it asks for all of them."""
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[RequestedOutput] = ()
+    id: str = ""
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InferAnswer:
+    """The answer to a request for inference: the model that gave it, and its outputs."""
+
+    model_name: str
+    model_version: str
+    outputs: Sequence[Tensor]
+
+
+def apply_parameters(parameters: Parameters, context: RequestContext) -> float | None:
+    """Apply `timeout` and `priority` to the context of a request; return the timeout in seconds, None without one.
+
+    Raises ProtocolError for values that they cannot have.
+    """
+    if number(parameters, "priority") > HIGHEST:
+        context.priority = Priority.BATCH
+    seconds = number(parameters, "timeout") / MICROSECONDS
+    if not seconds:
+        return None
+    context.deadline = min(context.deadline, time.monotonic() + seconds)
+    return seconds
+
+
+def number(parameters: Parameters, name: str) -> int:
+    """Return a parameter that is a whole number from 0 on, by default 0; raise ProtocolError for any other value."""
+    value = parameters.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ProtocolError(f"the parameter {name} must be a whole number from 0 on")
+    return value

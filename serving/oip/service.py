@@ -1,0 +1,59 @@
+"""Inference by tensors, over the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from models.model import InvalidInputError, Model
+from serving.inference.context import RequestContext
+from serving.inference.errors import DeadlineExceededError
+from serving.inference.predictor import Predictor
+from serving.inference.service import InferenceService
+from serving.oip.columns import check_outputs_known, columns_of, tensors_of
+from serving.oip.errors import placed
+from serving.oip.requests import InferAnswer, InferRequest, apply_parameters
+
+# Checking fewer elements takes less time than handing them to a thread.
+FEW_ELEMENTS = 2_000
+
+
+class TensorInference:
+    """Answers requests for inference by an inference service."""
+
+    def __init__(self, inference: InferenceService) -> None:
+        self.inference = inference
+        self.registry = inference.registry
+
+    async def infer(self, predictor: Predictor, request: InferRequest, context: RequestContext) -> InferAnswer:
+        """Answer a request by a loaded version of a model.
+
+        Raises ProtocolError, InvalidInputError, and what InferenceService.columns raises.
+        """
+        model = type(predictor.model)
+        names = [output.name for output in request.outputs]
+        check_outputs_known(names, model.outputs)
+        seconds = apply_parameters(request.parameters, context)
+        try:
+            async with asyncio.timeout(seconds):
+                items = await self.items(request, model)
+                columns = await self.inference.columns(predictor, items, context)
+        except InvalidInputError as error:
+            raise placed(error, model) from None
+        except DeadlineExceededError:
+            raise
+        except TimeoutError:
+            raise DeadlineExceededError(f"not answered within the timeout of {seconds:g} seconds") from None
+        square = all(tensor.shape[1:] == (1,) for tensor in request.inputs)
+        outputs = tensors_of(columns, model.outputs, names, square=square)
+        return InferAnswer(*predictor.id, outputs)
+
+    async def items(self, request: InferRequest, model: type[Model[Any]]) -> Collection[Any]:
+        """Return the items of a request, made in a thread where they are many."""
+
+        def made() -> Collection[Any]:
+            return model.items(columns_of(request.inputs, model))
+
+        elements = sum(len(tensor.values) for tensor in request.inputs)
+        return made() if elements <= FEW_ELEMENTS else await asyncio.to_thread(made)
