@@ -77,10 +77,12 @@ def fitting(schema: Json) -> SearchStrategy[Json]:
     """Return a strategy for values that conform to a schema."""
     if "anyOf" in schema:
         return st.one_of([fitting(option) for option in schema["anyOf"]])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
     kind = schema.get("type", "number")  # a field without a type takes any value
     if kind == "object":
         return objects(
-            {name: fitting(field) for name, field in schema["properties"].items()}, schema.get("required", [])
+            {name: fitting(field) for name, field in schema.get("properties", {}).items()}, schema.get("required", [])
         )
     if kind == "array":
         return st.lists(fitting(schema["items"]), min_size=schema.get("minItems", 0), max_size=5)
@@ -89,7 +91,7 @@ def fitting(schema: Json) -> SearchStrategy[Json]:
     if kind == "number":
         least = schema.get("exclusiveMinimum", schema.get("minimum"))
         return st.floats(least, exclude_min="exclusiveMinimum" in schema, allow_nan=False, allow_infinity=False)
-    return {"boolean": st.booleans(), "null": st.none(), "integer": st.integers()}[kind]
+    return {"boolean": st.booleans(), "null": st.none(), "integer": st.integers(schema.get("minimum"))}[kind]
 
 
 @st.composite
@@ -144,9 +146,10 @@ def json_bodies(draw: DrawFn, schema: Json, valid: SearchStrategy[Json]) -> tupl
     way = pick(draw, ["fit", "fit", "fit", "example", "change", "change", "change", "odd", "damage", "text"])
     if way == "text":
         return b"application/json", pick(draw, odd.TEXTS)
-    value = draw(ODD) if way == "odd" else schema["example"] if way == "example" else draw(valid)
+    example = schema.get("example", {})
+    value = draw(ODD) if way == "odd" else example if way == "example" else draw(valid)
     if way == "change":
-        value = changed(draw, pick(draw, [value, schema["example"]]))
+        value = changed(draw, pick(draw, [value, example]))
     body = json.dumps(value, ensure_ascii=pick(draw, [True, False])).encode("utf-8", "surrogatepass")
     return b"application/json", damaged(draw, body) if way == "damage" else body
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 
 from tests.attacks.targets import Target
@@ -61,6 +62,24 @@ PATTERNS: dict[str, Pattern] = {
     "zeros": (b"", b"\0", b""),
 }
 
+# Of the first input tensor of a route, up to its shape.
+TENSOR = b'{"inputs":[{"name":"NAME","datatype":"TYPE",'
+TENSOR_PATTERNS: dict[str, Pattern] = {
+    "a tensor of escapes": (TENSOR + b'"shape":[1],"data":["', rb"\u0041", b'"]}]}'),
+    "a tensor of backslashes": (TENSOR + b'"shape":[1],"data":["', rb"\\", b'"]}]}'),
+    "a tensor of texts": (TENSOR + b'"shape":[256],"data":[', b'"a",', b'"a"]}]}'),
+    "a tensor of numbers": (TENSOR + b'"shape":[1000000],"data":[', b"1.25,", b"1]}]}"),
+    "a tensor of digits": (TENSOR + b'"shape":[1],"data":[', b"1", b"]}]}"),
+    "a tensor of rows": (TENSOR + b'"shape":[1,1],"data":[', b"[1],", b"[1]]}]}"),
+    "a tensor of open arrays": (TENSOR + b'"shape":[1],"data":', b"[", b""),
+    "a shape of many sizes": (TENSOR + b'"data":[1],"shape":[', b"1,", b"1]}]}"),
+    "a size of many digits": (TENSOR + b'"data":[1],"shape":[', b"9", b"]}]}"),
+    "many tensors": (b'{"inputs":[', b'{"name":"NAME","datatype":"TYPE","shape":[1],"data":["a"]},', b"1]}"),
+    "many parameters": (TENSOR + b'"shape":[1],"data":["a"],"parameters":{', b'"a":1,', b'"a":1}}]}'),
+    "a long id": (b'{"id":"', b"a", b'","inputs":[]}'),
+    "many outputs": (TENSOR + b'"shape":[1],"data":["a"]}],"outputs":[', b'{"name":"label"},', b'{"name":"label"}]}'),
+}
+
 
 def repeated(pattern: Pattern, size: int, field: str) -> bytes:
     """Repeat a pattern as often as `size` bytes allow."""
@@ -91,6 +110,8 @@ def legal(target: Target, size: int, item: bytes = b"") -> bytes:
 
     Every item is `item` if it is given.
     """
+    if target.max_rows:
+        return tensors(target, size)
     array = target.fields[target.array]
     if array.get("type") != "array":
         body = widest(target.schema)
@@ -100,6 +121,14 @@ def legal(target: Target, size: int, item: bytes = b"") -> bytes:
         room = (size - len(start) - len(end)) // (len(item) + 2)
         body = start + b", ".join([item] * min(array["maxItems"], room)) + end
     return body + b" " * (size - len(body))
+
+
+def tensors(target: Target, size: int) -> bytes:
+    """Return a body of `size` bytes with as many rows as are allowed, each that of the schema's example."""
+    inputs = target.schema["example"]["inputs"]
+    rows = min(target.max_rows, max(1, size // (len(json.dumps(inputs)) + 32 * len(inputs))))
+    columns = [{**column, "shape": [rows], "data": column["data"] * rows} for column in inputs]
+    return json.dumps({"inputs": columns}).encode().ljust(size)
 
 
 @functools.cache
@@ -126,7 +155,14 @@ def hostile(target: Target) -> dict[str, Maker]:
     def filled(pattern: Pattern) -> Maker:
         return lambda size: repeated(pattern, size, target.array).ljust(size)
 
-    made = {name: filled(pattern) for name, pattern in PATTERNS.items()}
+    patterns = dict(PATTERNS)
+    if target.max_rows:
+        first = target.schema["example"]["inputs"][0]
+        name, datatype = first["name"].encode(), first["datatype"].encode()
+        for kind, pattern in TENSOR_PATTERNS.items():
+            start, unit, end = (part.replace(b"NAME", name).replace(b"TYPE", datatype) for part in pattern)
+            patterns[kind] = (start, unit, end)
+    made = {name: filled(pattern) for name, pattern in patterns.items()}
     made["different keys"] = keys
     made["unknown fields"] = functools.partial(extra_fields, target)
     made["cut off"] = lambda size: legal(target, size).rstrip()[:-1].rjust(size)

@@ -12,12 +12,16 @@ MAX_BODY_BYTES = 32 * 2**20
 
 
 class Target(NamedTuple):
-    """A route that takes a body of at most `max_body_bytes`: JSON, or a form, that conforms to `schema`."""
+    """A route that takes a body of at most `max_body_bytes`: JSON, or a form, that conforms to `schema`.
+
+    With `max_rows` the body has tensors of as many rows at most, as in the schema's example.
+    """
 
     path: str
     media_type: str
     schema: Json
     max_body_bytes: int
+    max_rows: int = 0
 
     @property
     def form(self) -> bool:
@@ -37,12 +41,13 @@ class Target(NamedTuple):
 
 
 def targets(document: Json) -> list[Target]:
-    """Return the routes of an OpenAPI document that take a body."""
+    """Return the routes of an OpenAPI document that need a body."""
     found = []
     for path, methods in document["paths"].items():
-        if "post" in methods:
+        if "post" in methods and methods["post"]["requestBody"]["required"]:
             operation = methods["post"]
             ((media_type, content),) = operation["requestBody"]["content"].items()
             schema = expanded(content["schema"], document["components"]["schemas"])
-            found.append(Target(path, media_type, schema, operation.get("x-max-body-bytes", MAX_BODY_BYTES)))
+            bound, rows = operation.get("x-max-body-bytes", MAX_BODY_BYTES), operation.get("x-max-rows", 0)
+            found.append(Target(path, media_type, schema, bound, rows))
     return found

@@ -15,6 +15,8 @@ from PIL import Image
 from pydantic import BaseModel, TypeAdapter
 
 import models
+from serving.http.v2.bodies import read_request
+from serving.oip.columns import columns_of
 from tests.attacks import bodies, files, forms, json_bodies
 from tests.attacks.__main__ import ATTACKS
 from tests.attacks.attackers import Attack
@@ -26,7 +28,7 @@ SIZES = (2**18, 2**20)
 ROUTES = {"/breast_cancer/infer", "/breast_cancer/predict", "/image/infer", "/image/predict", "/segmentation/infer"}
 ROUTES |= {"/segmentation/predict", "/sentiment/infer", "/sentiment/predict"}
 FORMS = {"/image/predict", "/image/infer"} | {f"/{name}/uploadfile" for name in models.names()}
-ROUTES |= FORMS
+ROUTES |= FORMS | {f"/v2/models/{name}/infer" for name in models.names()}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,10 @@ def routes(client: httpx.Client) -> dict[str, Target]:
 
 def validated(path: str, body: bytes) -> Any:
     """Parse a body by its route's schema."""
-    _, name, action = path.split("/")
+    *_, name, action = path.split("/")
     model = models.find(name)
+    if path.startswith("/v2"):
+        return columns_of(read_request(body, None).inputs, model)
     if action == "infer":
         return TypeAdapter(list[model.input]).validate_python(json.loads(body)["items"])  # type: ignore[name-defined]
     schema: type[BaseModel] = next(route.request for route in model.routes() if route.name == action)

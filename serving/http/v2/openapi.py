@@ -10,7 +10,7 @@ import models
 from models.model import Column
 from serving.http.endpoints import Accepted
 from serving.http.v2.bodies import BINARY
-from serving.http.v2.routes import infer_path
+from serving.http.v2.routes import REQUEST_BYTES, infer_path
 from serving.oip.requests import PARAMETERS
 from serving.oip.tensors import BYTES, DATATYPES
 
@@ -21,34 +21,36 @@ VERSIONS = "/versions/{version}"
 TEXT: Document = {"type": "string"}
 SIZE: Document = {"type": "integer", "minimum": 0}
 OBJECT: Document = {"type": "object"}
+LIST: Document = {"type": "array", "items": OBJECT}
 BINARY_SIZE: Document = {"binary_data_size": {**SIZE, "description": "bytes of its elements after the JSON"}}
-SCHEMAS: Document = {
-    "TensorRequest": {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {
-            "id": TEXT,
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    **{name: {**SIZE, "description": meaning} for name, meaning in PARAMETERS.items()},
-                    "binary_data_output": {"type": "boolean", "description": "answer all outputs in binary form"},
-                },
+# Each model has its own copy, with an example.
+TENSOR_REQUEST: Document = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": TEXT,
+        "parameters": {
+            "type": "object",
+            "properties": {
+                **{name: {**SIZE, "description": meaning} for name, meaning in PARAMETERS.items()},
+                "binary_data_output": {"type": "boolean", "description": "answer all outputs in binary form"},
             },
-            "inputs": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/InputTensor"}},
-            "outputs": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["name"],
-                    "properties": {
-                        "name": TEXT,
-                        "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
-                    },
+        },
+        "inputs": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/InputTensor"}},
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": TEXT,
+                    "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
                 },
             },
         },
     },
+}
+SCHEMAS: Document = {
     "InputTensor": {
         "type": "object",
         "required": ["name", "shape", "datatype"],
@@ -60,7 +62,7 @@ SCHEMAS: Document = {
                 "type": "object",
                 "properties": {**BINARY_SIZE, "content_type": {"type": "string", "description": "str or base64"}},
             },
-            "data": {"type": "array", "description": "elements, flat or in rows"},
+            "data": {"type": "array", "items": {}, "description": "elements, flat or in rows"},
         },
     },
     "TensorAnswer": {
@@ -80,7 +82,7 @@ SCHEMAS: Document = {
                         "shape": {"type": "array", "items": SIZE},
                         "datatype": {"type": "string", "enum": list(DATATYPES)},
                         "parameters": {"type": "object", "properties": BINARY_SIZE},
-                        "data": {"type": "array"},
+                        "data": {"type": "array", "items": {}},
                     },
                 },
             },
@@ -123,8 +125,10 @@ def v2_paths(names: Iterable[str], accepted: Mapping[str, Accepted], errors: Doc
         path = infer_path(name)
         paths[path] = {"post": inference(name, accepted[path].max_body_bytes, errors)}
     for path, text in REPOSITORY_PATHS.items():
-        operation: Document = {"tags": [TAG], "summary": text, "responses": responses(errors)}
-        operation["requestBody"] = {"content": {"application/json": {"schema": OBJECT}}}
+        schema = LIST if path.endswith("/index") else OBJECT
+        operation: Document = {"tags": [TAG], "summary": text, "responses": responses(errors, schema)}
+        operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": OBJECT}}}
+        operation["x-max-body-bytes"] = REQUEST_BYTES
         if "{model}" in path:
             operation["parameters"] = [named]
         paths[path] = {"post": operation}
@@ -146,12 +150,11 @@ def inference(name: str, max_body_bytes: int, errors: Document) -> Document:
         "parameters": [{"name": "Inference-Header-Content-Length", "in": "header", **header}],
         "requestBody": {
             "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/TensorRequest"}, "example": example(name)}
-            },
+            "content": {"application/json": {"schema": {**TENSOR_REQUEST, "example": example(name)}}},
         },
         "responses": responses(errors, answer),
         "x-max-body-bytes": max_body_bytes,
+        "x-max-rows": models.find(name).max_items,
     }
     operation["responses"]["200"]["content"][BINARY] = {"schema": TEXT}
     return operation
