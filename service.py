@@ -215,7 +215,7 @@ def document() -> dict[str, Any]:
         settings.names,
         registry,
         accepted,
-        accepted_v2,
+        accepted_v2=accepted_v2,
         root_path=settings.root_path,
         secured=guards.keys.required,
     )

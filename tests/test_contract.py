@@ -251,6 +251,8 @@ def test_every_documented_example_works(client: httpx.Client) -> None:
     paths = answer(client.get("/docs.json"))["paths"]
     tried = 0
     for path, methods in paths.items():
+        if "{" in path:
+            continue
         if "get" in methods:
             assert client.get(path).status_code == 200, path
         content = methods.get("post", {}).get("requestBody", {}).get("content", {})
@@ -258,7 +260,7 @@ def test_every_documented_example_works(client: httpx.Client) -> None:
             response = client.post(path, json=content["application/json"]["schema"]["example"])
             assert response.status_code == 200, f"{path}: {response.text}"
             tried += 1
-    assert tried == 6
+    assert tried == 11
 
 
 def test_bentoml_client_can_call_every_model(server: str) -> None:

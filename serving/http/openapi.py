@@ -56,17 +56,20 @@ def complete(
     names: Iterable[str],
     registry: Registry,
     accepted: Mapping[str, Accepted],
-    accepted_v2: Mapping[str, Accepted],
     *,
+    accepted_v2: Mapping[str, Accepted] | None = None,
     root_path: str = "",
     secured: bool = False,
 ) -> Document:
-    """Add to BentoML's OpenAPI document errors, bounds of bodies, `info` and versions of each model, and `/v2`.
+    """Add to BentoML's OpenAPI document errors, bounds of bodies, `info` and versions of each model.
 
-    `secured`: keys are needed.
+    `accepted_v2`: what the Open Inference Protocol accepts by path, where it is served. `secured`: keys are needed.
     """
     names = list(names)
     errors = add_errors(document["components"]["schemas"])
+    if accepted_v2 is not None:
+        document["components"]["schemas"] |= v2.SCHEMAS
+        document["paths"] |= v2.v2_paths(names, accepted_v2, errors)
     for path in accepted:
         post = document["paths"][path]["post"]
         post["responses"] = {"200": post["responses"]["200"]} | errors
@@ -81,8 +84,6 @@ def complete(
         document["paths"][f"/{name}/info"] = info
         document["paths"] |= version_paths(document, name, registry.versions(name))
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
-    document["components"]["schemas"] |= v2.SCHEMAS
-    document["paths"] |= v2.v2_paths(names, accepted_v2, errors)
     document["tags"] = [{"name": name} for name in [*names, v2.TAG, "Infrastructure"]]
     document["info"] |= {"title": "Tiffin", "description": DESCRIPTION}
     if root_path:
@@ -116,14 +117,15 @@ def version_paths(document: Document, name: str, versions: Sequence[str]) -> Doc
     missing = {"description": "No such version is loaded.", "content": ERROR_CONTENT}
     found = {}
     for path, methods in document["paths"].items():
-        if path.startswith(f"/{name}/"):
+        root = next((root for root in (f"/{name}", f"/v2/models/{name}") if f"{path}/".startswith(f"{root}/")), None)
+        if root is not None:
             copied = copy.deepcopy(methods)
             for operation in copied.values():
-                operation["parameters"] = [parameter]
+                operation["parameters"] = [*operation.get("parameters", []), parameter]
                 operation["responses"]["404"] = missing
                 if "operationId" in operation:
                     operation["operationId"] += "_version"
-            found[f"/{name}/versions/{{version}}{path.removeprefix(f'/{name}')}"] = copied
+            found[f"{root}/versions/{{version}}{path.removeprefix(root)}"] = copied
     return found
 
 

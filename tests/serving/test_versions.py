@@ -19,7 +19,7 @@ from tests.support.servers import serving
 from tests.support.stores import put_versions
 
 MALIGNANT, BENIGN = {"label": "M", "prediction": 1}, {"label": "B", "prediction": 0}
-OLD = "/breast_cancer/versions/opposite"
+OLD, OLD_PATH = "/breast_cancer/versions/opposite", "/breast_cancer/versions/{version}"
 BATCHES = "tiffin_batch_items_count"
 
 
@@ -93,14 +93,15 @@ def test_the_document_lists_the_versions(client: httpx.Client, newest: str) -> N
     paths = client.get("/docs.json").json()["paths"]
     found = {path: methods for path, methods in paths.items() if "{version}" in path}
     assert found.keys() == {
-        f"/breast_cancer/versions/{{version}}/{name}" for name in ("predict", "uploadfile", "infer", "info")
+        *(f"/breast_cancer/versions/{{version}}/{name}" for name in ("predict", "uploadfile", "infer", "info")),
+        *(f"/v2/models{OLD_PATH}{name}" for name in ("", "/config", "/stats", "/ready", "/infer")),
     }
     ids = [operation.get("operationId") for methods in paths.values() for operation in methods.values()]
     assert len(set(ids) - {None}) == len([name for name in ids if name])
     for path, methods in found.items():
         ((method, operation),) = methods.items()
-        (parameter,) = operation["parameters"]
-        assert (parameter["name"], parameter["in"], parameter["required"]) == ("version", "path", True)
+        (parameter,) = (parameter for parameter in operation["parameters"] if parameter["in"] == "path")
+        assert (parameter["name"], parameter["required"]) == ("version", True)
         for version in parameter["schema"]["enum"]:
             body = example(operation.get("requestBody", {}).get("content", {}))
             assert client.request(method, path.format(version=version), **body).status_code == 200

@@ -15,6 +15,7 @@ from serving.http.errors import error_response
 # Headers of answers that these pages may read, besides those that any page may.
 EXPOSED = (
     "Age",
+    "Inference-Header-Content-Length",
     "RateLimit-Limit",
     "RateLimit-Remaining",
     "RateLimit-Reset",

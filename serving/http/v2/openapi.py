@@ -17,7 +17,6 @@ from serving.oip.tensors import BYTES, DATATYPES
 Document = dict[str, Any]
 
 TAG = "Open Inference Protocol"
-VERSIONS = "/versions/{version}"
 TEXT: Document = {"type": "string"}
 SIZE: Document = {"type": "integer", "minimum": 0}
 OBJECT: Document = {"type": "object"}
@@ -116,21 +115,21 @@ def v2_paths(names: Iterable[str], accepted: Mapping[str, Accepted], errors: Doc
     content = errors["400"]["content"]
     errors = errors | {status: {"description": text, "content": content} for status, text in ERRORS.items()}
     paths = {path: get(text, errors) for path, text in SERVER_PATHS.items()}
-    named = {**parameter("model"), "schema": {"type": "string", "enum": names}}
-    for suffix, text in MODEL_PATHS.items():
-        for path in (f"/v2/models/{{model}}{suffix}", f"/v2/models/{{model}}{VERSIONS}{suffix}"):
-            paths[path] = get(text, errors)
-            paths[path]["get"]["parameters"] = [named, *([parameter("version")] if VERSIONS in path else [])]
     for name in names:
+        paths |= {f"/v2/models/{name}{suffix}": get(text, errors) for suffix, text in MODEL_PATHS.items()}
         path = infer_path(name)
         paths[path] = {"post": inference(name, accepted[path].max_body_bytes, errors)}
     for path, text in REPOSITORY_PATHS.items():
         schema = LIST if path.endswith("/index") else OBJECT
         operation: Document = {"tags": [TAG], "summary": text, "responses": responses(errors, schema)}
-        operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": OBJECT}}}
+        operation["requestBody"] = {
+            "required": False,
+            "content": {"application/json": {"schema": {**OBJECT, "example": {}}}},
+        }
         operation["x-max-body-bytes"] = REQUEST_BYTES
         if "{model}" in path:
-            operation["parameters"] = [named]
+            schema = {"type": "string", "enum": names}
+            operation["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": schema}]
         paths[path] = {"post": operation}
     return paths
 
@@ -177,11 +176,6 @@ def tensor(column: Column) -> Document:
         data = base64.b64encode(value).decode()
         return {**found, "parameters": {"content_type": "base64"}, "data": [data]}
     return {**found, "data": [value]}
-
-
-def parameter(name: str) -> Document:
-    """Return a part of a path."""
-    return {"name": name, "in": "path", "required": True, "schema": TEXT}
 
 
 def get(summary: str, errors: Document) -> Document:
