@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> str:
         case ["rollout", "undo", *_]:
             (folder / "undone").touch()
             return ""
-        case ["port-forward", _, ports]:
+        case ["port-forward", "service/tiffin-a", ports]:
             forward(int(ports.partition(":")[0]), int(os.environ["KUBECTL_SERVER"]))
     sys.exit(f"unexpected: {arguments}")
 
