@@ -63,7 +63,10 @@ done; }
 
 smoke() {
   local services service port status
-  services=$(kube get services --selector "$servers" --output name)
+  # Those with the port of HTTP: a headless one has none.
+  services=$(kube get services --selector "$servers" \
+    --output 'jsonpath={range .items[*]}{.metadata.name}{" "}{.spec.ports[*].port}{"\n"}{end}' |
+    awk '/ 3000( |$)/ { print "service/" $1 }')
   [ -n "$services" ] || { echo "there is no Service to ask" >&2; return 1; }
   for service in $services; do
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

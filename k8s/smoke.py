@@ -70,22 +70,23 @@ def archive() -> bytes:
 def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]]:
     """Yield path, body and media type for each route of an OpenAPI document; forms get an example or a picture.
 
-    Raises OSError if a route that takes JSON has no example.
+    Raises OSError if a route that needs JSON has no example.
     """
-    bodies = {
-        path: entry["post"]["requestBody"]["content"] for path, entry in document["paths"].items() if "post" in entry
-    }
+    bodies = {path: entry["post"]["requestBody"] for path, entry in document["paths"].items() if "post" in entry}
     for path in document["paths"]:
-        if "{" in path:  # that of one of several versions
+        if "{" in path:  # that of one of several models or versions
             continue
         if path not in bodies:
             yield path, None, "application/json"
-        elif (content := bodies[path].get("application/json")) is not None:
-            if "example" not in content["schema"]:
+        elif (content := bodies[path]["content"].get("application/json")) is not None:
+            if "example" in content["schema"]:
+                yield path, json.dumps(content["schema"]["example"]).encode(), "application/json"
+            elif bodies[path].get("required"):
                 raise OSError(f"the OpenAPI document has no example of a request to {path}, give its schema one")
-            yield path, json.dumps(content["schema"]["example"]).encode(), "application/json"
+            else:
+                yield path, b"", "application/json"
         else:
-            schema = bodies[path]["multipart/form-data"]["schema"]
+            schema = bodies[path]["content"]["multipart/form-data"]["schema"]
             (field,) = schema["required"]
             examples = schema["properties"][field].get("examples")
             picture = archive() if path.endswith("/uploadfile") else PICTURE.read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -59,7 +58,8 @@ def pod(image: str) -> Iterator[Pod]:
         ["kubectl", "kustomize", OVERLAY], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=True
     ).stdout
     port = free_port()
-    manifest = re.sub(r"hostPort: \d+", f"hostPort: {port}", rendered)
+    manifest = rendered.replace("hostPort: 3000", f"hostPort: {port}")
+    manifest = manifest.replace("hostPort: 8001", f"hostPort: {free_port()}")
     # Longer than the default, which Redis may exceed on a busy machine.
     manifest = manifest.replace("  TIFFIN_REDIS_URL:", '  TIFFIN_REDIS_TIMEOUT_SECONDS: "1"\n  TIFFIN_REDIS_URL:')
     volumes = set(engine("volume", "ls", "--quiet").stdout.split())

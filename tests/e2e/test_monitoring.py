@@ -58,6 +58,8 @@ class MixedLoad:
         yield "/segmentation/predict", {"json": {"data": [ROW | {"x91": number + row / 100} for row in range(20)]}}
         pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
         yield "/image/predict", {"files": {"image_file": ("picture", saved(Image.fromarray(pixels), "PNG"))}}
+        films = {"name": "text", "datatype": "BYTES", "shape": [1], "data": [f"film {number}, a bore"]}
+        yield "/v2/models/sentiment/infer", {"json": {"inputs": [films]}}
         yield "/sentiment/predict", {"json": {"text": []}}
 
     def run(self, seed: int) -> None:

@@ -120,6 +120,7 @@ def test_custom_resources_are_as_defined(tmp_path: Path) -> None:
     found = {name: [found for found in manifests(name) if is_custom(found)] for name in RENDERS}
     assert {resource["kind"] for resources in found.values() for resource in resources} == {
         "DestinationRule",
+        "GRPCRoute",
         "HTTPRoute",
         "PrometheusRule",
         "ScaledObject",
@@ -137,6 +138,7 @@ BROKEN_RESOURCES: dict[str, tuple[str, str, Callable[[Any], object]]] = {
         lambda found: found["spec"]["trafficPolicy"]["outlierDetection"].update(baseEjectTime="30s"),
     ),
     "VirtualService": ("base+istio", "retrys", lambda found: found["spec"]["http"][0].update(retrys={})),
+    "GRPCRoute": ("base+gateway-api", "timeouts", lambda found: found["spec"]["rules"][0].update(timeouts={})),
     "HTTPRoute": ("base+gateway-api", "timeout", lambda found: found["spec"]["rules"][0].update(timeout={})),
     "ScaledObject": ("base+autoscaling-keda", "minReplicas", lambda found: found["spec"].update(minReplicas=2)),
     "ServiceMonitor": ("base+monitoring", "endpoint", lambda found: found["spec"].update(endpoint=[])),

@@ -36,12 +36,19 @@ LAST_RESORT_SECONDS = 5
 # Volumes that the restricted Pod Security Standard allows.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
+# That of TIFFIN_GRPC_PORT.
+GRPC_PORT = 8001
 # The server keeps an idle connection a little longer (TIFFIN_KEEP_ALIVE_SECONDS).
 LONGEST_IDLE_SECONDS = 600
 # Fields that OpenShift's restricted-v2 sets itself.
 FIXED = {"runAsUser", "runAsGroup", "fsGroup"}
 
 renders = pytest.mark.parametrize("name", RENDERS)
+
+
+def routed_hosts(name: str, kind: str) -> list[str]:
+    """Return the hosts of all routes of a kind."""
+    return [host for route in manifests(name, kind) for host in route["spec"]["hostnames"]]
 
 
 def scaled(name: str) -> Iterator[tuple[Manifest, str]]:
@@ -52,7 +59,7 @@ def scaled(name: str) -> Iterator[tuple[Manifest, str]]:
 
 def destinations(name: str) -> Iterator[tuple[str, int]]:
     """Yield names and ports of the Services that routes lead to."""
-    for route in manifests(name, "HTTPRoute"):
+    for route in manifests(name, "HTTPRoute", "GRPCRoute"):
         for rule in route["spec"]["rules"]:
             yield from ((backend["name"], backend["port"]) for backend in rule["backendRefs"])
     for route in manifests(name, "VirtualService"):
@@ -76,6 +83,19 @@ def test_a_service_leads_to_a_port_of_one_deployment(name: str) -> None:
         (deployment,) = [found for found in manifests(name, "Deployment") if selects(selector, labels(found))]
         ports = {port["name"] for container in containers(deployment) for port in container.get("ports", [])}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+@renders
+def test_grpc_has_a_service_with_an_address_and_one_that_names_the_pods(name: str) -> None:
+    for deployment in servers(name):
+        ports = {port["name"]: port["containerPort"] for port in pod(deployment)["containers"][0]["ports"]}
+        assert ports["grpc"] == GRPC_PORT
+        found = manifests(name, "Service")
+        services = [service for service in found if selects(service["spec"]["selector"], labels(deployment))]
+        assert sorted(service["spec"].get("clusterIP", "") for service in services) == ["", "None"]
+        for service in services:
+            (port,) = [port for port in service["spec"]["ports"] if port["name"] == "grpc"]
+            assert (port["port"], port["appProtocol"]) == (GRPC_PORT, "kubernetes.io/h2c")
 
 
 @renders
@@ -177,6 +197,24 @@ def test_a_route_leads_to_a_port_of_a_service(name: str) -> None:
 
 
 @renders
+def test_grpc_leads_to_its_own_port_and_nothing_else_does(name: str) -> None:
+    for route in manifests(name, "HTTPRoute", "GRPCRoute"):
+        ports = {backend["port"] for rule in route["spec"]["rules"] for backend in rule["backendRefs"]}
+        assert ports == {GRPC_PORT if route["kind"] == "GRPCRoute" else 3000}
+    for route in manifests(name, "VirtualService"):
+        prefixes = [match["uri"]["prefix"] for rule in route["spec"]["http"] for match in rule["match"]]
+        assert prefixes == ["/inference.GRPCInferenceService/", "/"]
+        for rule, port in zip(route["spec"]["http"], (GRPC_PORT, 3000), strict=True):
+            assert {part["destination"]["port"]["number"] for part in rule["route"]} == {port}
+
+
+@renders
+def test_no_host_has_routes_of_two_kinds(name: str) -> None:
+    # The Gateway API: of an HTTPRoute and a GRPCRoute that share a host, one is not accepted.
+    assert not set(routed_hosts(name, "HTTPRoute")) & set(routed_hosts(name, "GRPCRoute"))
+
+
+@renders
 def test_a_destination_rule_is_for_a_service(name: str) -> None:
     assert {rule["spec"]["host"] for rule in manifests(name, "DestinationRule")} <= named(name, "Service").keys()
 
@@ -241,7 +279,7 @@ def test_only_podman_takes_ports_of_the_host(name: str) -> None:
     for deployment in manifests(name, "Deployment"):
         for container in containers(deployment):
             taken = [port["hostPort"] for port in container.get("ports", []) if "hostPort" in port]
-            assert taken == ([3000] if name == "podman" and container["name"] == "tiffin" else [])
+            assert taken == ([3000, GRPC_PORT] if name == "podman" and container["name"] == "tiffin" else [])
 
 
 @renders
@@ -262,11 +300,12 @@ def test_a_server_that_ends_has_the_time_for_it(name: str) -> None:
 def test_a_server_has_every_probe_but_with_podman(name: str) -> None:
     for deployment in servers(name):
         probes = {key: probe for key, probe in pod(deployment)["containers"][0].items() if key.endswith("Probe")}
-        asked = {key: probe.get("httpGet", {}).get("path") for key, probe in probes.items()}
+        asked = {key: probe.get("grpc") or probe.get("httpGet", {}).get("path") for key, probe in probes.items()}
+        ready = {"port": GRPC_PORT} if "grpc-probes" in RENDERS[name][1] else "/readyz"
         if name == "podman":
             assert asked == {"livenessProbe": None}
         else:
-            assert asked == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+            assert asked == {"startupProbe": ready, "readinessProbe": ready, "livenessProbe": "/livez"}
 
 
 @renders
@@ -301,9 +340,20 @@ def test_in_production_a_model_has_a_deployment_of_its_own(model: str) -> None:
     budgets = manifests("production", "PodDisruptionBudget")
     assert [selects(found["spec"]["selector"]["matchLabels"], labels(deployment)) for found in budgets].count(True) == 1
     routes = [rule for route in manifests("production", "HTTPRoute") for rule in route["spec"]["rules"]]
-    (rule,) = [rule for rule in routes if rule["matches"] == [{"path": {"type": "PathPrefix", "value": f"/{model}"}}]]
+    paths = [{"path": {"type": "PathPrefix", "value": value}} for value in (f"/{model}", f"/v2/models/{model}")]
+    (rule,) = [rule for rule in routes if rule["matches"] == paths]
     (backend,) = rule["backendRefs"]
     assert selects(named("production", "Service")[backend["name"]]["spec"]["selector"], labels(deployment))
+
+
+def test_in_production_a_model_has_a_host_of_its_own_for_grpc() -> None:
+    hosts = {}
+    for route in manifests("production", "GRPCRoute"):
+        (host,), (rule,) = route["spec"]["hostnames"], route["spec"]["rules"]
+        (backend,) = rule["backendRefs"]
+        hosts[backend["name"]] = host
+    names = [model.replace("_", "-") for model in MODELS]
+    assert hosts == {f"tiffin-{name}": f"{name}.tiffin.example.com" for name in names}
 
 
 def test_production_has_models_and_one_redis_and_nothing_else() -> None:
@@ -313,8 +363,10 @@ def test_production_has_models_and_one_redis_and_nothing_else() -> None:
 
 def test_the_canary_gets_few_requests_and_runs_another_version() -> None:
     (route,) = manifests("canary", "VirtualService")
-    (rule,) = route["spec"]["http"]
-    weights = {part["destination"]["host"]: part["weight"] for part in rule["route"]}
+    weights, also = (
+        {part["destination"]["host"]: part["weight"] for part in rule["route"]} for rule in route["spec"]["http"]
+    )
+    assert weights == also
     assert sum(weights.values()) == 100
     assert weights["tiffin-canary"] < weights["tiffin-stable"]
     images = {found["metadata"]["name"]: pod(found)["containers"][0]["image"] for found in servers("canary")}

@@ -58,6 +58,7 @@ def test_the_gateways_of_the_guide_reach_the_servers() -> None:
     namespaces |= {gateway.partition("/")[0] for gateway in virtual["spec"]["gateways"]}
     assert namespaces >= {"envoy-gateway-system", "ingress", "monitoring"}
     found = list(peers("production", "ingress", "http"))
+    assert found == list(peers("production", "ingress", "grpc"))
     for namespace in namespaces | {"istio-system"}:
         assert [peer for peer in found if admits(peer, namespace)], namespace
     # The guide's Gateway of GKE, see "Firewall rules" of Google's load balancers.

@@ -19,6 +19,9 @@ GROUPS = yaml.safe_load((COMPONENT / "prometheus-rule.yaml").read_text(encoding=
 DASHBOARD = json.loads((COMPONENT / "dashboard.json").read_text(encoding="utf-8"))
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]
+EXPRESSIONS: list[str] = [rule["expr"] for rule in RULES] + [
+    target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])
+]
 # Of Prometheus itself, and of kube-state-metrics.
 OTHERS = {"up", "kube_pod_container_status_restarts_total"}
 
@@ -44,12 +47,27 @@ def test_every_alert_says_how_bad_it_is_what_happened_and_where_to_look(alert: d
 
 
 def test_every_metric_that_is_read_exists() -> None:
-    expressions = [rule["expr"] for rule in RULES]
-    expressions += [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
-    read = {name for expression in expressions for name in re.findall(r"([a-z_0-9:]+)(?=[{\[])", expression)}
+    read = {name for expression in EXPRESSIONS for name in re.findall(r"([a-z_0-9:]+)(?=[{\[])", expression)}
     families = [*REGISTRY.collect(), *metrics.WorkerProcesses().collect()]
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     exist = {family.name + suffix for family in families for suffix in suffixes.get(family.type, [""])}
     exist |= {rule["record"] for rule in RULES if "record" in rule}
     assert {"tiffin_requests_total", "process_cpu_seconds_total"} <= read
     assert read - exist == OTHERS
+
+
+def test_only_requests_to_models_are_read() -> None:
+    read = [part for expression in EXPRESSIONS for part in re.findall(r"tiffin_requests?_\w+{([^}]*)}", expression)]
+    assert read
+    # A request that caches know of is one to a model.
+    assert [part for part in read if 'model!=""' not in part and "cache=" not in part] == []
+
+
+def test_no_two_panels_overlap() -> None:
+    taken = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(taken)) == len(taken)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from prometheus_client import REGISTRY
 from starlette.types import Message
 
+from serving.telemetry import metrics
 from tests.support.edge import App, edge_around, public_guards
 
 LIMIT_SECONDS = 60.0
@@ -50,8 +50,7 @@ def test_an_answer_begins_all_the_same(app: App) -> None:
 
 def test_a_client_that_leaves_is_counted(app: App) -> None:
     def counted() -> float:
-        labels = {"route": "/hang", "status": "499", "cache": "none"}
-        return REGISTRY.get_sample_value("tiffin_requests_total", labels) or 0
+        return metrics.samples().total("tiffin_requests_total", route="/hang", status="499", cache="none")
 
     before = counted()
     asyncio.run(use(app, {"type": "http.disconnect"}))
