@@ -1,0 +1,47 @@
+"""Start servers and run the tests of this folder against them, in the clients' environment.
+
+Run as `python -m tests.clients PYTHON [ARGUMENT...]`: PYTHON is that of the clients' environment, ARGUMENTs are those
+of pytest.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from loadtest.processes import free_port, tiffin
+from tests.support import ROOT
+from tests.support.stores import put_versions, shipped_store
+
+FOLDER = "tests/clients"
+KSERVE = f"{FOLDER}/test_kserve.py"
+# In a process of its own: the messages that the packages of two clients have generated cannot be in one.
+SUITES = [[FOLDER, f"--ignore={KSERVE}"], [KSERVE]]
+KEY = "secret"
+# pytest's: no test was selected.
+NONE_SELECTED = 5
+
+
+def main(python: str, arguments: list[str]) -> int:
+    """Run all suites and return the exit code of the first that fails, or 0."""
+    ports = [free_port(), free_port()]
+    with tempfile.TemporaryDirectory() as folder, tiffin(shipped_store(), grpc_port=ports[0]) as address:
+        home, entries = Path(folder, "home"), Path(folder, "entries")
+        home.mkdir()
+        newest = put_versions(home, entries)
+        versions = f"breast_cancer:{newest},breast_cancer:opposite"
+        with tiffin(home, models=versions, api_keys=KEY, model_control=True, grpc_port=ports[1]) as guarded:
+            options = [f"--server={address}", f"--server-grpc=127.0.0.1:{ports[0]}"]
+            options += [f"--guarded={guarded}", f"--guarded-grpc=127.0.0.1:{ports[1]}", f"--key={KEY}"]
+            for suite in SUITES:
+                command = [python, "-m", "pytest", "--confcutdir", FOLDER, *suite, *options, *arguments]
+                status = subprocess.run(command, cwd=ROOT, check=False).returncode
+                if status not in (0, NONE_SELECTED):
+                    return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
