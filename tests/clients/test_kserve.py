@@ -178,6 +178,14 @@ class TestRefusals:
         status, _ = refusal(clients, request_of("sentiment", {"text": texts}, parameters={"timeout": 1}))
         assert status == ("504", "DEADLINE_EXCEEDED")[clients.is_grpc]
 
+    def test_an_explanation_which_the_protocol_does_not_have_is_refused(self, server: Server) -> None:
+        async def explain() -> None:
+            async with InferenceRESTClient(RESTConfig(protocol="v1")) as client:
+                await client.explain(server.url, model_name="sentiment", data={"instances": ["a"]})
+
+        with pytest.raises(httpx.HTTPStatusError, match="no such path"):
+            asyncio.run(explain())
+
 
 class TestGuarded:
     def test_a_key_admits_a_request(self, guarded_clients: Clients, key: dict[str, str]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import base64
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from tests.clients.conftest import Server
-from tests.clients.examples import TEXTS
 
+ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "inference.GRPCInferenceService"
 METHODS = {
     "ServerLive",
@@ -57,7 +59,7 @@ def call(channel: grpc.Channel, pool: DescriptorPool, method: str, request: dict
         request_serializer=lambda sent: sent.SerializeToString(),
         response_deserializer=message_factory.GetMessageClass(described.output_type).FromString,
     )(message, timeout=60)
-    return json_format.MessageToDict(answer, preserving_proto_field_name=True)
+    return json_format.MessageToDict(answer)
 
 
 def test_services_are_listed(database: ProtoReflectionDescriptorDatabase) -> None:
@@ -68,16 +70,11 @@ def test_the_service_is_described_with_all_methods(pool: DescriptorPool) -> None
     assert set(pool.FindServiceByName(SERVICE).methods_by_name) >= METHODS
 
 
-def test_a_model_is_asked_by_what_reflection_tells(channel: grpc.Channel, pool: DescriptorPool) -> None:
-    contents = {"bytes_contents": [base64.b64encode(TEXTS[0].encode()).decode()]}
-    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "contents": contents}
-    answer = call(channel, pool, "ModelInfer", {"model_name": "sentiment", "inputs": [tensor]})
-    (label, *_) = answer["outputs"]
-    assert (answer["model_name"], label["name"], label["contents"]) == (
-        "sentiment",
-        "label",
-        {"bytes_contents": ["UE9TSVRJVkU="]},
-    )
+def test_the_call_on_the_page_of_the_docs_gives_what_is_shown(channel: grpc.Channel, pool: DescriptorPool) -> None:
+    page = (ROOT / "docs" / "open-inference-protocol.md").read_text(encoding="utf-8")
+    ((request, method, shown),) = re.findall(rf"^\$ grpcurl .* -d '(.*)' \S+ {SERVICE}/(\w+).*\n(.*)$", page, re.M)
+    answer = call(channel, pool, method, json.loads(request))
+    assert answer | {"modelVersion": "…"} == json.loads(shown)
 
 
 def test_the_server_tells_its_name(channel: grpc.Channel, pool: DescriptorPool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -47,6 +48,17 @@ class TestKeys:
         bearer = {"authorization": f"Bearer {key['x-api-key']}"}
         assert label(triton, key) == label(triton, bearer) == ["M"]
 
+    def test_a_plugin_of_the_client_may_add_it(self, triton: Triton, key: dict[str, str]) -> None:
+        class Keys(triton.module.InferenceServerClientPlugin):  # type: ignore[misc, name-defined]
+            def __call__(self, request: Any) -> None:
+                request.headers |= key
+
+        triton.client.register_plugin(Keys())
+        try:
+            assert plain(triton.infer(MODEL, TUMOUR).as_numpy("label")) == ["M"]
+        finally:
+            triton.client.unregister_plugin()
+
     def test_health_needs_no_key(self, triton: Triton) -> None:
         assert triton.call("is_server_live") is True
         assert triton.call("is_server_ready") is True
@@ -66,6 +78,9 @@ class TestVersions:
         (newest,) = {*versions} - {"opposite"}
         assert label(triton, key, newest) == label(triton, key) == ["M"]
         assert label(triton, key, "opposite") == ["B"]
+
+    def test_each_is_ready_by_itself(self, triton: Triton) -> None:
+        assert triton.call("is_model_ready", MODEL, "opposite") is True
 
     def test_each_has_statistics_of_its_own(self, triton: Triton, key: dict[str, str]) -> None:
         told = triton.told("get_inference_statistics", MODEL, "opposite", headers=key)["model_stats"]
