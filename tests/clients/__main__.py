@@ -9,7 +9,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from loadtest.processes import free_port, tiffin
 from tests.support import ROOT
@@ -26,21 +28,26 @@ NONE_SELECTED = 5
 
 def main(python: str, arguments: list[str]) -> int:
     """Run all suites and return the exit code of the first that fails, or 0."""
-    ports = [free_port(), free_port()]
-    with tempfile.TemporaryDirectory() as folder, tiffin(shipped_store(), grpc_port=ports[0]) as address:
+    grpc, guarded_grpc = free_port(), free_port()
+    with tempfile.TemporaryDirectory() as folder, started(shipped_store(), grpc) as url:
         home, entries = Path(folder, "home"), Path(folder, "entries")
         home.mkdir()
         newest = put_versions(home, entries)
         versions = f"breast_cancer:{newest},breast_cancer:opposite"
-        with tiffin(home, models=versions, api_keys=KEY, model_control=True, grpc_port=ports[1]) as guarded:
-            options = [f"--server={address}", f"--server-grpc=127.0.0.1:{ports[0]}"]
-            options += [f"--guarded={guarded}", f"--guarded-grpc=127.0.0.1:{ports[1]}", f"--key={KEY}"]
+        with started(home, guarded_grpc, models=versions, api_keys=KEY, model_control=True) as guarded_url:
+            options = [f"--server={url}", f"--server-grpc=127.0.0.1:{grpc}", f"--key={KEY}"]
+            options += [f"--guarded={guarded_url}", f"--guarded-grpc=127.0.0.1:{guarded_grpc}"]
             for suite in SUITES:
                 command = [python, "-m", "pytest", "--confcutdir", FOLDER, *suite, *options, *arguments]
                 status = subprocess.run(command, cwd=ROOT, check=False).returncode
                 if status not in (0, NONE_SELECTED):
                     return status
     return 0
+
+
+def started(home: Path, grpc_port: int, **settings: Any) -> AbstractContextManager[str]:
+    """Start a server that refuses nothing because the machine is busy; yield its URL."""
+    return tiffin(home, grpc_port=grpc_port, timeout_seconds=120, queue_seconds=120, **settings)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ MODELS = sorted(example.model for example in EXAMPLES)
 SENTIMENT = {"text": objects(TEXTS)}
 # Statuses of HTTP and of gRPC.
 ABSENT, LATE = ("404", "NOT_FOUND"), ("504", "DEADLINE_EXCEEDED")
+LARGE = ("413", "RESOURCE_EXHAUSTED")
 BROKEN, UNFIT = ("400", "INVALID_ARGUMENT"), ("422", "INVALID_ARGUMENT")
 OUTPUTS = {
     "sentiment": ["label", "score", "probabilities"],
@@ -119,6 +120,10 @@ class TestServer:
 
     def test_models_are_ready_but_those_that_are_not_there(self, triton: Triton) -> None:
         assert all(triton.call("is_model_ready", model) is True for model in MODELS)
+        if triton.is_grpc:
+            assert refusal(triton, "is_model_ready", "none")[0] == "NOT_FOUND"
+        else:
+            assert triton.call("is_model_ready", "none") is False
 
     def test_metadata_of_the_server(self, triton: Triton) -> None:
         told = triton.told("get_server_metadata")
@@ -203,6 +208,11 @@ class TestRefusals:
         status, message = refusal(triton, "infer", "sentiment", inputs, outputs=outputs)
         assert status == BROKEN[triton.is_grpc]
         assert "no output 'logits'; it has label" in message
+
+    def test_too_large_a_picture_is_refused_and_the_connection_goes_on(self, triton: Triton) -> None:
+        picture = triton.inputs({"image": objects([bytes(66 * 2**20)])})
+        assert refusal(triton, "infer", "image", picture)[0] == LARGE[triton.is_grpc]
+        assert triton.call("is_server_live") is True
 
     def test_a_timeout_that_passes_is_told(self, triton: Triton) -> None:
         texts = objects([f"text {number} that takes long, as {triton.kind} has it " * 50 for number in range(64)])

@@ -71,6 +71,12 @@ def test_parameters_may_stand_wherever_the_specification_has_them(client: httpx.
     assert answer["outputs"] == infer(client, rows())["outputs"]
 
 
+@pytest.mark.parametrize("content_type", ["pd", "np"])
+def test_mlservers_names_for_the_content_of_numbers_change_nothing(client: httpx.Client, content_type: str) -> None:
+    named = {"content_type": content_type}
+    assert infer(client, rows(parameters=named), parameters=named)["outputs"] == infer(client, rows())["outputs"]
+
+
 def test_a_slash_after_v2_is_taken(client: httpx.Client) -> None:
     assert client.get("/v2/").json() == client.get("/v2").json()
 
