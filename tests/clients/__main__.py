@@ -35,8 +35,8 @@ def main(python: str, arguments: list[str]) -> int:
         newest = put_versions(home, entries)
         versions = f"breast_cancer:{newest},breast_cancer:opposite"
         with started(home, guarded_grpc, models=versions, api_keys=KEY, model_control=True) as guarded_url:
-            options = [f"--server={url}", f"--server-grpc=127.0.0.1:{grpc}", f"--key={KEY}"]
-            options += [f"--guarded={guarded_url}", f"--guarded-grpc=127.0.0.1:{guarded_grpc}"]
+            options = [f"--server={url}", f"--server-grpc=127.0.0.1:{grpc}", f"--server-python={sys.executable}"]
+            options += [f"--guarded={guarded_url}", f"--guarded-grpc=127.0.0.1:{guarded_grpc}", f"--key={KEY}"]
             for suite in SUITES:
                 command = [python, "-m", "pytest", "--confcutdir", FOLDER, *suite, *options, *arguments]
                 status = subprocess.run(command, cwd=ROOT, check=False).returncode

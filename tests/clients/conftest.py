@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-OPTIONS = ("server", "server-grpc", "guarded", "guarded-grpc", "key")
+OPTIONS = ("server", "server-grpc", "server-python", "guarded", "guarded-grpc", "key")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ def guarded(pytestconfig: pytest.Config) -> Server:
 def key(pytestconfig: pytest.Config) -> dict[str, str]:
     """Return the header, or metadata, with which `guarded` admits a request; tritonclient adds its own to it."""
     return {"x-api-key": option(pytestconfig, "key")}
+
+
+@pytest.fixture(scope="session")
+def server_python(pytestconfig: pytest.Config) -> str:
+    """Return the Python of the servers' environment, which has what this one lacks."""
+    return option(pytestconfig, "server-python")
 
 
 @pytest.fixture(scope="session")
