@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,4 +88,4 @@ def filled(value: Any) -> Any:
         return {key: filled(entry) for key, entry in value.items() if filled(entry) not in ("", 0, None, [], {})}
     if isinstance(value, list):
         return [filled(entry) for entry in value]
-    return json.loads(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
+    return int(value) if isinstance(value, str) and value.isdigit() else value
