@@ -20,6 +20,8 @@ CACHE_RATE := $(or $(CACHE_RATE),0.95)
 COMPARE ?=
 # Of `make bench`: --quick, names of scenarios.
 BENCH ?=
+# Of `make clients`: pytest's, such as -k kserve.
+CLIENTS ?=
 BACKEND := $(or $(BACKEND),docker)
 # Registries want the name in small letters, which that of a repository's owner may not be; a tag may have others.
 override IMAGE := $(shell echo '$(or $(IMAGE),tiffin:latest)' | \
@@ -69,7 +71,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak clients bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -184,6 +186,12 @@ fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the Open
 attacks: $(VENV)/.development ## Attack servers in many ways beside an honest client, and print what it costs (ATTACKS=--quick: 1 second each)
 	$(BIN)/python -m tests.attacks $(ATTACKS)
 
+clients: $(VENV)/.development ## Test the server by clients of the Open Inference Protocol: tritonclient's and KServe's
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "make clients needs Python 3.11 to 3.13, which KServe's client is made for: set PYTHON" >&2; exit 2; }
+	@$(MAKE) $(VENV)/clients/.installed
+	$(BIN)/python -m tests.clients $(VENV)/clients/bin/python $(CLIENTS)
+
 manifests: ## Render and check the Kubernetes manifests
 	@command -v kubectl >/dev/null && command -v node >/dev/null && command -v npm >/dev/null || \
 	  { echo 'make manifests needs kubectl (1.27 or newer), node (20.11 or newer) and npm' >&2; exit 2; }
@@ -257,6 +265,12 @@ $(VENV)/.image: $(VENV)/.serving requirements/image.txt
 # Of their own, since their pins are not ours.
 $(VENV)/kubernetes/.checks: requirements/kubernetes.txt
 	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/kubernetes -r requirements/kubernetes.txt
+	@touch $@
+
+# MLServer's package without what it needs, since only its messages are read.
+$(VENV)/clients/.installed: requirements/clients.txt requirements/clients-no-deps.txt
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/clients -r requirements/clients.txt
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/clients --no-deps -r requirements/clients-no-deps.txt
 	@touch $@
 
 $(VENV)/lock/.installed: requirements/lock.txt

@@ -39,7 +39,7 @@ REQUESTS = [
     request
     for page in PAGES
     for request in requests(page)
-    if request.path.split("/")[1] in MODELS and runs_here(request)
+    if request.path.split("/")[1] in (*MODELS, "v2") and runs_here(request)
 ]
 
 

@@ -20,6 +20,8 @@ PARAMETERS = {
     "timeout": "microseconds after which the request is given up; 0 for the server's own limit",
     "priority": "0 and 1 for a client that waits, more for batch work",
 }
+# Parameters of a tensor by which extensions of Triton's send or answer something else than the tensor.
+UNSUPPORTED = {"shared_memory_region": "shared memory", "classification": "classification"}
 
 
 @dataclass(slots=True)
@@ -61,6 +63,13 @@ def apply_parameters(parameters: Parameters, context: RequestContext) -> float |
         return None
     context.deadline = min(context.deadline, time.monotonic() + seconds)
     return seconds
+
+
+def check_supported(name: str, parameters: Parameters) -> None:
+    """Raise ProtocolError where the parameters of an input or output ask for an extension that is not there."""
+    for parameter, extension in UNSUPPORTED.items():
+        if parameter in parameters:
+            raise ProtocolError(f"{name[:100]} has the parameter {parameter}: {extension} is not supported")
 
 
 def number(parameters: Parameters, name: str) -> int:

@@ -13,7 +13,7 @@ from serving.inference.predictor import Predictor
 from serving.inference.service import InferenceService
 from serving.oip.columns import check_outputs_known, columns_of, tensors_of
 from serving.oip.errors import placed
-from serving.oip.requests import InferAnswer, InferRequest, apply_parameters
+from serving.oip.requests import InferAnswer, InferRequest, apply_parameters, check_supported
 
 # Checking fewer elements takes less time than handing them to a thread.
 FEW_ELEMENTS = 2_000
@@ -34,6 +34,10 @@ class TensorInference:
         model = type(predictor.model)
         names = [output.name for output in request.outputs]
         check_outputs_known(names, model.outputs)
+        for output in request.outputs:
+            check_supported(output.name, output.parameters)
+        for tensor in request.inputs:
+            check_supported(tensor.name, tensor.parameters)
         seconds = apply_parameters(request.parameters, context)
         try:
             async with asyncio.timeout(seconds):

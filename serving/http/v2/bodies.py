@@ -11,7 +11,7 @@ import numpy as np
 
 from models.model import LARGE_BYTES, UNDECODABLE, Array, Model
 from serving.oip.errors import ProtocolError
-from serving.oip.requests import InferAnswer, InferRequest, RequestedOutput
+from serving.oip.requests import InferAnswer, InferRequest, RequestedOutput, check_supported
 from serving.oip.tensors import BYTES, DTYPES, Tensor, count_of, from_raw, to_raw
 
 JSON, BINARY = "application/json", "application/octet-stream"
@@ -123,6 +123,7 @@ def read_input(entry: InputObject, rest: memoryview) -> tuple[Tensor, int]:
     """Return an input, and how many bytes of the binary part it takes."""
     parameters = entry.parameters or NONE
     name, shape = entry.name, tuple(entry.shape)
+    check_supported(name, parameters)  # before the data, which such an input may lack
     size = parameters.get("binary_data_size")
     if size is None:
         return Tensor(name, entry.datatype, shape, from_json(name, entry.datatype, shape, entry.data), parameters), 0

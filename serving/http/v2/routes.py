@@ -124,6 +124,7 @@ def v2_routes(
             )
     routes += [
         Route("/v2", server, name="/v2"),
+        Route("/v2/", server, name="/v2"),  # as the specification's OpenAPI document has it
         Route("/v2/health/live", live, name="/v2/health/live"),
         Route("/v2/health/ready", is_ready, name="/v2/health/ready"),
         Route("/v2/models/stats", stats, name="/v2/models/stats", middleware=admission),

@@ -20,6 +20,8 @@ from tests.support.rows import OTHER_ROW, ROW, TUMOUR
 HEADER = "Inference-Header-Content-Length"
 TEXTS = ["a delight from start to finish", "dull, 退屈 and far too long"]
 TEXT_INPUT = {"name": "text", "shape": [2], "datatype": "BYTES", "data": TEXTS}
+SHARED_OUTPUT = {"name": "label", "parameters": {"shared_memory_region": "a", "shared_memory_byte_size": 8}}
+CLASSES = {"name": "probabilities", "parameters": {"classification": 1}}
 
 
 def infer(client: httpx.Client, model: str, inputs: Sequence[Any], **rest: Any) -> httpx.Response:
@@ -199,6 +201,9 @@ class TestRefusals:
             ({"inputs": [text_input(shape=[0], data=[])]}, "the inputs have no rows"),
             ({"inputs": [text_input(data=None)]}, "the data of text must be a list of BYTES"),
             ({"inputs": [text_input(parameters={"binary_data_size": 1})]}, "binary_data_size of text must be a number"),
+            ({"inputs": [text_input(parameters={"shared_memory_region": "a"})]}, "shared memory is not supported"),
+            ({"inputs": [text_input()], "outputs": [SHARED_OUTPUT]}, "shared memory is not supported"),
+            ({"inputs": [text_input()], "outputs": [CLASSES]}, "classification is not supported"),
             ({"inputs": [text_input()], "outputs": [{"name": "logits"}]}, "no output 'logits'; it has label, score"),
             ({"inputs": [text_input()], "outputs": [{"name": "label"}, {"name": "label"}]}, "asked for twice"),
             ({"inputs": [text_input()], "parameters": {"timeout": -1}}, "the parameter timeout must be a whole"),
