@@ -25,6 +25,8 @@ log = logging.getLogger("tiffin.predictor")
 
 # From so many rows on, a request is cut into blocks, with a key, a future and a cache entry per block, not per row.
 BLOCK_ROWS = 256
+# Hashing so few bytes takes less time than handing them to a thread.
+SMALL_BYTES = 2**17
 
 
 class OutputCache(Protocol):
@@ -136,7 +138,12 @@ class Predictor:
 
     async def block_outputs(self, blocks: Sequence[Array], request: RequestContext) -> list[Array | InvalidInputError]:
         """Return the outputs of each block, (rows, ...), or the error in their place."""
-        keys = await asyncio.to_thread(lambda: [self.key(block, block=True) for block in blocks])
+
+        def made() -> list[bytes]:
+            return [self.key(block, block=True) for block in blocks]
+
+        few = sum(block.nbytes for block in blocks) <= SMALL_BYTES
+        keys = made() if few else await asyncio.to_thread(made)
         return await self.answers(blocks, keys, request, block=True)
 
     async def answers(

@@ -94,7 +94,10 @@ def from_raw_bytes(name: str, count: int, raw: bytes | memoryview) -> Array:
 def to_raw(tensor: Tensor) -> bytes:
     """Return the binary form of a tensor, of any datatype but BF16."""
     if tensor.datatype == BYTES:
-        return b"".join(LENGTH.pack(len(element)) + element for element in map(as_bytes, tensor.values.tolist()))
+        elements = tensor.values.tolist()
+        # Of a thousand labels two may differ.
+        packed = {element: LENGTH.pack(len(raw)) + raw for element in set(elements) for raw in [as_bytes(element)]}
+        return b"".join([packed[element] for element in elements])
     return np.ascontiguousarray(tensor.values, DTYPES[tensor.datatype]).tobytes()
 
 

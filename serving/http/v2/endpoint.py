@@ -18,6 +18,7 @@ from serving.http.v2.bodies import BINARY, JSON, raw_request, read_request, spli
 from serving.inference.errors import OverloadedError
 from serving.oip.requests import InferRequest
 from serving.oip.service import TensorInference
+from serving.oip.tensors import BYTES
 
 
 class TensorEndpoint:
@@ -46,7 +47,9 @@ class TensorEndpoint:
             text = utf8(text, exchange.headers.get(b"content-type", b""))
             if len(text) > self.max_values and await has_more_values(text, self.max_values):
                 raise RefusedError(too_large(f"{self.max_values:,} values"))
-        return await parse_beside(lambda _: read_request(replace_halves(text), binary), body)
+        # Numbers in binary form are not parsed, only looked at.
+        slow = body if BYTES.encode() in text else text
+        return await parse_beside(lambda _: read_request(replace_halves(text), binary), slow)
 
     async def answer(self, request: InferRequest, exchange: Exchange) -> Response:
         """Return the response to a request."""
