@@ -19,7 +19,7 @@ import grpc
 from grpc.aio import ServicerContext
 
 from serving.grpc.errors import CallError, Failure, Metadata, cancelled, failure_of
-from serving.grpc.held import Held, too_large
+from serving.grpc.held import Held
 from serving.grpc.messages import parse
 from serving.grpc.reading import Reads
 from serving.http.errors import RefusedError
@@ -40,19 +40,18 @@ access = logging.getLogger("tiffin.access")
 
 PROTOCOL = "grpc"
 Headers = list[tuple[bytes, bytes]]
-Answer = Callable[[bytes, Exchange], Awaitable[Any]]
+Answer = Callable[[Held, Exchange], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
 class Rpc:
-    """A method of a service: its path, what answers its messages, and how many bytes these may have.
+    """A method of a service: its path, and what answers its messages.
 
     A `public` one needs no key and is not counted by the rate limit, as probes are. `traced`: a span is recorded.
     """
 
     path: str
     answer: Answer
-    max_bytes: int
     public: bool = False
     traced: bool = False
 
@@ -98,10 +97,10 @@ class Calls:
         try:
             if not rpc.public:
                 await self.authenticate(exchange, headers, context)
-            while (message := await self.reads.read(context, seconds)) is not None:
+            while (held := await self.reads.read(context, seconds)) is not None:
                 each, _ = self.exchange(rpc, context)
                 each.owner = exchange.owner
-                outcome = await self.recorded(rpc, each, context, self.answer(rpc, message, each, headers, context))
+                outcome = await self.recorded(rpc, each, context, self.answer(rpc, held, each, headers, context))
                 answer = failed(outcome.text) if isinstance(outcome, Failure) else outcome
                 await context.write(answer.SerializeToString())
         except (RefusedError, CallError) as error:
@@ -110,10 +109,8 @@ class Calls:
     async def requests(self, kind: Any, context: ServicerContext, max_bytes: int, seconds: float) -> AsyncIterator[Any]:
         """Yield the messages of a call, of a class; end the call where one cannot be taken or none comes in time."""
         try:
-            while (message := await self.reads.read(context, seconds)) is not None:
-                if len(message) > max_bytes:
-                    raise too_large(max_bytes)
-                yield parse(kind, message)
+            while (held := await self.reads.read(context, seconds)) is not None:
+                yield parse(kind, held.pop(max_bytes))
         except (CallError, ProtocolError) as error:
             await abort(context, failure_of(error))
 
@@ -122,33 +119,29 @@ class Calls:
         if not rpc.public:
             await self.authenticate(exchange, headers, context)
             await self.limit(exchange, headers, context)
-        message = await self.reads.read(context, self.message_seconds)
-        if message is None:
+        held = await self.reads.read(context, self.message_seconds)
+        if held is None:
             raise ProtocolError("the call has no message")
-        return await self.answered(rpc, message, exchange, context)
+        return await self.answered(rpc, held, exchange, context)
 
-    async def answer(
-        self, rpc: Rpc, message: bytes, exchange: Exchange, headers: Headers, context: ServicerContext
-    ) -> Any:
+    async def answer(self, rpc: Rpc, held: Held, exchange: Exchange, headers: Headers, context: ServicerContext) -> Any:
         """Return the answer to a message of a stream, each of which counts for the rate limit."""
         if not rpc.public:
             await self.limit(exchange, headers, context)
-        return await self.answered(rpc, message, exchange, context)
+        return await self.answered(rpc, held, exchange, context)
 
-    async def answered(self, rpc: Rpc, message: bytes, exchange: Exchange, context: ServicerContext) -> Any:
+    async def answered(self, rpc: Rpc, held: Held, exchange: Exchange, context: ServicerContext) -> Any:
         """Return the answer to a message within the server's time and that of the client; hold the message meanwhile.
 
         Raises DeadlineExceededError, CallError, RefusedError and what the answer raises.
         """
-        if len(message) > rpc.max_bytes:
-            raise too_large(rpc.max_bytes)
-        held = Held(self.guards.in_flight, rpc.max_bytes)
         left = context.time_remaining()
         seconds = self.timeout_seconds if left is None else min(self.timeout_seconds, left)
         exchange.context.deadline = time.monotonic() + seconds
         try:
             async with asyncio.timeout(seconds):
-                return await rpc.answer(await held.take(message), exchange)
+                await held.take()
+                return await rpc.answer(held, exchange)
         except DeadlineExceededError:
             raise
         except TimeoutError:

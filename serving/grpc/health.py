@@ -15,6 +15,7 @@ from grpc_health.v1.health import aio as library
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from serving.grpc.calls import Calls, Rpc
+from serving.grpc.held import Held
 from serving.grpc.messages import SERVICE, parse
 from serving.http.exchange import Exchange
 from serving.http.lifecycle import Lifecycle
@@ -51,16 +52,16 @@ class Health:
     def handlers(self, calls: Calls) -> grpc.GenericRpcHandler:
         """Return the handlers of the service's methods."""
 
-        async def check(message: bytes, _: Exchange) -> Any:
+        async def check(held: Held, _: Exchange) -> Any:
             await self.refresh()  # models may have been loaded or unloaded
-            return HealthCheckResponse(status=self.status(parse(HealthCheckRequest, message).service))
+            return HealthCheckResponse(status=self.status(parse(HealthCheckRequest, held.pop(REQUEST_BYTES)).service))
 
         async def watch(_: Any, context: ServicerContext) -> None:
             async for request in calls.requests(HealthCheckRequest, context, REQUEST_BYTES, calls.message_seconds):
                 await self.watched.Watch(request, context)
 
         methods = {
-            "Check": calls.unary_handler(Rpc(f"/{SERVICE_NAME}/Check", check, REQUEST_BYTES, public=True)),
+            "Check": calls.unary_handler(Rpc(f"/{SERVICE_NAME}/Check", check, public=True)),
             "Watch": grpc.stream_stream_rpc_method_handler(
                 watch, response_serializer=HealthCheckResponse.SerializeToString
             ),

@@ -23,19 +23,30 @@ DEFLATE = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 
 class Held:
-    """The bytes in flight of one message, from `take` to `release`."""
+    """A message, and its bytes in flight until `release`."""
 
-    def __init__(self, in_flight: BytesInFlight, max_bytes: int) -> None:
+    def __init__(self, message: bytes, in_flight: BytesInFlight, max_bytes: int) -> None:
+        self.message = message
         self.in_flight = in_flight
         self.max_bytes = max_bytes
         self.size = 0
 
-    async def take(self, message: bytes) -> bytes:
-        """Return a message unpacked; raise CallError, RefusedError or ProtocolError where it cannot be taken."""
-        self.hold(len(message))
-        if message.startswith(GZIP):
-            return await self.unpacked(message, "gzip")
-        return await self.unpacked(message, "deflate") if message.startswith(DEFLATE) else message
+    async def take(self) -> None:
+        """Hold the message, unpacked; raise CallError, RefusedError or ProtocolError where it cannot be taken."""
+        self.hold(len(self.message))
+        if self.message.startswith((GZIP, *DEFLATE)):
+            coding = "gzip" if self.message.startswith(GZIP) else "deflate"
+            self.message = await self.unpacked(self.message, coding)
+
+    def pop(self, max_bytes: int) -> bytes:
+        """Return the message, of at most `max_bytes`, and forget it; raise CallError where it has more.
+
+        Its memory is free as soon as it has been read; what was made of it takes as much, and counts until `release`.
+        """
+        message, self.message = self.message, b""
+        if len(message) > max_bytes:
+            raise too_large(max_bytes)
+        return message
 
     async def unpacked(self, message: bytes, coding: str) -> bytes:
         """Return a compressed message unpacked, while others have their turn."""

@@ -10,7 +10,7 @@ import grpc
 
 from serving.grpc.calls import Calls
 from serving.grpc.health import Health
-from serving.grpc.reading import Reads
+from serving.grpc.reading import WINDOW_BYTES, Reads
 from serving.grpc.reflection import reflection_handlers
 from serving.grpc.servicer import Servicer
 from serving.http.guards import Guards
@@ -62,6 +62,7 @@ class GrpcServer:
             "grpc.so_reuseport": int(shared),
             # Its guess of the bandwidth would let a connection send megabytes that nobody reads.
             "grpc.http2.bdp_probe": 0,
+            "grpc.http2.lookahead_bytes": WINDOW_BYTES,
             # Messages are unpacked once they are held (`held.py`).
             "grpc.per_message_decompression": 0,
         }

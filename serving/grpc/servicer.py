@@ -11,12 +11,12 @@ import grpc
 from grpc.aio import ServicerContext
 
 from serving.grpc.calls import Calls, Rpc
-from serving.grpc.conversion import request_of, response_of
+from serving.grpc.conversion import RawContents, request_of, response_of
 from serving.grpc.errors import CallError
-from serving.grpc.held import too_large
+from serving.grpc.held import Held, too_large
 from serving.grpc.messages import METHODS, SERVICE, STREAM, parse, request_class, response_class
-from serving.grpc.wire import ValuesError, outline
-from serving.http.body import SMALL_BODY_BYTES
+from serving.grpc.wire import check_values, outline
+from serving.http.body import SMALL_BODY_BYTES, START_BYTES
 from serving.http.endpoints import Accepted
 from serving.http.exchange import Exchange
 from serving.http.lifecycle import Lifecycle
@@ -33,6 +33,7 @@ PUBLIC = {"ServerLive", "ServerReady", "ModelReady", "ServerMetadata"}
 INFER = "ModelInfer"
 InferRequestMessage = request_class(INFER)
 StreamResponse = response_class(STREAM)
+Parsed = tuple[InferRequest, bool, Predictor]
 
 
 class Servicer:
@@ -91,45 +92,46 @@ class Servicer:
     def inferring(self, method: str, wrap: Callable[[Any], Any] = lambda response: response) -> Rpc:
         """Return a method of inference, whose responses stand in what `wrap` returns."""
 
-        async def answer(message: bytes, exchange: Exchange) -> Any:
-            return wrap(await self.infer(message, exchange))
+        async def answer(held: Held, exchange: Exchange) -> Any:
+            return wrap(await self.infer(held, exchange))
 
-        return Rpc(f"/{SERVICE}/{method}", answer, self.max_message_bytes, traced=True)
+        return Rpc(f"/{SERVICE}/{method}", answer, traced=True)
 
-    async def infer(self, message: bytes, exchange: Exchange) -> Any:
+    async def infer(self, held: Held, exchange: Exchange) -> Any:
         """Return the ModelInferResponse to a ModelInferRequest."""
+        message = held.pop(self.max_message_bytes)
         if len(message) <= SMALL_BODY_BYTES:
             parsed = parse(InferRequestMessage, message)
-            raw: Sequence[bytes | memoryview] = parsed.raw_input_contents
-            predictor = self.predictor(parsed.model_name, parsed.model_version, exchange)
-            request = request_of(parsed, raw, type(predictor.model))
+            request, is_raw, predictor = self.request(parsed, parsed.raw_input_contents, exchange)
+            del parsed
+        elif len(message) <= START_BYTES:
+            request, is_raw, predictor = await asyncio.to_thread(self.large_request, message, exchange)
         else:
             async with self.parsing:
-                request, raw, predictor = await self.large_request(message, exchange)
+                request, is_raw, predictor = await asyncio.to_thread(self.large_request, message, exchange)
+        del message
         answer = await self.inference.infer(predictor, request, exchange.context)
         told = exchange.context
         exchange.cache = told.cache_outcome
         exchange.response_headers.append((b"x-cache", told.cache_outcome.encode()))
         if told.hits:
             exchange.response_headers.append((b"age", str(int(told.age)).encode()))
-        return response_of(answer, request.id, raw=bool(raw))
+        return response_of(answer, request.id, raw=is_raw)
 
-    async def large_request(
-        self, message: bytes, exchange: Exchange
-    ) -> tuple[InferRequest, Sequence[memoryview], Predictor]:
-        """Return the request in a large message, its raw contents and the predictor that is to answer it."""
-        most = max(accepted.max_values for accepted in self.accepted.values())
-        try:
-            parts = await asyncio.to_thread(outline, message, most)
-        except ValuesError:
-            raise too_large(most, "fields and elements") from None
-        parsed = await asyncio.to_thread(parse, InferRequestMessage, parts.head)
+    def large_request(self, message: bytes, exchange: Exchange) -> Parsed:
+        """Return the request in a large message, which is bounded before it is parsed."""
+        parts = outline(message)
+        name = self.predictor(parts.model, "").id.name
+        accepted = self.accepted[name]
+        if len(message) > accepted.max_body_bytes:
+            raise too_large(accepted.max_body_bytes)
+        check_values(parts.inputs, accepted.max_values)
+        return self.request(parse(InferRequestMessage, parts.head), parts.raw, exchange)
+
+    def request(self, parsed: Any, raw: RawContents, exchange: Exchange) -> Parsed:
+        """Return the request in a ModelInferRequest, whether its contents are raw, and the predictor that is asked."""
         predictor = self.predictor(parsed.model_name, parsed.model_version, exchange)
-        bound = self.accepted[predictor.id.name].max_body_bytes
-        if len(message) > bound:
-            raise too_large(bound)
-        request = await asyncio.to_thread(request_of, parsed, parts.raw, type(predictor.model))
-        return request, parts.raw, predictor
+        return request_of(parsed, raw, type(predictor.model)), bool(raw), predictor
 
     def predictor(self, name: str, version: str, exchange: Exchange | None = None) -> Predictor:
         """Return the predictor of a version of a model, by default of the default one; note it in the exchange.
@@ -204,10 +206,10 @@ def answering(method: str, answer: Callable[[Any, Exchange], Awaitable[Mapping[s
     """Return a method whose `answer` is given the parsed request and returns the fields of the response."""
     request, response = request_class(method), response_class(method)
 
-    async def answer_message(message: bytes, exchange: Exchange) -> Any:
-        return response(**await answer(parse(request, message), exchange))
+    async def answer_message(held: Held, exchange: Exchange) -> Any:
+        return response(**await answer(parse(request, held.pop(REQUEST_BYTES)), exchange))
 
-    return Rpc(f"/{SERVICE}/{method}", answer_message, REQUEST_BYTES, public=method in PUBLIC)
+    return Rpc(f"/{SERVICE}/{method}", answer_message, public=method in PUBLIC)
 
 
 def model_and_version(request: Any) -> tuple[str, str | None]:

@@ -6,15 +6,19 @@ Source: https://protobuf.dev/programming-guides/encoding
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from serving.grpc.held import too_large
 from serving.oip.errors import ProtocolError
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 MAX_VARINT_BYTES = 10
+MAX_NAME_BYTES = 100
+# The most fields of a message that are inputs, outputs, parameters and raw contents.
+MAX_PARTS = 10_000
 # Numbers of fields, as in the table of `messages.py`.
 MODEL_NAME, INPUTS, RAW = 1, 5, 7
 SHAPE, CONTENTS, BYTES_CONTENTS = 3, 5, 8
@@ -22,87 +26,63 @@ SHAPE, CONTENTS, BYTES_CONTENTS = 3, 5, 8
 WIDTHS = {6: 4, 7: 8}
 
 
-class Field(NamedTuple):
-    """A field of a message: its number, its wire type, where its tag begins, where its content begins and ends."""
-
-    number: int
-    kind: int
-    tag: int
-    start: int
-    end: int
-
-
 class Outline(NamedTuple):
-    """A request for inference in its parts: the message without the raw contents, and these; they share its memory."""
+    """A request for inference in its parts: the message without the raw contents, and these, which share its memory."""
 
-    model: str
     head: bytes
     raw: list[memoryview]
+    inputs: list[memoryview]
+    model: str
 
 
-def outline(message: bytes, max_values: int) -> Outline:
-    """Cut a request for inference into its parts.
-
-    Raises ProtocolError for what is no message, and ValuesError where the fields and elements, without those of the
-    raw contents, are more than `max_values`.
-    """
+def outline(message: bytes) -> Outline:
+    """Cut a request for inference into its parts; raise ProtocolError for what is none, CallError for too many."""
     data = memoryview(message)
-    model, head, raw = b"", bytearray(), []
-    budget = Budget(max_values)
-    kept = 0  # up to where the message has been copied into the head
-    for field in fields(data):
-        budget.take(1)
-        content = data[field.start : field.end]
-        if field.number == MODEL_NAME and field.kind == LENGTH:
-            model = bytes(content)
-        elif field.number == INPUTS and field.kind == LENGTH:
-            count_input(content, budget)
-        elif field.number == RAW and field.kind == LENGTH:
-            raw.append(content)
-            head += data[kept : field.tag]
-            kept = field.end
-    head += data[kept:]
-    return Outline(model.decode(errors="replace"), bytes(head), raw)
-
-
-class ValuesError(Exception):
-    """A message has more fields and elements than it may have."""
-
-
-class Budget:
-    """How many more fields and elements a message may have."""
-
-    def __init__(self, values: int) -> None:
-        self.values = values
-
-    def take(self, count: int) -> None:
-        """Count fields or elements; raise ValuesError where they are too many."""
-        self.values -= count
-        if self.values < 0:
-            raise ValuesError
-
-
-def count_input(data: memoryview, budget: Budget) -> None:
-    """Count the fields of an input tensor, and the elements of its shape and contents."""
-    for field in fields(data):
-        budget.take(1)
-        if field.kind != LENGTH:
+    head = bytearray()
+    raw, inputs = [], []
+    model = b""
+    copied = 0  # up to where the message has been copied into the head
+    for count, (number, kind, tag, start, end) in enumerate(fields(data)):
+        if count == MAX_PARTS:
+            raise too_large(MAX_PARTS, "parts")
+        if kind != LENGTH:
             continue
-        content = data[field.start : field.end]
-        if field.number == SHAPE:
-            budget.take(numbers(content))
-        elif field.number == CONTENTS:
-            count_contents(content, budget)
+        if number == MODEL_NAME:
+            model = bytes(data[start:end][:MAX_NAME_BYTES])
+        elif number == INPUTS:
+            inputs.append(data[start:end])
+        elif number == RAW:
+            raw.append(data[start:end])
+            head += data[copied:tag]
+            copied = end
+    head += data[copied:]
+    return Outline(bytes(head), raw, inputs, model.decode(errors="replace"))
 
 
-def count_contents(data: memoryview, budget: Budget) -> None:
-    """Count the elements of contents, packed or each in a field of its own."""
-    for field in fields(data):
-        budget.take(1)
-        if field.kind == LENGTH and field.number != BYTES_CONTENTS:
-            content = data[field.start : field.end]
-            width = WIDTHS.get(field.number)
-            budget.take(len(content) // width if width else numbers(content))
+def check_values(inputs: Iterable[memoryview], most: int) -> None:
+    """Raise CallError where input tensors together have more than `most` fields and elements."""
+    count = 0
+    for data in inputs:
+        for number, kind, _, start, end in fields(data):
+            count += 1
+            if kind == LENGTH and number == SHAPE:
+                count += numbers(data[start:end])
+            elif kind == LENGTH and number == CONTENTS:
+                count = count_contents(data[start:end], count, most)
+            if count > most:
+                raise too_large(most, "fields and elements")
+
+
+def count_contents(data: memoryview, count: int, most: int) -> int:
+    """Add the elements of contents to a count, packed or each in a field; raise CallError where that exceeds `most`."""
+    for number, kind, _, start, end in fields(data):
+        count += 1
+        if kind == LENGTH and number != BYTES_CONTENTS:
+            width = WIDTHS.get(number)
+            count += (end - start) // width if width else numbers(data[start:end])
+        if count > most:
+            raise too_large(most, "fields and elements")
+    return count
 
 
 def numbers(packed: memoryview) -> int:
@@ -110,8 +90,11 @@ def numbers(packed: memoryview) -> int:
     return int(np.count_nonzero(np.frombuffer(packed, np.uint8) < 0x80))
 
 
-def fields(data: memoryview) -> Iterator[Field]:
-    """Yield the fields of a message; raise ProtocolError where it is none."""
+def fields(data: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield the fields of a message: number, wire type, where the tag begins, where the content begins and ends.
+
+    Raises ProtocolError where it is no message.
+    """
     place, size = 0, len(data)
     while place < size:
         tag = place
@@ -127,13 +110,15 @@ def fields(data: memoryview) -> Iterator[Field]:
             place += 8 if kind == FIXED64 else 4
         else:  # groups, which the protocol does not have
             raise broken()
-        if place > size:
+        if place > size or not key >> 3:
             raise broken()
-        yield Field(key >> 3, kind, tag, start, place)
+        yield key >> 3, kind, tag, start, place
 
 
 def varint(data: memoryview, place: int) -> tuple[int, int]:
     """Return the number of variable width at a place, and the place after it."""
+    if place < len(data) and data[place] < 0x80:  # most are
+        return data[place], place + 1
     value = 0
     for index, byte in enumerate(data[place : place + MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * index
