@@ -114,7 +114,7 @@ class Settings(BaseSettings):
         default=8001,
         ge=0,
         le=2**16 - 1,
-        description="Port of gRPC, at the address of that of HTTP; empty or 0: no gRPC.",
+        description="Port of gRPC, at the same address as that of HTTP; empty or 0: no gRPC.",
     )
     grpc_tls_certificate: Path | None = Field(
         default=None, description="PEM file with the certificate of gRPC, and those that lead to its authority."

@@ -20,8 +20,8 @@ from grpc.aio import ServicerContext
 
 from serving.grpc.errors import CallError, Failure, Metadata, cancelled, failure_of
 from serving.grpc.held import Held
-from serving.grpc.messages import parse
 from serving.grpc.reading import Reads
+from serving.grpc.wire import parse
 from serving.http.errors import RefusedError
 from serving.http.exchange import Exchange
 from serving.http.guards import Guards

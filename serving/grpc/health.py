@@ -16,7 +16,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from serving.grpc.calls import Calls, Rpc
 from serving.grpc.held import Held
-from serving.grpc.messages import SERVICE, parse
+from serving.grpc.messages import SERVICE
+from serving.grpc.wire import parse
 from serving.http.exchange import Exchange
 from serving.http.lifecycle import Lifecycle
 from serving.http.v2.routes import REQUEST_BYTES

@@ -12,10 +12,7 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-
-from serving.oip.errors import ProtocolError
 
 PACKAGE, FILE = "inference", "open_inference_protocol.proto"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
@@ -176,11 +173,3 @@ def request_class(method: str) -> Any:
 def response_class(method: str) -> Any:
     """Return the class of a method's responses."""
     return message_class(f"{method}Response")
-
-
-def parse(kind: Any, message: bytes) -> Any:
-    """Return a message of a class; raise ProtocolError for bytes that are none."""
-    try:
-        return kind.FromString(message)
-    except DecodeError:
-        raise ProtocolError(f"the message is no {kind.DESCRIPTOR.name}: it cannot be read") from None

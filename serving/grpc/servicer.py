@@ -14,8 +14,8 @@ from serving.grpc.calls import Calls, Rpc
 from serving.grpc.conversion import RawContents, request_of, response_of
 from serving.grpc.errors import CallError
 from serving.grpc.held import Held, too_large
-from serving.grpc.messages import METHODS, SERVICE, STREAM, parse, request_class, response_class
-from serving.grpc.wire import check_values, outline
+from serving.grpc.messages import METHODS, SERVICE, STREAM, request_class, response_class
+from serving.grpc.wire import check_values, outline, parse
 from serving.http.body import SMALL_BODY_BYTES, START_BYTES
 from serving.http.endpoints import Accepted
 from serving.http.exchange import Exchange

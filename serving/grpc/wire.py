@@ -1,4 +1,4 @@
-"""The wire format of requests for inference, read as far as it takes to bound what parsing them costs.
+"""Messages on the wire: parsed, and read before that as far as it takes to bound what parsing them costs.
 
 Parsed, a message takes far more memory than its bytes where these are many small fields: two bytes may be a tensor.
 Source: https://protobuf.dev/programming-guides/encoding
@@ -7,9 +7,10 @@ Source: https://protobuf.dev/programming-guides/encoding
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from serving.grpc.held import too_large
 from serving.oip.errors import ProtocolError
@@ -24,6 +25,14 @@ MODEL_NAME, INPUTS, RAW = 1, 5, 7
 SHAPE, CONTENTS, BYTES_CONTENTS = 3, 5, 8
 # Bytes of an element, where all have as many: fp32_contents and fp64_contents.
 WIDTHS = {6: 4, 7: 8}
+
+
+def parse(kind: Any, message: bytes) -> Any:
+    """Return a message of a class; raise ProtocolError for bytes that are none."""
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise broken(kind.DESCRIPTOR.name) from None
 
 
 class Outline(NamedTuple):
@@ -127,6 +136,6 @@ def varint(data: memoryview, place: int) -> tuple[int, int]:
     raise broken()
 
 
-def broken() -> ProtocolError:
-    """Return the error of a message that cannot be read."""
-    return ProtocolError("the message is no ModelInferRequest: it cannot be read")
+def broken(name: str = "ModelInferRequest") -> ProtocolError:
+    """Return the error of bytes that are not the message that they are to be."""
+    return ProtocolError(f"the message is no {name}: it cannot be read")

@@ -119,8 +119,9 @@ def from_raw(datatype: str, raw: bytes) -> list[Any]:
     """Return the elements of a raw tensor."""
     if datatype != "BYTES":
         kind = next(kind for kind, name in DATATYPES.items() if name == datatype)
-        return np.frombuffer(raw, f"<{kind}").tolist()
-    found = []
+        numbers: list[Any] = np.frombuffer(raw, f"<{kind}").tolist()
+        return numbers
+    found: list[Any] = []
     while raw:
         size = int.from_bytes(raw[:4], "little")
         found.append(raw[4 : 4 + size].decode())

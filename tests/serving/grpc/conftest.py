@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,6 +12,18 @@ import pytest
 from loadtest.processes import free_port
 from tests.support.grpc_clients import Client, client_of
 from tests.support.servers import started_server
+
+
+@pytest.fixture(scope="package")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Run all tests on one event loop: grpc's thread hands events of ended calls to the loop that it was started on."""
+    return "asyncio", {"use_uvloop": importlib.util.find_spec("uvloop") is not None}
+
+
+@pytest.fixture(scope="package")
+async def one_loop(anyio_backend: object) -> AsyncIterator[None]:
+    """Keep that loop until the last of the tests has ended."""
+    yield  # noqa: PT022
 
 
 @pytest.fixture(scope="package")
@@ -32,6 +45,6 @@ def http(server: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-async def client(server: str, grpc_port: int) -> AsyncIterator[Client]:
+async def client(server: str, grpc_port: int, one_loop: None) -> AsyncIterator[Client]:
     async with client_of(grpc_port) as client:
         yield client

@@ -152,11 +152,11 @@ class TestBatches:
         together = outputs(await ask(rows))
         limit = asyncio.Semaphore(200)
 
-        async def own(place: int) -> list[Any]:
+        async def own(place: int) -> bool:
             size = 1 + place % 3
             async with limit:
                 found = outputs(await ask(rows[place : place + size]))
-            return found["prediction"] == together["prediction"][place : place + size]
+            return bool(found["prediction"] == together["prediction"][place : place + size])
 
         assert 0 < sum(together["prediction"]) < len(rows)
         assert all(await asyncio.gather(*map(own, range(len(rows)))))

@@ -131,7 +131,7 @@ async def test_reflection_lists_the_services(client: Client) -> None:
 
 
 async def test_reflection_describes_methods_and_messages(client: Client) -> None:
-    answer = await reflect(client, file_containing_symbol=f"{SERVICE}.ModelInfer")
+    answer = await reflect(client, file_containing_symbol=SERVICE)
     (file,) = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
     assert [message.name for message in file.message_type] == [m.name for m in file_descriptor().message_type]
     assert [method.name for method in file.service[0].method] == [*METHODS, STREAM]
