@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 import models
 from serving.setting_faults import SECRET, faults
-from serving.settings import ModelSettings, Settings
+from serving.setting_types import ModelSettings
+from serving.settings import Settings
 from serving.variables import NEW, renamed, unknown
 from tests.support import ROOT
 from tests.support.settings import wrong
@@ -375,3 +376,17 @@ def test_a_variable_that_sets_nothing_is_told_with_the_one_that_is_meant(
 def test_settings_and_the_variables_of_kubernetes_are_known(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     assert unknown(Settings.model_fields) == []
+
+
+@pytest.mark.parametrize(("value", "port"), [("", 0), ("0", 0), ("8001", 8001), (None, 8001)])
+def test_an_empty_port_for_grpc_means_none(monkeypatch: pytest.MonkeyPatch, value: str | None, port: int) -> None:
+    monkeypatch.delenv("TIFFIN_GRPC_PORT", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TIFFIN_GRPC_PORT", value)
+    assert Settings().grpc_port == port
+
+
+def test_a_port_for_grpc_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wrong(monkeypatch, TIFFIN_GRPC_PORT="65536") == [
+        "TIFFIN_GRPC_PORT=65536: must be a whole number from 0 on, up to 65535"
+    ]

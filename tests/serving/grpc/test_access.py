@@ -1,0 +1,183 @@
+"""Keys, the rate limit, TLS and the end of a server, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from loadtest.processes import free_port
+from tests.support.clocks import eventually
+from tests.support.grpc_clients import Client, client_of, outputs, request_for
+from tests.support.rows import TUMOUR
+from tests.support.servers import Server, started_server
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
+KEY, OTHER = (("x-api-key", "secret"),), (("authorization", "Bearer other"),)
+
+
+def row(**fields: Any) -> Any:
+    """Return a request for one row."""
+    return request_for("breast_cancer", {"all": np.array([[*TUMOUR.values()]])}, **fields)
+
+
+@contextlib.contextmanager
+def serving_grpc(store: Path, **settings: object) -> Iterator[tuple[Server, int]]:
+    """Start a server of one model; yield it and its port for gRPC."""
+    port = free_port()
+    named = {f"TIFFIN_{name}".upper(): str(value) for name, value in settings.items()}
+    env = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "1", "TIFFIN_GRPC_PORT": str(port)}
+    with started_server(store, env | named) as server:
+        yield server, port
+
+
+@pytest.fixture(scope="module")
+def guarded(store: Path) -> Iterator[int]:
+    """Start a server with keys, a rate limit and control over its models; yield its port."""
+    settings = {"api_keys": "secret,other,third", "rate_limit": "20/hour", "model_control": "true"}
+    with serving_grpc(store, shutdown_grace_seconds=0, **settings) as (_, port):
+        yield port
+
+
+@pytest.fixture
+async def client(guarded: int) -> AsyncIterator[Client]:
+    async with client_of(guarded) as client:
+        yield client
+
+
+async def code_of(call: Any) -> StatusCode:
+    """Return the code of a call once it has ended."""
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        await call
+    code: StatusCode = await call.code()
+    return code
+
+
+@pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ServerMetadata", "ModelReady"])
+async def test_probes_need_no_key(client: Client, method: str) -> None:
+    fields = {"name": "breast_cancer"} if method == "ModelReady" else {}
+    assert await code_of(client.call(method, fields)) is StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["ModelInfer", "ModelMetadata", "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad"],
+)
+async def test_all_else_needs_a_key(client: Client, method: str) -> None:
+    for metadata in ((), (("x-api-key", "wrong"),), (("authorization", "secret"),)):
+        assert await code_of(client.call(method, metadata=metadata)) is StatusCode.UNAUTHENTICATED
+
+
+async def test_a_stream_needs_a_key(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match=StatusCode.UNAUTHENTICATED.name):
+        await client.stream().read()
+
+
+async def test_each_key_has_its_limit_and_is_told_what_is_left(client: Client) -> None:
+    left = []
+    for _ in range(20):
+        call = client.infer(row(), metadata=OTHER)
+        assert outputs(await call)["label"] == ["M"]
+        left.append(int(dict(await call.trailing_metadata())["ratelimit-remaining"]))
+    assert left == [*range(19, -1, -1)]
+    call = client.infer(row(), metadata=OTHER)
+    assert await code_of(call) is StatusCode.RESOURCE_EXHAUSTED
+    told = dict(await call.trailing_metadata())
+    assert (told["ratelimit-remaining"], int(told["retry-after"]) > 0) == ("0", True)
+    assert await code_of(client.infer(row(), metadata=KEY)) is StatusCode.OK
+
+
+async def test_failed_keys_have_a_limit_of_their_own(store: Path) -> None:
+    with serving_grpc(store, api_keys="secret", rate_limit="3/hour", shutdown_grace_seconds=0) as (_, port):
+        async with client_of(port) as client:
+            codes = [await code_of(client.infer(row())) for _ in range(4)]
+            assert codes == [StatusCode.UNAUTHENTICATED] * 3 + [StatusCode.RESOURCE_EXHAUSTED]
+            assert await code_of(client.infer(row(), metadata=KEY)) is StatusCode.OK
+
+
+@pytest.mark.parametrize("field", ["model_name", "repository_name"])
+async def test_a_model_is_unloaded_and_loaded_by_triton_and_kserve(client: Client, field: str) -> None:
+    """The name of the model is in another field of KServe's messages."""
+    third = (("x-api-key", "third"),)
+    stub = health_pb2_grpc.HealthStub(client.channel)
+    request = health_pb2.HealthCheckRequest(service="breast_cancer")
+    await client.call("RepositoryModelUnload", {field: "breast_cancer"}, metadata=third)
+    assert not (await client.call("ModelReady", {"name": "breast_cancer"})).ready
+    assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert await code_of(client.infer(row(), metadata=third)) is StatusCode.NOT_FOUND
+    response = await client.call("RepositoryModelLoad", {field: "breast_cancer"}, metadata=third)
+    assert response.ByteSize() == 0
+    assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_calls_are_answered_until_the_grace_period_is_over(store: Path) -> None:
+    with serving_grpc(store, shutdown_grace_seconds=4) as (server, port):
+        async with client_of(port) as client:
+            stub = health_pb2_grpc.HealthStub(client.channel)
+            watch = stub.Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            server.process.send_signal(signal.SIGTERM)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert (await client.call("ServerLive")).live
+            assert not (await client.call("ServerReady")).ready
+            assert outputs(await client.infer(row()))["label"] == ["M"]
+
+            async def refused() -> bool:
+                return await code_of(client.infer(row(), timeout=10)) is StatusCode.UNAVAILABLE
+
+            await eventually(refused)
+
+
+async def test_a_call_over_tls_needs_the_clients_certificate_where_that_is_set(store: Path, certificate: Path) -> None:
+    pem = certificate.read_bytes()
+    files = {"grpc_tls_certificate": certificate, "grpc_tls_key": certificate, "grpc_tls_client_ca": certificate}
+    with serving_grpc(store, shutdown_grace_seconds=0, **files) as (_, port):
+        async with client_of(port, grpc.ssl_channel_credentials(pem, pem, pem)) as client:
+            assert outputs(await client.infer(row()))["label"] == ["M"]
+        for credentials in (grpc.ssl_channel_credentials(pem), None):
+            async with client_of(port, credentials) as client:
+                assert await code_of(client.infer(row(), timeout=10)) is StatusCode.UNAVAILABLE
+
+
+async def test_several_workers_share_a_port(store: Path) -> None:
+    with serving_grpc(store, workers=2, shutdown_grace_seconds=0) as (server, port):
+        for _ in range(4):
+            async with client_of(port) as client:
+                assert outputs(await client.infer(row()))["label"] == ["M"]
+        assert httpx.get(f"{server.address}/readyz").status_code == 200
+
+
+async def test_cancelled_calls_are_dropped_and_counted_as_such(store: Path) -> None:
+    with serving_grpc(store, models="sentiment", shutdown_grace_seconds=0) as (server, port):
+        async with client_of(port) as client:
+            texts = [[f"cancelled {call} {number} " * 100 for number in range(200)] for call in range(4)]
+            calls = [client.infer(request_for("sentiment", {"text": each})) for each in texts]
+            waits = asyncio.gather(*calls, return_exceptions=True)
+
+            async def queued() -> bool:
+                return "tiffin_queue_items" in await metrics()
+
+            async def metrics() -> str:
+                async with httpx.AsyncClient() as http:
+                    return (await http.get(f"{server.address}/metrics")).text
+
+            await eventually(queued)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait([waits])
+
+            async def counted() -> bool:
+                return 'status="499"' in await metrics()
+
+            await eventually(counted)
+            assert len(outputs(await client.infer(request_for("sentiment", {"text": ["fine"]})))["label"]) == 1
