@@ -73,6 +73,23 @@ def test_a_profile_is_run_judged_and_written_down(locust: Callable[..., Done], s
         assert list(csv.DictReader(file))[-1]["Request Count"] == str(found["measured"]["requests"])
 
 
+@pytest.mark.parametrize("protocol", ["v2-json", "v2-binary"])
+def test_a_profile_is_run_by_the_open_inference_protocol(
+    locust: Callable[..., Done], server: str, tmp_path: Path, protocol: str
+) -> None:
+    done = locust("--host", server, "--profile", "smoke", "--minutes", "0.07", "--protocol", protocol)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = {path.removesuffix(" binary") for path in summary(tmp_path / "smoke")["cache"]}
+    assert names <= {f"/v2/models/{model}/infer" for model in ("breast_cancer", "image", "segmentation", "sentiment")}
+
+
+def test_of_several_protocols_each_request_has_one(locust: Callable[..., Done], server: str, tmp_path: Path) -> None:
+    profile = ("--host", server, "--profile", "stress", "--model", "breast_cancer", "--minutes", "0.05")
+    assert locust(*profile, "--protocol", "predict,v2-json,v2-binary").returncode == 0
+    paths = {"/breast_cancer/predict", "/v2/models/breast_cancer/infer", "/v2/models/breast_cancer/infer binary"}
+    assert summary(tmp_path / "stress")["cache"].keys() == paths
+
+
 def test_a_missed_objective_decides_the_exit_code(locust: Callable[..., Done], server: str) -> None:
     done = locust("--host", server, "--profile", "smoke", "--minutes", "0.05", "--p99", "30", "--rate", "1e9")
     assert done.returncode == 1
@@ -129,6 +146,19 @@ def test_a_model_that_is_not_served_is_told(locust: Callable[..., Done], server:
     done = locust("--host", server, "--model", "iris")
     assert done.returncode == 2
     assert "has no model iris, it has breast_cancer, image, segmentation, sentiment" in done.stderr
+
+
+def test_a_protocol_that_there_is_not_is_told(locust: Callable[..., Done]) -> None:
+    done = locust("--protocol", "predict,v3")
+    assert done.returncode == 2
+    assert "there is no protocol v3, there are predict, v2-json, v2-binary, grpc" in done.stderr
+
+
+def test_a_port_without_grpc_is_told(locust: Callable[..., Done], server: str) -> None:
+    target = f"127.0.0.1:{free_port()}"
+    done = locust("--host", server, "--protocol", "grpc", "--grpc-target", target)
+    assert done.returncode == 2
+    assert f"{target} does not answer, where gRPC is expected" in done.stderr
 
 
 def test_the_key_is_sent(locust: Callable[..., Done], store: Path) -> None:
