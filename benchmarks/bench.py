@@ -65,7 +65,9 @@ class SpeedBench:
 
     def bodies(self, name: str, contents: Iterable[Any]) -> Path:
         """Write a file of JSON bodies and return its path."""
-        return write_bodies(self.folder / name, (json.dumps(content).encode() for content in contents))
+        return write_bodies(
+            self.folder / name, (Request("", JSON, json.dumps(content).encode()) for content in contents)
+        )
 
 
 def say(scenario: str, figure: float, meaning: str, detail: str) -> None:
