@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before anything that an older Python cannot read.
 if sys.version_info < (3, 11):  # noqa: UP036
@@ -31,7 +31,7 @@ import bentoml
 from starlette.types import ASGIApp
 
 from models.model import Array
-from serving.bento import protocol, store
+from serving.bento import grpc_start, protocol, store
 from serving.bento.api import InferenceApi, api_methods
 from serving.bento.document import openapi_document
 from serving.bento.errors import UniformErrors
@@ -55,8 +55,12 @@ from serving.oip.repository import Repository, refusal
 from serving.oip.service import TensorInference
 from serving.telemetry import logs, metrics, tracing
 
+if TYPE_CHECKING:
+    from serving.grpc.server import GrpcServer
+
 settings = start.read_settings()
 start.prepare(settings.models)
+grpc_start.prepare(settings)
 protocol.install(settings.keep_alive_seconds, settings.body_timeout_seconds)
 redis = None
 if settings.redis_url is not None:
@@ -65,6 +69,7 @@ if settings.redis_url is not None:
     redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
 registry = Registry()
 inference = InferenceService(registry)
+tensors = TensorInference(inference)
 lifecycle = Lifecycle()
 limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
 memory: MemoryCache[Array] = MemoryCache("predictions", settings.cache_max_bytes, settings.cache_ttl_seconds)
@@ -129,6 +134,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
 
     def __init__(self) -> None:
         self.inference = inference
+        self.grpc: GrpcServer | None = None
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
@@ -137,11 +143,16 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         metrics.forget_ended_workers()
         if settings.otel_exporter_otlp_endpoint is not None:
             tracing.start(settings.otel_exporter_otlp_endpoint.get_secret_value(), own_version())
+        if settings.grpc_port:
+            self.grpc = grpc_server()
+            await self.grpc.start()
         for stored in store.stored_models(settings.models, Tiffin.bento):
             registry.add(await loaded(stored))
         lifecycle.loaded = True
         logs.log_start([str(predictor.id) for predictor in registry], settings.workers, settings.session_threads)
-        drain_on_sigterm(asyncio.get_running_loop())
+        if self.grpc is not None:
+            await self.grpc.health.refresh()
+        drain_on_sigterm(asyncio.get_running_loop(), self.grpc)
         # What is alive by now stays alive: collecting it again and again would make the slowest requests slow.
         gc.collect()
         gc.freeze()
@@ -150,6 +161,8 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Release the threads of the models, and the connections."""
+        if self.grpc is not None:
+            await self.grpc.stop(settings.timeout_seconds)
         registry.close()
         await cache.close()
         if redis is not None:
@@ -189,14 +202,19 @@ def own_version() -> str:
     return str(Tiffin.bento.tag) if Tiffin.bento else "development"
 
 
-def drain_on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
+def drain_on_sigterm(loop: asyncio.AbstractEventLoop, grpc: GrpcServer | None) -> None:
     """Make the server unready at once on SIGTERM, but end it only after a time in which load balancers notice."""
     end = signal.getsignal(signal.SIGTERM)
+
+    def begin() -> None:
+        logs.log_end(settings.shutdown_grace_seconds)
+        if grpc is not None:
+            grpc.drain(settings.shutdown_grace_seconds, settings.timeout_seconds)
 
     def drain(number: int, frame: FrameType | None) -> None:
         if not lifecycle.draining and callable(end):
             lifecycle.draining = True
-            loop.call_soon_threadsafe(logs.log_end, settings.shutdown_grace_seconds)
+            loop.call_soon_threadsafe(begin)
             loop.call_soon_threadsafe(loop.call_later, settings.shutdown_grace_seconds, end, number, frame)
 
     signal.signal(signal.SIGTERM, drain)
@@ -206,6 +224,29 @@ def repository() -> Repository:
     """Return the repository of the models that are served."""
     why_not = refusal(allowed=settings.model_control, has_keys=guards.keys.required, workers=settings.workers)
     return Repository(registry, settings.names, lambda: store.versions(settings.names), load, why_not)
+
+
+versions = repository()
+
+
+def grpc_server() -> GrpcServer:
+    """Return the server of gRPC, which is yet to be started."""
+    from serving.grpc.server import GrpcServer, Tls  # takes 0.3 s, which a start without gRPC is spared
+    from serving.grpc.servicer import Servicer
+
+    tls = None
+    if settings.grpc_tls_certificate is not None and settings.grpc_tls_key is not None:
+        tls = Tls(settings.grpc_tls_certificate, settings.grpc_tls_key, settings.grpc_tls_client_ca)
+    return GrpcServer(
+        grpc_start.address(settings),
+        Servicer(settings.names, tensors, versions, accepted_v2, lifecycle, own_version),
+        guards,
+        timeout_seconds=settings.timeout_seconds,
+        message_seconds=settings.body_timeout_seconds,
+        idle_seconds=settings.keep_alive_seconds,
+        shared=settings.workers > 1,
+        tls=tls,
+    )
 
 
 def document() -> dict[str, Any]:
@@ -233,10 +274,10 @@ def edge(app: ASGIApp) -> ASGIApp:
             *model_routes(settings.names, registry, accepted, guards, infer, settings.timeout_seconds),
             *v2_routes(
                 settings.names,
-                TensorInference(inference),
+                tensors,
                 accepted_v2,
                 guards,
-                repository(),
+                versions,
                 own_version,
                 lambda: lifecycle.ready,
             ),

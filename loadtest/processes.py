@@ -123,7 +123,7 @@ def tiffin_command(
     """Return the command and environment of Tiffin on the models of `home`, with `own` as its BentoML home."""
     link_folder(own / "models", home / "models")
     env = {"BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True"}
-    given: dict[str, object] = {"workers": 1, "shutdown_grace_seconds": 0, **settings}
+    given: dict[str, object] = {"workers": 1, "shutdown_grace_seconds": 0, "grpc_port": 0, **settings}
     env |= {new_name(name): str(value) for name, value in given.items()}
     serve = [*bound_to(cores), sys.executable, "-m", "bentoml", "serve", "service:Tiffin"]
     return [*serve, "--host", "127.0.0.1", "--port", str(port)], env

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from serving.settings import ModelSettings, Settings
+from serving.setting_types import ModelSettings
+from serving.settings import Settings
 from serving.variables import DELIMITER, OVERRIDES, new_name, variable, variable_below
 
 # Settings that hold passwords, or may.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from limits import RateLimitItem
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -16,41 +16,25 @@ from pydantic_settings import (
 
 import models
 from serving.cores import available_cores, default_workers
+from serving.empty_values import EmptyValues
 from serving.http.access import parse_rate, read_keys
 from serving.http.addresses import is_http_url
 from serving.http.proxies import Network, network
 from serving.old_names import OldNames
+from serving.setting_types import (
+    MAX_SECONDS,
+    MAX_TTL_SECONDS,
+    Concurrency,
+    Items,
+    Linger,
+    MaxBatch,
+    ModelSettings,
+    Seconds,
+    Secret,
+    Share,
+)
 from serving.setting_values import checked_origins, known_model, model_entries, model_name, prefix, split
 from serving.variables import DELIMITER, PREFIX
-
-# Beyond these a value is a mistake: workers or threads, a day, ten years.
-MAX_PROCESSES = 1_024
-MAX_SECONDS = 86_400
-MAX_TTL_SECONDS = 315_360_000
-
-Concurrency = Annotated[int, Field(ge=1, le=MAX_PROCESSES)]
-Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
-Items = Annotated[int, Field(ge=1)]
-Linger = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-MaxBatch = Annotated[int | None, Field(ge=1)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
-
-
-class ModelSettings(BaseModel):
-    """Settings of a model's queue and inference.
-
-    `Settings.model` holds the overrides for single models; `Settings.of` returns the settings that apply to a model.
-    """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    session_threads: Concurrency = 1
-    queue_seconds: Seconds = 2.0
-    queue_items: Items = 20_000
-    linger_seconds: Linger = 0.002
-    batch_share: Share = 0.05
-    max_batch: MaxBatch = None
 
 
 class Settings(BaseSettings):
@@ -126,6 +110,19 @@ class Settings(BaseSettings):
     max_in_flight_bytes: int = Field(
         default=512 * 2**20, ge=1, description="Most bytes of all bodies that a worker holds; over it status 503."
     )
+    grpc_port: int = Field(
+        default=8001,
+        ge=0,
+        le=2**16 - 1,
+        description="Port of gRPC, at the address of that of HTTP; empty or 0: no gRPC.",
+    )
+    grpc_tls_certificate: Path | None = Field(
+        default=None, description="PEM file with the certificate of gRPC, and those that lead to its authority."
+    )
+    grpc_tls_key: Path | None = Field(default=None, description="PEM file with the key of this certificate.")
+    grpc_tls_client_ca: Path | None = Field(
+        default=None, description="PEM file with the authorities of clients of gRPC, which then need certificates."
+    )
     root_path: str = Field(
         default="",
         description="Prefix of all paths behind a proxy, such as /project, whether it strips the prefix or not.",
@@ -191,7 +188,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources of settings; the first one that has a setting decides."""
-        return init_settings, env_settings, OldNames(settings_cls)
+        return init_settings, EmptyValues(settings_cls), env_settings, OldNames(settings_cls)
 
     @property
     def names(self) -> list[str]:

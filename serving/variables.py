@@ -8,12 +8,21 @@ import re
 from collections.abc import Collection, Iterable
 
 # What the server's processes tell each other.
-INTERNAL = ("TIFFIN_METRICS_DIR",)
+INTERNAL = ("TIFFIN_METRICS_DIR", "TIFFIN_GRPC_HOST")
 OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_.+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?$")
 PREFIX, DELIMITER = "TIFFIN_", "__"
 # The setting that holds overrides for single models, and the settings that have no old name.
 OVERRIDES = "model"
-NEW = {"batch_share", "execution_provider", "model_control", OVERRIDES}
+NEW = {
+    "batch_share",
+    "execution_provider",
+    "grpc_port",
+    "grpc_tls_certificate",
+    "grpc_tls_client_ca",
+    "grpc_tls_key",
+    "model_control",
+    OVERRIDES,
+}
 # Names that set other programs as well, such as those of OpenTelemetry: they do not count as old.
 STANDARD = {"otel_exporter_otlp_endpoint", "root_path"}
 

@@ -124,8 +124,8 @@ def port_is_known(options: dict[str, Any]) -> bool:
     return given or not any(os.environ.get(name) for name in CONFIGURATION)
 
 
-def check_port(host: str, port: int) -> None:
-    """Exit with a line when no server can listen on this host and port."""
+def check_port(host: str, port: int, changed_by: str = "PORT (make serve) or --port (bentoml serve)") -> None:
+    """Exit with a line when no server can listen on this host and port, which is changed by what the line names."""
     if not 0 <= port < 2**16:
         end(f"port {port} does not exist: choose one from 1 to {2**16 - 1}")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -137,9 +137,9 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                end(f"port {port} is taken: choose another one by PORT (make serve) or --port (bentoml serve)")
+                end(f"port {port} is taken: choose another one by {changed_by}")
             if error.errno == errno.EACCES:
-                end(f"port {port} is for administrators: choose one from 1024 on by PORT or --port")
+                end(f"port {port} is for administrators: choose one from 1024 on by {changed_by}")
             if error.errno == errno.EADDRNOTAVAIL:
                 end(f"this machine has no address {host}: choose another one by --host")
             # Any other fault, such as a name in place of an address, BentoML itself reports in one line.

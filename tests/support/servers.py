@@ -21,6 +21,8 @@ import pytest
 from loadtest.processes import free_port, link_folder
 from tests.support import ROOT
 
+# No port for gRPC: that of each server would have to be another.
+QUIET = {"BENTOML_DO_NOT_TRACK": "True", "TIFFIN_GRPC_PORT": "0"}
 START_SECONDS = 300
 STOP_SECONDS = 120
 
@@ -45,7 +47,8 @@ def started_server(
 ) -> Iterator[Server]:
     """Start a server, wait until it is ready, and end it by its process id.
 
-    The server shares the models and Bentos of `home`, but has its own BentoML home, with its log and metrics.
+    The server shares the models and Bentos of `home`, but has its own BentoML home, with its log and metrics. It has no
+    port for gRPC unless `env` names one: that of each server must be another.
     """
     own = Path(tempfile.mkdtemp(prefix="tiffin-home-"))
     for folder in ("models", "bentos"):
@@ -57,7 +60,7 @@ def started_server(
         process = subprocess.Popen(
             [python, "-m", "bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)],
             cwd=cwd,
-            env={**os.environ, "BENTOML_HOME": str(own), "BENTOML_DO_NOT_TRACK": "True", **(env or {})},
+            env={**os.environ, "BENTOML_HOME": str(own), **QUIET, **(env or {})},
             stdout=output,
             stderr=output,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import NoReturn
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -28,16 +29,16 @@ class KeysMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app inside; raise RefusedError for a request without a valid key."""
         exchange: Exchange = scope[EXCHANGE]
-        exchange.owner = self.keys.owner(scope["headers"])
-        if exchange.owner is None:
-            if self.failed is not None:
-                address = address_of(scope, self.trusted_proxies)
-                await take(self.failed, address, exchange, "requests without a valid key")
-            raise RefusedError(
-                error_response(
-                    HTTPStatus.UNAUTHORIZED,
-                    "a valid API key is needed, in the header Authorization: Bearer KEY or X-API-Key: KEY",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-            )
+        owner = self.keys.owner(scope["headers"])
+        if owner is None:
+            await refuse(self.failed, address_of(scope, self.trusted_proxies), exchange)
+        exchange.owner = owner
         await self.app(scope, receive, send)
+
+
+async def refuse(failed: RateLimit | None, address: str, exchange: Exchange) -> NoReturn:
+    """Count a request without a valid key by its client's address, and raise its RefusedError."""
+    if failed is not None:
+        await take(failed, address, exchange, "requests without a valid key")
+    error = "a valid API key is needed, in the header Authorization: Bearer KEY or X-API-Key: KEY"
+    raise RefusedError(error_response(HTTPStatus.UNAUTHORIZED, error, headers={"WWW-Authenticate": "Bearer"}))

@@ -25,7 +25,7 @@ from serving.bento import start
 from serving.inference.instruction_set import instruction_set
 from tests.support import ROOT
 from tests.support.processes import run_python, train
-from tests.support.servers import Server, started_server
+from tests.support.servers import QUIET, Server, started_server
 
 START_SECONDS = 120
 
@@ -43,7 +43,7 @@ def serve(
     done = subprocess.run(
         [*command, "--port", str(port or free_port())],
         cwd=project,
-        env={**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **(env or {})},
+        env={**os.environ, "BENTOML_HOME": str(home), **QUIET, **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

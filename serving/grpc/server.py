@@ -1,0 +1,96 @@
+"""The server of gRPC, one in each worker; on Linux they share a port by SO_REUSEPORT."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from serving.grpc.calls import Calls
+from serving.grpc.health import Health
+from serving.grpc.reading import Reads
+from serving.grpc.reflection import reflection_handlers
+from serving.grpc.servicer import Servicer
+from serving.http.guards import Guards
+
+# How many calls of one connection are answered at a time; clients keep further ones until then.
+MAX_CALLS = 1_000
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM files: the server's certificate and its key, and the authorities of clients that must have certificates."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return what the server identifies itself by."""
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        authorities = None if self.client_ca is None else self.client_ca.read_bytes()
+        return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+
+
+class GrpcServer:
+    """Serves the Open Inference Protocol, health and reflection at `address`, `host:port`.
+
+    `shared`: whether other workers listen there, too.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        servicer: Servicer,
+        guards: Guards,
+        *,
+        timeout_seconds: float,
+        message_seconds: float,
+        idle_seconds: float,
+        shared: bool = False,
+        tls: Tls | None = None,
+    ) -> None:
+        self.health = Health(list(servicer.accepted), servicer.registry, servicer.lifecycle)
+        largest = servicer.max_message_bytes
+        calls = Calls(guards, Reads(guards.in_flight, largest), timeout_seconds, message_seconds)
+        options = {
+            "grpc.max_receive_message_length": largest,
+            "grpc.max_concurrent_streams": MAX_CALLS,
+            "grpc.max_connection_idle_ms": round(idle_seconds * 1000),
+            "grpc.so_reuseport": int(shared),
+            # Its guess of the bandwidth would let a connection send megabytes that nobody reads.
+            "grpc.http2.bdp_probe": 0,
+            # Messages are unpacked once they are held (`held.py`).
+            "grpc.per_message_decompression": 0,
+        }
+        handlers = [
+            servicer.handlers(calls, idle_seconds),
+            self.health.handlers(calls),
+            reflection_handlers(calls, idle_seconds),
+        ]
+        self.server = grpc.aio.server(handlers=handlers, options=list(options.items()))
+        if tls is None:
+            self.port = self.server.add_insecure_port(address)
+        else:
+            self.port = self.server.add_secure_port(address, tls.credentials())
+
+    async def start(self) -> None:
+        """Take calls."""
+        await self.health.refresh()
+        await self.server.start()
+
+    def drain(self, grace_seconds: float, stop_seconds: float) -> None:
+        """Tell who asks for health that the worker is about to end; stop after the grace period."""
+        self.draining = asyncio.create_task(self.end(grace_seconds, stop_seconds))
+
+    async def end(self, grace_seconds: float, stop_seconds: float) -> None:
+        """Take calls for the grace period, then stop."""
+        await self.health.refresh()
+        await asyncio.sleep(grace_seconds)
+        await self.stop(stop_seconds)
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more calls; wait for those that there are, for so many seconds at most."""
+        await self.server.stop(seconds)
