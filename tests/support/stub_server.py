@@ -16,9 +16,16 @@ from loadtest.processes import free_port
 
 EXAMPLE = {"text": ["dull"]}
 CONTENT: dict[str, Any] = {"content": {"application/json": {"example": EXAMPLE, "schema": {"example": EXAMPLE}}}}
+TENSOR = {"name": "text", "datatype": "BYTES", "shape": [1], "data": EXAMPLE["text"]}
+TENSORS = {"content": {"application/json": {"example": {"inputs": [TENSOR]}}}}
 GET_RESPONSES = {
     "/readyz": {"status": "ready"},
-    "/docs.json": {"paths": {"/sentiment/predict": {"post": {"requestBody": CONTENT}}}},
+    "/docs.json": {
+        "paths": {
+            "/sentiment/predict": {"post": {"requestBody": CONTENT}},
+            "/v2/models/sentiment/infer": {"post": {"requestBody": TENSORS}},
+        }
+    },
     "/sentiment/info": {"labels": ["NEGATIVE", "POSITIVE"]},
 }
 
