@@ -110,7 +110,7 @@ reproduce: $(VENV)/.training ## Make all models and prove that they are those in
 
 ##@ Measure it
 
-bench: $(VENV)/.benchmarks $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (20 minutes; BENCH=--quick: does all run?)
+bench: $(VENV)/.benchmarks $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (25 minutes; BENCH=--quick: does all run?)
 	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m benchmarks.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH) $(BENCH)
 

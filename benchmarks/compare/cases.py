@@ -113,8 +113,8 @@ def resnet(home: Path, assets: Assets) -> Models:
 
 
 def tumours(home: Path, assets: Assets) -> Models:
-    """Return the breast cancer model that Tiffin ships, for peers on its ONNX file."""
-    return home, {"onnx": entry(home, "breast_cancer")}
+    """Return the breast cancer model that Tiffin ships, and the ensemble that its graph is made from."""
+    return home, {"sklearn": assets.of("tabular"), "onnx": entry(home, "breast_cancer")}
 
 
 def tiffin_by(protocol: str) -> str:
@@ -253,27 +253,41 @@ CASES: dict[str, Case] = {
         limits=(),
     ),
     "protocols_row": Case(
-        title="breast_cancer, every row new, by protocol, all on its ONNX file",
+        title="breast_cancer, every row new, by protocol, peers as documented",
         model="breast_cancer",
         models=tumours,
         form=TUMOUR,
         other_forms=tuple(TUMOUR_TENSORS.values()),
         peers=("mlserver_tabular",),
         peer_form=MLSERVER_TUMOUR,
-        engine="onnx",
+        engine="sklearn",
         limits=(),
-        most_per_second=20_000,
+        most_per_second=8_000,
     ),
     "protocols_rows": Case(
-        title=f"breast_cancer, {ROWS:,} rows in one request, by protocol, all on its ONNX file",
+        title=f"breast_cancer, {ROWS:,} rows in one request, by protocol, peers as documented",
         model="breast_cancer",
         models=tumours,
         form=MANY_TUMOURS[V2_JSON],
         other_forms=(MANY_TUMOURS[V2_BINARY], MANY_TUMOURS[GRPC]),
         peers=("mlserver_tabular",),
         peer_form=MLSERVER_TUMOURS,
-        engine="onnx",
+        engine="sklearn",
         limits=(RatioLimit("mlserver_tabular", "per_second_10", 5, V2_BINARY),),
+        connections=(10,),
+        rows=ROWS,
+        different=300,
+    ),
+    "protocols_rows_onnx": Case(
+        title=f"breast_cancer, {ROWS:,} rows in one request, all on Tiffin's ONNX file",
+        model="breast_cancer",
+        models=tumours,
+        form=MANY_TUMOURS[V2_JSON],
+        other_forms=(MANY_TUMOURS[V2_BINARY],),
+        peers=("mlserver_tabular",),
+        peer_form=MLSERVER_TUMOURS,
+        engine="onnx",
+        limits=(),
         connections=(10,),
         rows=ROWS,
         different=300,

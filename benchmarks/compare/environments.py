@@ -28,8 +28,6 @@ NAMED = {
     *("torch", "transformers", "onnxruntime", "pandas", "scikit-learn", "statsmodels"),
 }
 
-# Peers that run in the environment of another.
-SHARED = {"mlserver_tabular": "mlserver_text"}
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"
 
 Pins = dict[str, str]
@@ -37,7 +35,7 @@ Pins = dict[str, str]
 
 def pins(peer: str) -> Pins:
     """Return the versions of all packages that a peer needs, by name."""
-    lines = (PEERS / f"{SHARED.get(peer, peer)}.txt").read_text(encoding="utf-8").splitlines()
+    lines = (PEERS / f"{peer}.txt").read_text(encoding="utf-8").splitlines()
     return dict(line.split("==", 1) for line in lines if line and not line.startswith("#"))
 
 
@@ -58,7 +56,6 @@ def python(peer: str) -> Path:
 
     Raises RuntimeError with pip's last lines when it cannot be built.
     """
-    peer = SHARED.get(peer, peer)
     needed = pins(peer)
     if "torch" not in needed:
         return interpreter(environment(peer, needed))

@@ -30,7 +30,7 @@ NAMES = {
     "fastapi_tabular": "FastAPI + pandas",
     "fastapi_image": "FastAPI",
 }
-ENGINES = {"torch": " + transformers", "onnx": " + onnxruntime", "": ""}
+ENGINES = {"torch": " + transformers", "sklearn": " + scikit-learn", "onnx": " + onnxruntime", "": ""}
 MEANINGS = {
     "per_second": "requests/s",
     "p50": "p50",

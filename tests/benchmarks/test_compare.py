@@ -97,7 +97,7 @@ def test_a_server_that_several_cases_need_is_started_once_and_tiffin_before_its_
 
 def test_tiffin_is_asked_by_every_protocol_each_time_with_other_requests(tmp_path: Path) -> None:
     def models(*_: object) -> tuple[Path, dict[str, Path]]:
-        return tmp_path / "home", {"onnx": tmp_path / "onnx"}
+        return tmp_path / "home", {"sklearn": tmp_path / "sklearn"}
 
     case = replace(CASES["protocols_row"], models=models)
     ours, theirs = planned([case], PLAN, tmp_path, Assets(tmp_path), tmp_path).values()
@@ -111,7 +111,7 @@ def test_tiffin_is_asked_by_every_protocol_each_time_with_other_requests(tmp_pat
 
 def test_few_requests_with_many_rows_meet_caches_that_cannot_hold_them(tmp_path: Path) -> None:
     def models(*_: object) -> tuple[Path, dict[str, Path]]:
-        return tmp_path / "home", {"onnx": tmp_path / "onnx"}
+        return tmp_path / "home", {"sklearn": tmp_path / "sklearn"}
 
     case = replace(CASES["protocols_rows"], models=models, different=3)
     (start, tasks), _ = planned([case], PLAN, tmp_path, Assets(tmp_path), tmp_path).items()
@@ -185,8 +185,7 @@ def test_how_much_of_a_body_is_json_stands_beside_its_length(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_all_that_a_peer_needs_is_pinned(peer: str) -> None:
-    file = environments.SHARED.get(peer, peer)
-    lines = (environments.PEERS / f"{file}.txt").read_text(encoding="utf-8").splitlines()
+    lines = (environments.PEERS / f"{peer}.txt").read_text(encoding="utf-8").splitlines()
     needed = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in needed), needed
     assert environments.versions(peer)
