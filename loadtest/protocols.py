@@ -43,5 +43,8 @@ PROTOCOLS = (PREDICT, *ENCODINGS)
 
 def encoded(protocol: str, model: str, tensors: Callable[[int], Sequence[Tensor]]) -> Callable[[int], Request]:
     """Return what makes the request of a number, given what makes its input tensors."""
-    encode = ENCODINGS[protocol]
-    return lambda number: encode(model, tensors(number))
+
+    def request(number: int) -> Request:
+        return ENCODINGS[protocol](model, tensors(number))
+
+    return request

@@ -14,8 +14,15 @@ BYTES = "BYTES"
 # The characters by which `struct` knows the datatypes with elements of fixed width.
 FORMATS = {
     "BOOL": "?",
+    "INT8": "b",
+    "INT16": "h",
     "INT32": "i",
     "INT64": "q",
+    "UINT8": "B",
+    "UINT16": "H",
+    "UINT32": "I",
+    "UINT64": "Q",
+    "FP16": "e",
     "FP32": "f",
     "FP64": "d",
 }
@@ -40,13 +47,17 @@ def column(name: str, values: Sequence[Any], datatype: str = "FP64") -> Tensor:
     return Tensor(name, datatype, (len(values),), values)
 
 
+def head(tensor: Tensor) -> dict[str, Any]:
+    """Return what JSON says of a tensor besides its elements."""
+    return {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
+
+
 def to_json(tensor: Tensor) -> dict[str, Any]:
     """Return an input in JSON, files in Base64."""
-    head = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
     if any(isinstance(element, bytes) for element in tensor.data):
         texts = [base64.b64encode(element).decode() for element in tensor.data]
-        return {**head, "parameters": {"content_type": "base64"}, "data": texts}
-    return {**head, "data": tensor.data}
+        return {**head(tensor), "parameters": {"content_type": "base64"}, "data": texts}
+    return {**head(tensor), "data": tensor.data}
 
 
 def to_raw(tensor: Tensor) -> bytes:
@@ -90,8 +101,7 @@ def binary_body(tensors: Iterable[Tensor]) -> tuple[bytes, int]:
     inputs = []
     for tensor in tensors:
         parts.append(to_raw(tensor))
-        head = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
-        inputs.append({**head, "parameters": {"binary_data_size": len(parts[-1])}})
+        inputs.append({**head(tensor), "parameters": {"binary_data_size": len(parts[-1])}})
     text = json.dumps({"parameters": {"binary_data_output": True}, "inputs": inputs}).encode()
     return b"".join((text, *parts)), len(text)
 

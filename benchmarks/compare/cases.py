@@ -37,7 +37,7 @@ Models = tuple[Path, dict[str, Path]]
 class RatioLimit:
     """A limit on the ratio of Tiffin's figure to a peer's: a minimum for requests per second, otherwise a maximum.
 
-    Tiffin's figure is that by `protocol`; the peer may be Tiffin itself, by another protocol (see `tiffin_by`).
+    Tiffin's figure is that by `protocol`.
     """
 
     peer: str
