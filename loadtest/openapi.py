@@ -98,9 +98,9 @@ def requests_of(paths: dict[str, Any], models: Sequence[str]) -> dict[str, dict[
 
 
 def example_of(paths: dict[str, Any], path: str) -> Any:
-    """Return the example of a JSON request, None if there is none."""
-    content = paths[path]["post"]["requestBody"]["content"] if path in paths else {}
-    return content.get(inputs.JSON, {}).get("example")
+    """Return the example of a JSON request, or of its schema; None if there is none."""
+    content = paths[path]["post"]["requestBody"]["content"].get(inputs.JSON, {}) if path in paths else {}
+    return content.get("example") or content.get("schema", {}).get("example")
 
 
 def varied_tensors(example: dict[str, Any], number: int) -> list[Tensor]:
