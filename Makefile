@@ -16,6 +16,8 @@ PROFILE := $(or $(PROFILE),smoke)
 PROFILES := $(or $(PROFILES),smoke sentiment image segmentation)
 HOST := $(or $(HOST),http://localhost:3000)
 CACHE_RATE := $(or $(CACHE_RATE),0.95)
+# Of `make loadtest`: predict, v2-json, v2-binary, grpc, or several with commas between.
+PROTOCOL := $(or $(PROTOCOL),predict)
 # Of `make compare`: --quick, --prepare, --repetitions, --seconds, --all-models, names of cases.
 COMPARE ?=
 # Of `make bench`: --quick, names of scenarios.
@@ -110,7 +112,7 @@ reproduce: $(VENV)/.training ## Make all models and prove that they are those in
 
 ##@ Measure it
 
-bench: $(VENV)/.benchmarks $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (20 minutes; BENCH=--quick: does all run?)
+bench: $(VENV)/.benchmarks $(VENV)/.training ## Measure speed as ratios to FastAPI and the bare session (25 minutes; BENCH=--quick: does all run?)
 	@command -v wrk >/dev/null || { echo 'make bench needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m benchmarks.bench --rounds $(ROUNDS) --seconds $(SECONDS_EACH) $(BENCH)
 
@@ -118,9 +120,9 @@ compare: $(VENV)/.benchmarks $(VENV)/.training ## Measure against FastAPI, LitSe
 	@command -v wrk >/dev/null || { echo 'make compare needs wrk: apt-get install wrk, or brew install wrk' >&2; exit 2; }
 	$(BIN)/python -m benchmarks.compare $(COMPARE)
 
-loadtest: $(VENV)/.development ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95); CA_FILE: its authority; UI=1: from a browser
+loadtest: $(VENV)/.development ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95), by PROTOCOL (predict); CA_FILE: its authority; UI=1: from a browser
 	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \
-	  $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
+	  --protocol $(PROTOCOL) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
 
 objectives: $(VENV)/.development ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
 	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(OPTIONS)

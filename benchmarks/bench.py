@@ -15,8 +15,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,11 @@ import numpy as np
 import onnxruntime
 import psutil
 
+from benchmarks.call_cost import call_cost
 from benchmarks.command_line import part_parser, run_parts
 from benchmarks.compare.assets import FOLDER, Assets, entry
-from benchmarks.wrk import write_bodies, wrk
+from benchmarks.speed_bench import SpeedBench, say
+from benchmarks.wrk import wrk
 from loadtest import inputs
 from loadtest.inputs import JSON, Request
 from loadtest.open_loop import Arrivals, arrivals, due_times, run
@@ -45,32 +46,6 @@ TEXTS_PER_SECOND = 5_000
 # For overload: texts per request, and requests made to find the capacity.
 BATCH_TEXTS = 8
 CAPACITY_BATCHES = 10_000
-
-
-@dataclass
-class SpeedBench:
-    """What every scenario needs: the BentoML home, a folder for bodies, more models, number and length of rounds."""
-
-    home: Path
-    folder: Path
-    assets: Assets
-    rounds: int
-    seconds: float
-
-    def ratio(self, measure: Callable[[int], tuple[float, float]]) -> tuple[float, float, float]:
-        """Return the median of the ratios of `measure(round)`, and the medians of the two figures it compares."""
-        pairs = [measure(number) for number in range(self.rounds)]
-        ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        return statistics.median(a / b for a, b in pairs), ours, theirs
-
-    def bodies(self, name: str, contents: Iterable[Any]) -> Path:
-        """Write a file of JSON bodies and return its path."""
-        return write_bodies(self.folder / name, (json.dumps(content).encode() for content in contents))
-
-
-def say(scenario: str, figure: float, meaning: str, detail: str) -> None:
-    """Print one line of the result."""
-    print(f"{scenario:<44} {figure:6.2f}  {meaning:<38} {detail}", flush=True)
 
 
 def texts(count: int) -> list[str]:
@@ -289,7 +264,17 @@ def overload(bench: SpeedBench) -> None:
 
 SCENARIOS: dict[str, Callable[[SpeedBench], None]] = {
     scenario.__name__: scenario
-    for scenario in (response_cache, memory_cache, redis_cache, new_rows, sentiment, distilbert, many_rows, overload)
+    for scenario in (
+        response_cache,
+        memory_cache,
+        redis_cache,
+        new_rows,
+        call_cost,
+        sentiment,
+        distilbert,
+        many_rows,
+        overload,
+    )
 }
 
 

@@ -42,7 +42,7 @@ class SizingBench:
         """Return the file of the bodies of requests, which is written once."""
         path = self.folder / f"{model}-{name}"
         if not path.exists():
-            write_bodies(path, (inputs.REQUESTS[model](number).body for number in numbers))
+            write_bodies(path, map(inputs.REQUESTS[model], numbers))
         return path
 
     def cost(self, cpu_seconds: float, requests: int) -> str:

@@ -161,7 +161,7 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         bodies = Path(folder) / "bodies"
-        write_bodies(bodies, (inputs.REQUESTS[arguments.model](number).body for number in range(arguments.requests)))
+        write_bodies(bodies, map(inputs.REQUESTS[arguments.model], range(arguments.requests)))
         sweep = Sweep(home, arguments.model, bodies, arguments.seconds)
         try:
             for cores in arguments.cores:

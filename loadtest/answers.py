@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from loadtest.messages import read_answer
+from loadtest.tensors import Tensor, read_body
 
 # How much of a server's own message the name of a fault repeats.
 MESSAGE_CHARACTERS = 100
@@ -36,12 +39,34 @@ def fault(model: str, body: bytes, labels: Sequence[str], rows: int = 1) -> str 
         answer = json.loads(body)
     except ValueError:
         return "not JSON"
-    try:
+
+    def check() -> None:
         require(isinstance(answer, dict), "not a JSON object")
         CHECKS.get(model, other)(answer, labels, rows)
+
+    return fault_in(check)
+
+
+def body_fault(model: str, body: bytes, json_bytes: int | None, labels: Sequence[str], rows: int = 1) -> str | None:
+    """Return what is wrong with the body of a 200 of the Open Inference Protocol, None if nothing is.
+
+    `json_bytes` of it are JSON, all of it where that is None.
+    """
+    return fault_in(lambda: check_tensors(model, read_body(body, json_bytes), labels, rows))
+
+
+def message_fault(model: str, message: bytes, labels: Sequence[str], rows: int = 1) -> str | None:
+    """Return what is wrong with the answer to a gRPC call, None if nothing is."""
+    return fault_in(lambda: check_tensors(model, read_answer(message), labels, rows))
+
+
+def fault_in(check: Callable[[], None]) -> str | None:
+    """Return the fault that a check finds, None if it finds none."""
+    try:
+        check()
     except WrongAnswerError as wrong:
         return str(wrong)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         return f"not the form of the contract: {error!r}"
     return None
 
@@ -60,17 +85,12 @@ def sentiment(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
 
 def breast_cancer(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
     """Require M and 1, or B and 0."""
-    pair = answer["label"], answer["prediction"]
-    require(pair in (("M", 1), ("B", 0)), f"label {pair[0]} with prediction {pair[1]}")
+    check_diagnosis(answer["label"], answer["prediction"])
 
 
 def segmentation(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
     """Require a probability and a class per row."""
-    probabilities, classes = answer["class_probability"], answer["predicted_class"]
-    require(len(probabilities) == len(classes), "more or fewer classes than probabilities")
-    require(len(classes) == rows, f"{len(classes)} classes for {rows} rows")
-    require(all(0 <= probability <= 1 for probability in probabilities), "a probability is not between 0 and 1")
-    require(set(classes) <= {0, 1}, "a class is neither 0 nor 1")
+    check_segments(answer["class_probability"], answer["predicted_class"], rows)
     require(len(answer["input_variables"]) > 0, "no input variables")
 
 
@@ -94,3 +114,41 @@ def other(answer: dict[str, Any], labels: Sequence[str], rows: int) -> None:
 CHECKS: dict[str, Callable[[dict[str, Any], Sequence[str], int], None]] = {
     check.__name__: check for check in (sentiment, breast_cancer, segmentation, image)
 }
+
+
+def check_diagnosis(label: str, prediction: int) -> None:
+    """Require M and 1, or B and 0."""
+    require((label, prediction) in (("M", 1), ("B", 0)), f"label {label} with prediction {prediction}")
+
+
+def check_segments(probabilities: Sequence[float], classes: Sequence[int], rows: int) -> None:
+    """Require a probability and a class per row."""
+    require(len(probabilities) == len(classes), "more or fewer classes than probabilities")
+    require(len(classes) == rows, f"{len(classes)} classes for {rows} rows")
+    require(all(0 <= probability <= 1 for probability in probabilities), "a probability is not between 0 and 1")
+    require(set(classes) <= {0, 1}, "a class is neither 0 nor 1")
+
+
+def check_tensors(model: str, outputs: Mapping[str, Tensor], labels: Sequence[str], rows: int) -> None:
+    """Require the outputs of a model, by name, for so many rows."""
+    require(len(outputs) > 0, "no outputs")
+    for name, tensor in outputs.items():
+        require(tensor.shape[0] == rows, f"{name} of shape {list(tensor.shape)} for {rows} rows")
+    if model == "breast_cancer":
+        for label, prediction in zip(outputs["label"].data, outputs["prediction"].data, strict=True):
+            check_diagnosis(label, prediction)
+    elif model == "segmentation":
+        check_segments(outputs["class_probability"].data, outputs["predicted_class"].data, rows)
+    elif model in ("sentiment", "image"):
+        check_labels(outputs, labels)
+
+
+def check_labels(outputs: Mapping[str, Tensor], labels: Sequence[str]) -> None:
+    """Require for each row the probabilities of all labels, and the best label with its score."""
+    shape, probabilities = outputs["probabilities"].shape, outputs["probabilities"].data
+    require(shape[1:] == (len(labels),), f"probabilities of shape {list(shape)} for {len(labels)} labels")
+    for row, (label, score) in enumerate(zip(outputs["label"].data, outputs["score"].data, strict=True)):
+        scores = probabilities[row * len(labels) : (row + 1) * len(labels)]
+        require(math.isclose(sum(scores), 1, abs_tol=1e-3), f"probabilities sum to {sum(scores):.2g}")
+        require(label in labels, f"unknown label {label}")
+        require(score == max(scores) == scores[labels.index(label)], "the label is not the best label")

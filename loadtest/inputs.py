@@ -9,10 +9,12 @@ import functools
 import io
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from PIL import Image
+
+from loadtest.tensors import BYTES, Tensor, column
 
 JSON = "application/json"
 BOUNDARY = "tiffin-load-test"
@@ -59,16 +61,22 @@ CATEGORIES = {
     "x81": ("January", "February", "March", "May", "June", "July", "August", "September", "October", "December"),
     "x82": ("Female", "Male"),
 }
+# The columns of customers that hold text; the others hold numbers.
+TEXT_COLUMNS = {*CATEGORIES, "x12", "x63"}
 PICTURES = 48
 
 
 @dataclass(frozen=True)
 class Request:
-    """A POST request: path, content type and body."""
+    """A POST request: path, content type and body.
+
+    `json_bytes` is how many bytes of the body are JSON, where binary tensors follow it.
+    """
 
     path: str
     content_type: str
     body: bytes
+    json_bytes: int | None = None
 
 
 def rng(number: int) -> random.Random:
@@ -161,4 +169,35 @@ def image(number: int) -> Request:
 
 REQUESTS: dict[str, Callable[[int], Request]] = {
     made.__name__: made for made in (sentiment, breast_cancer, segmentation, image)
+}
+
+
+def text_tensors(number: int) -> list[Tensor]:
+    """Return one text as an input tensor."""
+    return [column("text", [text(number)], BYTES)]
+
+
+def tumour_tensors(numbers: Iterable[int]) -> list[Tensor]:
+    """Return tumours as input tensors, one for each measurement."""
+    rows = list(map(tumour, numbers))
+    return [column(name, [row[name] for row in rows]) for name in TUMOUR]
+
+
+def customer_tensors(numbers: Iterable[int]) -> list[Tensor]:
+    """Return customers as input tensors, one for each column."""
+    rows = list(map(customer, numbers))
+    return [column(name, [row[name] for row in rows], BYTES if name in TEXT_COLUMNS else "FP64") for name in rows[0]]
+
+
+def picture_tensors(number: int) -> list[Tensor]:
+    """Return one picture as an input tensor."""
+    return [column("image", [picture(number)], BYTES)]
+
+
+# The inputs of requests with one text, row or picture, by model.
+TENSORS: dict[str, Callable[[int], list[Tensor]]] = {
+    "sentiment": text_tensors,
+    "breast_cancer": lambda number: tumour_tensors([number]),
+    "segmentation": lambda number: customer_tensors([number]),
+    "image": picture_tensors,
 }

@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 
-from loadtest.processes import ROOT, store_home, tiffin
+from loadtest.processes import ROOT, free_port, store_home, tiffin
 from loadtest.profiles import PROFILES
 
 
@@ -23,10 +23,12 @@ def main() -> int:
     given, options = parser.parse_known_args()
     home = store_home()
     missed = []
-    with tiffin(home) as address:
+    grpc_port = free_port()
+    with tiffin(home, grpc_port=grpc_port) as address:
         for profile in given.profile:
             command = [sys.executable, "-m", "locust", "--locustfile", "loadtest/locustfile.py"]
-            command += ["--headless", "--only-summary", "--profile", profile, "--host", address, *options]
+            command += ["--headless", "--only-summary", "--profile", profile, "--host", address]
+            command += ["--grpc-target", f"127.0.0.1:{grpc_port}", *options]
             if given.minutes and profile != "smoke":
                 command += ["--minutes", str(given.minutes)]
             if subprocess.run(command, cwd=ROOT, check=False).returncode:

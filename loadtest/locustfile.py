@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from argparse import Namespace
 from dataclasses import fields
@@ -14,8 +15,10 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
 
-from loadtest.openapi import ServerError, discover
+from loadtest.grpc_client import target_of
+from loadtest.openapi import TIMEOUT_SECONDS, ServerError, discover
 from loadtest.profiles import CACHE_RATE, PROFILES, Objectives
+from loadtest.protocols import GRPC, PREDICT, PROTOCOLS
 from loadtest.report import Report
 from loadtest.shape import ProfileShape
 from loadtest.users import (
@@ -50,6 +53,15 @@ def share(text: str) -> float:
     return value
 
 
+def protocols(text: str) -> list[str]:
+    """Parse names of protocols; raise argparse.ArgumentTypeError for any other name."""
+    found = text.split(",")
+    for name in found:
+        if name not in PROTOCOLS:
+            raise argparse.ArgumentTypeError(f"there is no protocol {name}, there are {', '.join(PROTOCOLS)}")
+    return found
+
+
 def options(parser: LocustArgumentParser) -> None:
     """Add our own options; Locust's `--profile` names one of our profiles."""
 
@@ -60,6 +72,8 @@ def options(parser: LocustArgumentParser) -> None:
     parser.set_defaults(host="http://localhost:3000", profile="smoke", stop_timeout=15)
     add("--minutes", "the profile's length instead of its own", type=float)
     add("--cache-rate", "share of repeated inputs", type=share, default=CACHE_RATE)
+    add("--protocol", f"of {', '.join(PROTOCOLS)}; of several, each request has one", type=protocols, default=PREDICT)
+    add("--grpc-target", "HOST:PORT of gRPC; by default port 8001 of the host", default="")
     add("--model", "the only model that mixed users ask, whatever the server has")
     add("--api-key", "key for the server", env_var="LOADTEST_API_KEY", is_secret=True, default="")
     add("--ca-file", "PEM file of the authority that signed the server's certificate", env_var="CA_FILE", default="")
@@ -79,7 +93,8 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
         refuse(f"there is no profile {given.profile}, there are {', '.join(PROFILES)}")
     profile = PROFILES[given.profile].scaled(given.minutes)
     overrides = {field.name: getattr(given, field.name) for field in fields(Objectives)}
-    objectives = profile.objectives.overridden(overrides, given.cache_rate)
+    usual = given.cache_rate == CACHE_RATE and given.protocol == [PREDICT]
+    objectives = profile.objectives.overridden(overrides, usual=usual)
     report = Report(environment, profile, objectives, Path(given.reports) / given.profile)
     environment.events.test_start.add_listener(make_file)
     if isinstance(runner, WorkerRunner):
@@ -103,19 +118,36 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
             shape.watch(given.deployment, given.namespace)
     except ServerError as error:
         refuse(str(error))
-    if given.cache_rate != CACHE_RATE:
-        print(f"objectives but for errors are for a cache rate of {CACHE_RATE}: only those given are judged")
+    if not usual:
+        print(
+            f"objectives but for errors are for {PREDICT} at a cache rate of {CACHE_RATE}: only those given are judged"
+        )
 
 
 def check(environment: Environment, given: Namespace) -> None:
     """Raise ServerError unless the server is ready and has the models that the users send requests to."""
-    served = discover((environment.host or "").rstrip("/"), given.api_key, given.ca_file).requests
+    host = (environment.host or "").rstrip("/")
+    requests = discover(host, given.api_key, given.ca_file).requests
     classes = [user for user in environment.user_classes if issubclass(user, ModelUser)]
     needed = {user.model or given.model for user in classes} - {None}
-    for model in sorted(needed - served.keys()):
-        raise ServerError(f"{environment.host} has no model {model}, it has {', '.join(served) or 'none'}")
-    if not served:
-        raise ServerError(f"{environment.host} has no model that can be asked")
+    for protocol in given.protocol:
+        served = requests[protocol]
+        by = "" if protocol == PREDICT else f" by {protocol}"
+        for model in sorted(needed - served.keys()):
+            raise ServerError(f"{host} has no model {model}{by}, it has {', '.join(served) or 'none'}")
+        if not served:
+            raise ServerError(f"{host} has no model that can be asked{by}")
+    if GRPC in given.protocol:
+        check_port(given.grpc_target or target_of(host))
+
+
+def check_port(target: str) -> None:
+    """Raise ServerError unless something listens at HOST:PORT."""
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ServerError(f"{target} does not answer, where gRPC is expected: {error}") from error
 
 
 def refuse(reason: str) -> None:

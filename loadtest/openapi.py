@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from loadtest import inputs
 from loadtest.inputs import Request
+from loadtest.protocols import ENCODINGS, PREDICT, encoded, v2_path
+from loadtest.tensors import Tensor
 
 TIMEOUT_SECONDS = 10
-PREDICT = "/predict"
+SUFFIX = "/predict"
 AUTHORITY_HINT = "give the certificate of an authority of your own by CA_FILE=FILE"
 
 
@@ -25,9 +28,9 @@ class ServerError(RuntimeError):
 
 @dataclass(frozen=True)
 class ServedModels:
-    """The requests and labels of a server's models, by model."""
+    """The requests of a server's models, by protocol and model, and their labels, by model."""
 
-    requests: dict[str, Callable[[int], Request]]
+    requests: dict[str, dict[str, Callable[[int], Request]]]
     labels: dict[str, list[str]]
 
 
@@ -67,25 +70,52 @@ def discover(address: str, api_key: str = "", ca_file: str = "") -> ServedModels
     """Return the requests and labels of a server's models; raise ServerError if it is not ready."""
     get(f"{address}/readyz", api_key, ca_file)
     document = json.loads(get(f"{address}/docs.json", api_key, ca_file))
-    requests = requests_of(document)
-    infos = {model: json.loads(get(f"{address}/{model}/info", api_key, ca_file)) for model in requests}
+    paths = document["paths"]
+    names = [path.strip("/").removesuffix(SUFFIX) for path in paths if path.endswith(SUFFIX)]
+    models = [name for name in names if "/" not in name and "{" not in name]  # not a single one of several versions
+    infos = {model: json.loads(get(f"{address}/{model}/info", api_key, ca_file)) for model in models}
     labels = {model: info.get("labels") or [] for model, info in infos.items()}
-    return ServedModels(requests, labels)
+    return ServedModels(requests_of(paths, models), labels)
 
 
-def requests_of(document: dict[str, Any]) -> dict[str, Callable[[int], Request]]:
-    """Return requests by model: those of `loadtest.inputs`, or variations of the example in the OpenAPI document."""
-    found = {}
-    for path, operations in document["paths"].items():
-        model = path.removesuffix(PREDICT).strip("/")
-        if path != f"/{model}{PREDICT}" or "{" in path:  # or of one of several versions
-            continue
-        content = operations["post"]["requestBody"]["content"].get(inputs.JSON, {})
+def requests_of(paths: dict[str, Any], models: Sequence[str]) -> dict[str, dict[str, Callable[[int], Request]]]:
+    """Return requests by protocol and model: with inputs of `loadtest.inputs`, or variations of the example in `paths`.
+
+    `paths` are those of the OpenAPI document. A model that has neither is left out.
+    """
+    found: dict[str, dict[str, Callable[[int], Request]]] = {PREDICT: {}, **{protocol: {} for protocol in ENCODINGS}}
+    for model in models:
+        path = f"/{model}{SUFFIX}"
         if model in inputs.REQUESTS:
-            found[model] = inputs.REQUESTS[model]
-        elif "example" in content:
-            found[model] = functools.partial(varied_request, path, content["example"])
+            found[PREDICT][model] = inputs.REQUESTS[model]
+        elif example := example_of(paths, path):
+            found[PREDICT][model] = functools.partial(varied_request, path, example)
+        if example := example_of(paths, v2_path(model)):
+            tensors = inputs.TENSORS.get(model, functools.partial(varied_tensors, example))
+            for protocol in ENCODINGS:
+                found[protocol][model] = encoded(protocol, model, tensors)
     return found
+
+
+def example_of(paths: dict[str, Any], path: str) -> Any:
+    """Return the example of a JSON request, or of its schema; None if there is none."""
+    content = paths[path]["post"]["requestBody"]["content"].get(inputs.JSON, {}) if path in paths else {}
+    return content.get("example") or content.get("schema", {}).get("example")
+
+
+def varied_tensors(example: dict[str, Any], number: int) -> list[Tensor]:
+    """Return the input tensors of an example in JSON, their elements varied."""
+    return [
+        Tensor(tensor["name"], tensor["datatype"], tuple(tensor["shape"]), elements(tensor, number))
+        for tensor in example["inputs"]
+    ]
+
+
+def elements(tensor: dict[str, Any], number: int) -> Any:
+    """Return the elements of an input in JSON, varied; those in Base64 decoded and as they are."""
+    if tensor.get("parameters", {}).get("content_type") == "base64":
+        return list(map(base64.b64decode, tensor["data"]))
+    return varied(tensor["data"], number)
 
 
 def varied_request(path: str, example: object, number: int) -> Request:

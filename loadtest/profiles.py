@@ -51,12 +51,13 @@ class Objectives:
     hit_rate: float | None = None
     rate: float | None = None
 
-    def overridden(self, wanted: Mapping[str, float | None], cache_rate: float) -> Objectives:
+    def overridden(self, wanted: Mapping[str, float | None], *, usual: bool) -> Objectives:
         """Return these objectives, replaced by those that `wanted` gives.
 
-        They are meant for CACHE_RATE: with another share of repeated inputs, only `errors` of them remains.
+        They are meant for the `usual` load, by the models' own routes with CACHE_RATE of the inputs repeated: for
+        another, only `errors` of them remains.
         """
-        own = self if cache_rate == CACHE_RATE else Objectives(errors=self.errors)
+        own = self if usual else Objectives(errors=self.errors)
         return replace(own, **{name: value for name, value in wanted.items() if value is not None})
 
     def judge(self, found: Measured) -> list[Verdict]:

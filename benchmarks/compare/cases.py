@@ -10,16 +10,24 @@ from benchmarks.compare.assets import Assets, entry
 from benchmarks.compare.loads import (
     CUSTOMER,
     MANY_CUSTOMERS,
+    MANY_TUMOURS,
+    MLSERVER_TUMOUR,
+    MLSERVER_TUMOURS,
     PICTURE,
+    ROWS,
     SOME_CUSTOMERS,
     TEXT,
+    TEXT_TENSORS,
     TUMOUR,
+    TUMOUR_TENSORS,
     WireFormat,
     every_new,
     mostly_known,
 )
+from loadtest.protocols import GRPC, PREDICT, V2_BINARY, V2_JSON
 
 QUICK_CONNECTIONS = (10,)
+TIFFIN = "tiffin"
 
 # Tiffin's home, and the models of peers by engine.
 Models = tuple[Path, dict[str, Path]]
@@ -27,11 +35,15 @@ Models = tuple[Path, dict[str, Path]]
 
 @dataclass(frozen=True)
 class RatioLimit:
-    """A limit on the ratio of Tiffin's figure to a peer's: a minimum for requests per second, otherwise a maximum."""
+    """A limit on the ratio of Tiffin's figure to a peer's: a minimum for requests per second, otherwise a maximum.
+
+    Tiffin's figure is that by `protocol`.
+    """
 
     peer: str
     figure: str
     limit: float
+    protocol: str = PREDICT
 
     @property
     def connections(self) -> int:
@@ -68,6 +80,10 @@ class Case:
     kind: str = "load"
     optional: bool = False
     quick_form: WireFormat | None = None
+    other_forms: tuple[WireFormat, ...] = ()
+    peer_form: WireFormat | None = None
+    rows: int = 1
+    different: int = 0
 
     def quick(self) -> Case:
         """Return this case with a single load and no limits on the ratios."""
@@ -94,6 +110,16 @@ def resnet(home: Path, assets: Assets) -> Models:
     """Return models of ResNet-50's shape with seeded random weights."""
     own = assets.of("resnet") / "home"
     return own, {"onnx": entry(own, "image")}
+
+
+def tumours(home: Path, assets: Assets) -> Models:
+    """Return the breast cancer model that Tiffin ships, and the ensemble that its graph is made from."""
+    return home, {"sklearn": assets.of("tabular"), "onnx": entry(home, "breast_cancer")}
+
+
+def tiffin_by(protocol: str) -> str:
+    """Return the name of Tiffin's results by a protocol."""
+    return TIFFIN if protocol == PREDICT else f"{TIFFIN} {protocol}"
 
 
 def limits(peer: str, figures: dict[str, float]) -> tuple[RatioLimit, ...]:
@@ -215,6 +241,56 @@ CASES: dict[str, Case] = {
         connections=(10,),
         most_per_second=300,
         tolerance=0.01,
+    ),
+    "protocols_text": Case(
+        title="sentiment, Tiffin's own model, every text new, by protocol, all on its ONNX file",
+        model="sentiment",
+        models=default,
+        form=TEXT,
+        other_forms=tuple(TEXT_TENSORS.values()),
+        peers=("mlserver_text",),
+        engine="onnx",
+        limits=(),
+    ),
+    "protocols_row": Case(
+        title="breast_cancer, every row new, by protocol, peers as documented",
+        model="breast_cancer",
+        models=tumours,
+        form=TUMOUR,
+        other_forms=tuple(TUMOUR_TENSORS.values()),
+        peers=("mlserver_tabular",),
+        peer_form=MLSERVER_TUMOUR,
+        engine="sklearn",
+        limits=(),
+        most_per_second=8_000,
+    ),
+    "protocols_rows": Case(
+        title=f"breast_cancer, {ROWS:,} rows in one request, by protocol, peers as documented",
+        model="breast_cancer",
+        models=tumours,
+        form=MANY_TUMOURS[V2_JSON],
+        other_forms=(MANY_TUMOURS[V2_BINARY], MANY_TUMOURS[GRPC]),
+        peers=("mlserver_tabular",),
+        peer_form=MLSERVER_TUMOURS,
+        engine="sklearn",
+        limits=(RatioLimit("mlserver_tabular", "per_second_10", 5, V2_BINARY),),
+        connections=(10,),
+        rows=ROWS,
+        different=300,
+    ),
+    "protocols_rows_onnx": Case(
+        title=f"breast_cancer, {ROWS:,} rows in one request, all on Tiffin's ONNX file",
+        model="breast_cancer",
+        models=tumours,
+        form=MANY_TUMOURS[V2_JSON],
+        other_forms=(MANY_TUMOURS[V2_BINARY],),
+        peers=("mlserver_tabular",),
+        peer_form=MLSERVER_TUMOURS,
+        engine="onnx",
+        limits=(),
+        connections=(10,),
+        rows=ROWS,
+        different=300,
     ),
     "memory": Case(
         title="memory of Tiffin with all four models, against the text peer with one",

@@ -10,10 +10,14 @@ from typing import Any
 
 from loadtest import inputs
 from loadtest.inputs import JSON, MULTIPART, Request
+from loadtest.protocols import ENCODINGS, PREDICT, V2_JSON, encoded
+from loadtest.tensors import Tensor
 
 # Known texts; every twentieth request has a new one, so that 95 % are known.
 POOL = 200
 NEW_EVERY = 20
+# Tumours in a request with many.
+ROWS = 1_000
 # Far from the numbers of the measured requests.
 SAMPLE = 1_000_000_000
 
@@ -35,10 +39,14 @@ Scores = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class WireFormat:
-    """How a server is asked and answers: makes the request of a number, and reads scores from the JSON of an answer."""
+    """How a server is asked and answers: makes the request of a number, and reads scores from an answer.
+
+    The answer is JSON by the protocol PREDICT, and by those of `loadtest.protocols.ENCODINGS` outputs by name.
+    """
 
     request: Callable[[int], Request]
     scores: Callable[[Any], Scores]
+    protocol: str = PREDICT
 
 
 def ranked(predictions: list[list[dict[str, Any]]]) -> Scores:
@@ -90,12 +98,47 @@ def segments(answer: Any) -> Scores:
     return [{f"class {predicted}": probability} for probability, predicted in pairs]
 
 
+def tumours(number: int, count: int = ROWS) -> list[Tensor]:
+    """Return the inputs of a request with `count` tumours, none of which another request has."""
+    return inputs.tumour_tensors(range(number * count, (number + 1) * count))
+
+
+def best_labels(outputs: dict[str, Tensor]) -> Scores:
+    """Return the best label of each text with its score."""
+    pairs = zip(outputs["label"].data, outputs["score"].data, strict=True)
+    return [{label: score} for label, score in pairs]
+
+
+def diagnoses(outputs: dict[str, Tensor]) -> Scores:
+    """Return each label with a score of 1."""
+    return [{label: 1.0} for label in outputs["label"].data]
+
+
+def mlserver_diagnoses(answer: Any) -> Scores:
+    """Return each label with a score of 1."""
+    return [{label: 1.0} for label in answer["outputs"][0]["data"]]
+
+
+def by_tensors(
+    model: str, tensors: Callable[[int], list[Tensor]], scores: Callable[[Any], Scores]
+) -> dict[str, WireFormat]:
+    """Return the forms of the Open Inference Protocol in which a model is asked, by protocol."""
+    return {protocol: WireFormat(encoded(protocol, model, tensors), scores, protocol) for protocol in ENCODINGS}
+
+
 TEXT = WireFormat(inputs.sentiment, lambda answer: ranked(answer["predictions"]))
 TUMOUR = WireFormat(inputs.breast_cancer, diagnosis)
 CUSTOMER = WireFormat(inputs.segmentation, segments)
 MANY_CUSTOMERS = WireFormat(rows, segments)
 # More rows than are computed as one block.
 SOME_CUSTOMERS = WireFormat(functools.partial(rows, count=1_000), segments)
+TEXT_TENSORS = by_tensors("sentiment", inputs.TENSORS["sentiment"], best_labels)
+TUMOUR_TENSORS = by_tensors("breast_cancer", inputs.TENSORS["breast_cancer"], diagnoses)
+MANY_TUMOURS = by_tensors("breast_cancer", tumours, diagnoses)
+# MLServer gets the very requests that Tiffin gets, but names its outputs itself.
+MLSERVER_TUMOUR, MLSERVER_TUMOURS = (
+    WireFormat(forms[V2_JSON].request, mlserver_diagnoses) for forms in (TUMOUR_TENSORS, MANY_TUMOURS)
+)
 PICTURE = WireFormat(inputs.image, lambda answer: ranked([answer["predictions"]]))
 # The peers whose requests differ from Tiffin's.
 WIRE_FORMATS = {

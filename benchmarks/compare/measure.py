@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import statistics
 import sys
@@ -14,22 +15,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 
 from benchmarks.compare import servers
 from benchmarks.compare.assets import Assets
-from benchmarks.compare.cases import Case
+from benchmarks.compare.cases import TIFFIN, Case, tiffin_by
 from benchmarks.compare.loads import POOL, SAMPLE, WIRE_FORMATS, Scores, WireFormat, differences, mostly_known
 from benchmarks.compare.servers import Server, wait_until_idle
-from benchmarks.wrk import NoAnswerError, write_bodies, wrk
+from benchmarks.grpc_load import grpc_load
+from benchmarks.wrk import Load, NoAnswerError, write_bodies, wrk
 from loadtest import inputs
 from loadtest.inputs import Request
+from loadtest.messages import MODEL_INFER, read_answer
+from loadtest.protocols import GRPC, PREDICT
+from loadtest.tensors import HEADER_LENGTH, read_body
 
 SAMPLES = 20
 # Bodies that wrk formats but does not send: one to check the script, and one per connection.
 SPARE = 200
-TIFFIN = "tiffin"
 ANSWER_SECONDS = 300
+SMALL_CACHES: dict[str, Any] = {"cache_max_bytes": 2**18, "response_cache_max_bytes": 2**18}
 # More requests than a case sends.
 NUMBERS = 20_000_000
 
@@ -75,15 +81,17 @@ class Bodies:
         self.folder = folder
         self.case = case
         self.first = first
-        self.count = case.most_per_second * max(plan.seconds, plan.warm_up_seconds) + SPARE
+        made = case.most_per_second * max(plan.seconds, plan.warm_up_seconds) + SPARE
+        self.count = case.different or made
 
     def of(self, form: WireFormat, phase: int) -> Path:
         """Return the file of the bodies of a phase in a server's form."""
-        path = self.folder / f"{form.request.__name__}-{phase}"
+        phase = 0 if self.case.different else phase
+        path = self.folder / f"{form.protocol}-{form.request.__name__}-{phase}"
         if not path.exists():
             first = self.first + phase * self.count
             positions = range(first, first + self.count)
-            write_bodies(path, (form.request(self.case.numbers(position)).body for position in positions))
+            write_bodies(path, (form.request(self.case.numbers(position)) for position in positions))
         return path
 
     def write(self, form: WireFormat, plan: Plan) -> None:
@@ -97,7 +105,7 @@ class Bodies:
 class Start:
     """How a server is started: a peer with an engine and its model, or Tiffin with its home and a model's name.
 
-    Tiffin serves all models when the name is empty.
+    Tiffin serves all models when the name is empty; `small_caches` hold next to nothing.
     """
 
     name: str
@@ -105,11 +113,13 @@ class Start:
     files: Path
     model: str = ""
     with_redis: bool = False
+    small_caches: bool = False
 
     def running(self, example: Request) -> AbstractContextManager[Server]:
         """Start the server, and yield it once it has answered an example."""
         if self.name == TIFFIN:
-            return servers.tiffin(self.files, example, self.model, with_redis=self.with_redis)
+            settings: dict[str, Any] = SMALL_CACHES if self.small_caches else {}
+            return servers.tiffin(self.files, example, self.model, with_redis=self.with_redis, **settings)
         return servers.peer(self.name, self.engine, self.files, example)
 
 
@@ -126,7 +136,8 @@ class Task:
         """Measure the server and return its scores; raise RuntimeError if they differ from those expected."""
         figures = self.measured.figures
         figures["cold_start_seconds"] = server.cold_start_seconds
-        scores = sample(client, self.form, 1 if self.case.kind == "single" else SAMPLES)
+        count = 1 if self.case.kind == "single" or self.case.rows > 1 else SAMPLES
+        scores = sample(server, client, self.form, count)
         for difference in differences(expected or scores, scores, self.case.tolerance):
             raise RuntimeError(f"{self.measured.server} answers otherwise than Tiffin: {difference}")
         MEASURES[self.case.kind](self, server, client, plan)
@@ -173,65 +184,96 @@ def planned(cases: Sequence[Case], plan: Plan, home: Path, assets: Assets, folde
     """Plan what is measured on which server: Tiffin first, whose answers are expected of all others."""
     tasks: dict[Start, list[Task]] = {}
     models = [case.models(home, assets) for case in cases]
-    bodies = []
-    for number, case in enumerate(cases):
-        (folder / str(number)).mkdir()
+    firsts = itertools.count(step=NUMBERS)
+
+    def bodies_of(case: Case) -> Bodies:
         # A server that is measured more than once must not know the requests already.
-        bodies.append(Bodies(folder / str(number), case, plan, number * NUMBERS))
+        first = next(firsts)
+        (folder / str(first)).mkdir()
+        return Bodies(folder / str(first), case, plan, first)
+
+    bodies = list(map(bodies_of, cases))
     for case, (own, _), made in zip(cases, models, bodies, strict=True):
-        start = Start(TIFFIN, "", own, case.model, case.with_redis)
-        tasks.setdefault(start, []).append(Task(case, made, case.form, ServerResult(TIFFIN, "")))
+        of_server = tasks.setdefault(
+            Start(TIFFIN, "", own, case.model, case.with_redis, small_caches=bool(case.different)), []
+        )
+        of_server.append(Task(case, made, case.form, ServerResult(tiffin_by(case.form.protocol), "")))
+        for form in case.other_forms:
+            of_server.append(Task(case, bodies_of(case), form, ServerResult(tiffin_by(form.protocol), "")))
     for case, (_, theirs), made in zip(cases, models, bodies, strict=True):
         for peer in case.peers:
             start = Start(peer, case.engine, theirs[case.engine])
-            measured = ServerResult(peer, case.engine)
-            tasks.setdefault(start, []).append(Task(case, made, WIRE_FORMATS.get(peer, case.form), measured))
+            form = WIRE_FORMATS.get(peer, case.peer_form or case.form)
+            tasks.setdefault(start, []).append(Task(case, made, form, ServerResult(peer, case.engine)))
     return tasks
 
 
-def sample(client: httpx.Client, form: WireFormat, count: int) -> Scores:
+def sample(server: Server, client: httpx.Client, form: WireFormat, count: int) -> Scores:
     """Return the scores that a server answers to requests that are not sent again."""
     scores: Scores = []
     for number in range(SAMPLE, SAMPLE + count):
-        scores += form.scores(ask(client, form, number))
+        scores += form.scores(ask(server, client, form, number))
     return scores
 
 
-def ask(client: httpx.Client, form: WireFormat, number: int) -> Any:
-    """Send a request and return the JSON of its answer; raise RuntimeError unless it is a success."""
+def ask(server: Server, client: httpx.Client, form: WireFormat, number: int) -> Any:
+    """Send a request and return the JSON of its answer, or its tensors; raise RuntimeError unless it is a success."""
     request = form.request(number)
-    response = client.post(request.path, content=request.body, headers={"Content-Type": request.content_type})
+    if form.protocol == GRPC:
+        with grpc.insecure_channel(server.grpc_target) as channel:
+            try:
+                return read_answer(channel.unary_unary(MODEL_INFER)(request.body, timeout=ANSWER_SECONDS))
+            except grpc.RpcError as error:
+                raise RuntimeError(f"{MODEL_INFER} answers {error.code().name}: {error.details()[:500]}") from error
+    response = client.post(request.path, content=request.body, headers=headers_of(request))
     if not response.is_success:
         raise RuntimeError(f"{request.path} answers {response.status_code}: {response.text[:500]}")
-    return response.json()
+    if form.protocol == PREDICT:
+        return response.json()
+    length = response.headers.get(HEADER_LENGTH)
+    return read_body(response.content, None if length is None else int(length))
+
+
+def headers_of(request: Request) -> dict[str, str]:
+    """Return the headers of a request."""
+    headers = {"Content-Type": request.content_type}
+    return headers if request.json_bytes is None else {**headers, HEADER_LENGTH: str(request.json_bytes)}
+
+
+def generate(server: Server, form: WireFormat, bodies: Path, connections: int, seconds: float) -> Load:
+    """Load a server in a closed loop with the bodies of a file."""
+    if form.protocol == GRPC:
+        return grpc_load(server.grpc_target, bodies, connections, seconds)
+    example = form.request(SAMPLE)
+    return wrk(server.address, example.path, bodies, connections, seconds, 0, example.content_type)
 
 
 def under_load(task: Task, server: Server, client: httpx.Client, plan: Plan) -> None:
-    """Measure requests per second, median and p99 in seconds, CPU seconds per 1 000 requests, and wrk's CPU share."""
+    """Measure requests per second, median and p99 in seconds, CPU seconds per 1 000 requests, the generator's share."""
     if task.case.numbers is mostly_known:
         for number in range(POOL):
-            ask(client, task.form, number)
-    example = task.form.request(SAMPLE)
+            ask(server, client, task.form, number)
     phases = iter(range(1_000))
     for connections in task.case.connections:
         seen: dict[str, list[float]] = {}
         with contextlib.suppress(NoAnswerError):
             file = task.bodies.of(task.form, next(phases))
-            wrk(server.address, example.path, file, connections, plan.warm_up_seconds, 0, example.content_type)
+            generate(server, task.form, file, connections, plan.warm_up_seconds)
         for _ in range(plan.repetitions):
             file = task.bodies.of(task.form, next(phases))
             server.settle()
             cpu = server.cpu_seconds()
-            load = wrk(server.address, example.path, file, connections, plan.seconds, 0, example.content_type)
+            load = generate(server, task.form, file, connections, plan.seconds)
             cpu = server.cpu_seconds() - cpu
-            if load.requests + connections > task.bodies.count and not plan.repeats:
+            repeats = plan.repeats or task.case.different
+            if load.requests + connections > task.bodies.count and not repeats:
                 raise RuntimeError(f"{load.requests} requests are more than were made: raise Case.most_per_second")
             row = {
                 "per_second": load.per_second,
                 "p50": load.p50,
                 "p99": load.p99,
                 "cpu_per_1000": 1_000 * cpu / load.requests,
-                "wrk_share": load.cpu_seconds / plan.seconds / (os.cpu_count() or 1),
+                "generator_share": load.cpu_seconds / plan.seconds / (os.cpu_count() or 1),
             }
             for figure, value in row.items():
                 seen.setdefault(figure, []).append(value)
@@ -245,9 +287,7 @@ def one_by_one(task: Task, server: Server, client: httpx.Client, plan: Plan) -> 
     for number in range(plan.repetitions + 1):
         request = task.form.request(number)
         started = time.perf_counter()
-        client.post(
-            request.path, content=request.body, headers={"Content-Type": request.content_type}
-        ).raise_for_status()
+        client.post(request.path, content=request.body, headers=headers_of(request)).raise_for_status()
         taken.append(time.perf_counter() - started)
     task.measured.add("seconds", taken[1:])
 
@@ -258,7 +298,7 @@ def memory(task: Task, server: Server, client: httpx.Client, plan: Plan) -> None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for made in inputs.REQUESTS.values() if task.measured.server == TIFFIN else [task.form.request]:
             example = made(SAMPLE)
-            file = write_bodies(folder / made.__name__, (made(number).body for number in range(5_000)))
+            file = write_bodies(folder / made.__name__, map(made, range(5_000)))
             wrk(server.address, example.path, file, 10, plan.seconds, content_type=example.content_type)
 
 
@@ -269,8 +309,9 @@ def ratios(case: Case, found: list[ServerResult]) -> Iterator[dict[str, Any]]:
     """Yield each limit with the ratio that was found, None when a server is void."""
     by_name = {measured.server: measured for measured in found}
     for limit in case.limits:
-        ours, theirs = by_name[TIFFIN], by_name[limit.peer]
+        ours, theirs = by_name[tiffin_by(limit.protocol)], by_name[limit.peer]
         row: dict[str, Any] = {"peer": limit.peer, "figure": limit.figure, "asked": limit.limit}
+        row |= {} if limit.protocol == PREDICT else {"protocol": limit.protocol}
         if ours.void or theirs.void:
             yield {**row, "found": None, "reached": False}
             continue

@@ -13,21 +13,24 @@ from typing import Any
 import psutil
 
 from benchmarks.compare import environments
-from benchmarks.compare.cases import CASES
-from benchmarks.compare.measure import TIFFIN, Plan, ServerResult
+from benchmarks.compare.cases import CASES, TIFFIN, Case, tiffin_by
+from benchmarks.compare.measure import Plan, ServerResult
 from benchmarks.compare.servers import PEERS
 from loadtest.processes import ROOT
+from loadtest.protocols import ENCODINGS
 
 NAMES = {
     TIFFIN: "Tiffin",
+    **{tiffin_by(protocol): f"Tiffin, {protocol}" for protocol in ENCODINGS},
     "fastapi_text": "FastAPI + Redis",
     "litserve_text": "LitServe",
     "bentoml_text": "BentoML batchable",
     "mlserver_text": "MLServer",
+    "mlserver_tabular": "MLServer",
     "fastapi_tabular": "FastAPI + pandas",
     "fastapi_image": "FastAPI",
 }
-ENGINES = {"torch": " + transformers", "onnx": " + onnxruntime", "": ""}
+ENGINES = {"torch": " + transformers", "sklearn": " + scikit-learn", "onnx": " + onnxruntime", "": ""}
 MEANINGS = {
     "per_second": "requests/s",
     "p50": "p50",
@@ -44,7 +47,9 @@ def label(measured: ServerResult) -> str:
 
 def table(name: str, found: list[ServerResult], asked: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of the table of a case."""
-    yield f"\n{name}: {CASES[name].title}"
+    case = CASES[name]
+    unit = "rows/s" if case.rows > 1 else "requests/s"
+    yield f"\n{name}: {case.title}"
     for measured in found:
         if measured.void:
             yield f"  {label(measured):<34} void: {measured.void.splitlines()[0]}"
@@ -57,17 +62,34 @@ def table(name: str, found: list[ServerResult], asked: list[dict[str, Any]]) -> 
             + (f", {figures['seconds']:.2f} s" if "seconds" in figures else "")
             + (f" (others use {measured.busy:.0%} of the machine)" if measured.busy > 0.05 else "")
         )
-        for connections in CASES[name].connections:
+        for connections in case.connections:
             if f"per_second_{connections}" in figures:
+                speed = case.rows * figures[f"per_second_{connections}"]
                 yield (
-                    f"    {connections:>3} connections {figures[f'per_second_{connections}']:>10,.1f} requests/s"
+                    f"    {connections:>3} connections {speed:>10,.1f} {unit}"
                     f"  p50 {1_000 * figures[f'p50_{connections}']:>8,.1f} ms"
                     f"  p99 {1_000 * figures[f'p99_{connections}']:>8,.1f} ms"
                     f"  CPU {figures[f'cpu_per_1000_{connections}']:>7,.2f} s/1000"
-                    f"  wrk {figures[f'wrk_share_{connections}']:>4.0%}"
+                    f"  generator {figures[f'generator_share_{connections}']:>4.0%}"
                 )
+    if case.other_forms:
+        yield from relative(case, found)
     for row in asked:
         yield "  " + verdict(row)
+
+
+def relative(case: Case, found: list[ServerResult]) -> Iterator[str]:
+    """Yield lines that compare the first result with the others: requests per second, and CPU time for each."""
+    first, *others = [measured for measured in found if not measured.void]
+    for connections in case.connections:
+        speed, cpu = (f"{figure}_{connections}" for figure in ("per_second", "cpu_per_1000"))
+        for measured in others:
+            if speed in measured.figures and speed in first.figures:
+                yield (
+                    f"  {label(measured):<34} {connections:>3} connections:"
+                    f" {measured.figures[speed] / first.figures[speed]:>6.2f} x the requests/s of {label(first)},"
+                    f" {measured.figures[cpu] / first.figures[cpu]:>6.2f} x its CPU for each"
+                )
 
 
 def verdict(row: dict[str, Any]) -> str:
@@ -78,9 +100,9 @@ def verdict(row: dict[str, Any]) -> str:
     )
     asked = f"{'>=' if figure == 'per_second' else '<='} {row['asked']:g} x"
     found = "void" if row["found"] is None else f"{row['found']:.2f} x"
-    return (
-        f"{NAMES[row['peer']]:<18} {meaning:<27} asked {asked:<9} found {found:<9} {'yes' if row['reached'] else 'NO'}"
-    )
+    reached = "yes" if row["reached"] else "NO"
+    by = f" by {row['protocol']}" if "protocol" in row else ""
+    return f"{NAMES[row['peer']]:<18} {meaning:<27} asked {asked:<9} found {found:<9} {reached}{by}"
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -126,13 +148,14 @@ def panels(results: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[tuple
     """Yield the title and bars (name, share of Tiffin's speed, figure) of each case and number of connections."""
     for name in filter(results.__contains__, CASES):
         found = [ServerResult(**server) for server in results[name]["servers"]]
-        ours = next(measured for measured in found if measured.server == TIFFIN)
+        ours = found[0]
         for connections in CASES[name].connections:
             figure = f"per_second_{connections}"
             if figure not in ours.figures:
                 continue
             speeds = [(label(measured), measured.figures[figure]) for measured in found if figure in measured.figures]
-            bars = [(name, speed / ours.figures[figure], f"{speed:,.0f}/s") for name, speed in speeds]
+            rows = CASES[name].rows
+            bars = [(who, speed / ours.figures[figure], f"{rows * speed:,.0f}/s") for who, speed in speeds]
             yield f"{CASES[name].title}, {connections} connection{'s' if connections > 1 else ''}", bars
         if "seconds" in ours.figures:
             times = [(label(measured), measured.figures["seconds"]) for measured in found if not measured.void]
@@ -161,7 +184,8 @@ def draw(path: Path, results: dict[str, dict[str, Any]]) -> None:
         axes = part.subplots(len(shown[column]), 1, squeeze=False, height_ratios=heights[column], sharex=True)
         for axis, (title, bars) in zip(axes[:, 0], shown[column], strict=True):
             names, shares, figures = zip(*bars, strict=True)
-            drawn = axis.barh(range(len(bars)), shares, color=["#c2571a", *["#8a9199"] * (len(bars) - 1)])
+            colors = ["#c2571a" if name.startswith(NAMES[TIFFIN]) else "#8a9199" for name in names]
+            drawn = axis.barh(range(len(bars)), shares, color=colors)
             axis.bar_label(drawn, figures, padding=4, fontsize=8)
             axis.set_yticks(range(len(bars)), names, fontsize=8)
             axis.set_title(title, fontsize=9, loc="left")

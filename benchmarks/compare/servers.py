@@ -40,12 +40,16 @@ class Command:
 
 @dataclass
 class Server:
-    """A server that has answered its first request, `cold_start_seconds` after its start."""
+    """A server that has answered its first request, `cold_start_seconds` after its start.
+
+    `grpc_target` is HOST:PORT of gRPC, empty where it has none.
+    """
 
     address: str
     process: psutil.Process
     cold_start_seconds: float
     redis: psutil.Process | None
+    grpc_target: str = ""
 
     def tree(self) -> list[psutil.Process]:
         """Return its processes, without Redis."""
@@ -193,29 +197,32 @@ def bentoml(python: str, port: int, own: Path) -> Command:
     return Command([*serve, "--port", str(port)], env, environments.PEERS)
 
 
-def mlserver(python: str, port: int, own: Path) -> Command:
-    """Return how to start MLServer, after writing the settings files that it reads into its folder."""
-    settings = {
-        "debug": False,
-        "host": "127.0.0.1",
-        "http_port": port,
-        "grpc_port": free_port(),
-        "metrics_port": free_port(),
-        "metrics_dir": str(own),
-        "environments_dir": str(own / "environments"),
-    }
-    model = {
-        "name": "sentiment",
-        "implementation": "mlserver_text.TextClassifier",
-        # The limits that engine.py sets.
-        "max_batch_size": 8,
-        "max_batch_time": 0.002,
-    }
-    (own / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    (own / "model-settings.json").write_text(json.dumps(model), encoding="utf-8")
-    return Command(
-        [str(Path(python).parent / "mlserver"), "start", str(own)], {"PYTHONPATH": str(environments.PEERS)}, own
-    )
+def mlserver(name: str, implementation: str) -> Callable[[str, int, Path], Command]:
+    """Return how to start MLServer with a model, after writing the settings files that it reads into its folder."""
+
+    def command(python: str, port: int, own: Path) -> Command:
+        settings = {
+            "debug": False,
+            "host": "127.0.0.1",
+            "http_port": port,
+            "grpc_port": free_port(),
+            "metrics_port": free_port(),
+            "metrics_dir": str(own),
+            "environments_dir": str(own / "environments"),
+        }
+        model = {
+            "name": name,
+            "implementation": implementation,
+            # The limits that engine.py sets.
+            "max_batch_size": 8,
+            "max_batch_time": 0.002,
+        }
+        (own / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        (own / "model-settings.json").write_text(json.dumps(model), encoding="utf-8")
+        start = [str(Path(python).parent / "mlserver"), "start", str(own)]
+        return Command(start, {"PYTHONPATH": str(environments.PEERS)}, own)
+
+    return command
 
 
 PEERS |= {
@@ -224,21 +231,29 @@ PEERS |= {
     "fastapi_image": uvicorn("fastapi_image"),
     "litserve_text": litserve,
     "bentoml_text": bentoml,
-    "mlserver_text": mlserver,
+    "mlserver_text": mlserver("sentiment", "mlserver_text.TextClassifier"),
+    "mlserver_tabular": mlserver("breast_cancer", "mlserver_tabular.TumourClassifier"),
 }
 
 
 @contextlib.contextmanager
 def tiffin(
-    home: Path, example: Request, models: str, *, with_redis: bool = False, cores: Sequence[int] = ()
+    home: Path,
+    example: Request,
+    models: str,
+    *,
+    with_redis: bool = False,
+    cores: Sequence[int] = (),
+    **settings: object,
 ) -> Iterator[Server]:
-    """Start Tiffin with one worker and its defaults, on all cores unless some are named."""
-    port = free_port()
+    """Start Tiffin with one worker, these settings and its defaults, on all cores unless some are named."""
+    port, grpc_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder, redis_if(with_redis) as url:
-        given = {"models": models, "redis_url": url}
+        given = {"models": models, "redis_url": url, "grpc_port": grpc_port, **settings}
         # The server treats an empty setting as one that is not set.
         command, env = tiffin_command(home, Path(folder), port, cores, **given)
         with serving(Command(command, env, ROOT), port, example, url) as server:
+            server.grpc_target = f"127.0.0.1:{grpc_port}"
             yield server
 
 

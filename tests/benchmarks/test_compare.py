@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks.compare import environments
 from benchmarks.compare.assets import Assets
-from benchmarks.compare.cases import BATCHING, CASES, RatioLimit
+from benchmarks.compare.cases import BATCHING, CASES, TIFFIN, RatioLimit, tiffin_by
 from benchmarks.compare.loads import NEW_EVERY, POOL, WIRE_FORMATS, WireFormat, differences, mostly_known
-from benchmarks.compare.measure import TIFFIN, Bodies, Plan, ServerResult, planned, ratios
+from benchmarks.compare.measure import Bodies, Plan, ServerResult, planned, ratios
 from benchmarks.compare.report import add_result, draw, panels, table
 from benchmarks.compare.servers import PEERS
+from benchmarks.grpc_load import read_bodies
 from benchmarks.wrk import write_bodies
 from loadtest import inputs
 
@@ -25,14 +26,14 @@ PLAN = Plan(repetitions=1, seconds=1, warm_up_seconds=1, idle_seconds=0)
 
 def measured(server: str, **figures: float) -> ServerResult:
     """Return the result of a server with these figures."""
-    engine = "" if server == TIFFIN else "torch"
+    engine = "" if server.startswith(TIFFIN) else "torch"
     return ServerResult(server, engine, {"cold_start_seconds": 1, "memory_bytes": 2**20, "redis_bytes": 0, **figures})
 
 
 def level(per_second: float, p99: float) -> dict[str, float]:
     """Return the figures of a load over 10 connections."""
     return {
-        "per_second_10": per_second, "p50_10": p99, "p99_10": p99, "cpu_per_1000_10": 1, "wrk_share_10": 0,
+        "per_second_10": per_second, "p50_10": p99, "p99_10": p99, "cpu_per_1000_10": 1, "generator_share_10": 0,
     }  # fmt: skip
 
 
@@ -94,6 +95,42 @@ def test_a_server_that_several_cases_need_is_started_once_and_tiffin_before_its_
     ]
 
 
+def test_tiffin_is_asked_by_every_protocol_each_time_with_other_requests(tmp_path: Path) -> None:
+    def models(*_: object) -> tuple[Path, dict[str, Path]]:
+        return tmp_path / "home", {"sklearn": tmp_path / "sklearn"}
+
+    case = replace(CASES["protocols_row"], models=models)
+    ours, theirs = planned([case], PLAN, tmp_path, Assets(tmp_path), tmp_path).values()
+    assert [task.measured.server for task in ours] == ["tiffin", "tiffin v2-json", "tiffin v2-binary", "tiffin grpc"]
+    assert len({task.bodies.first for task in ours}) == 4
+    (task,) = theirs
+    # MLServer gets those of Tiffin's own route, as Tiffin gets them by v2.
+    assert task.bodies is ours[0].bodies
+    assert task.form.request(5) == ours[1].form.request(5)
+
+
+def test_few_requests_with_many_rows_meet_caches_that_cannot_hold_them(tmp_path: Path) -> None:
+    def models(*_: object) -> tuple[Path, dict[str, Path]]:
+        return tmp_path / "home", {"sklearn": tmp_path / "sklearn"}
+
+    case = replace(CASES["protocols_rows"], models=models, different=3)
+    (start, tasks), _ = planned([case], PLAN, tmp_path, Assets(tmp_path), tmp_path).items()
+    assert start.small_caches
+    binary = tasks[1]
+    assert binary.bodies.of(binary.form, 0) == binary.bodies.of(binary.form, 5)
+    assert len(read_bodies(binary.bodies.of(binary.form, 0))) == 3
+
+
+def test_a_limit_may_be_on_one_of_the_protocols() -> None:
+    case = CASES["protocols_rows"]
+    found = [measured(tiffin_by(p), **level(speed, 0.1)) for p, speed in (("v2-json", 10), ("v2-binary", 60))]
+    (row,) = ratios(case, [*found, measured("mlserver_tabular", **level(10, 0.1))])
+    assert (row["found"], row["reached"], row["protocol"]) == (6, True, "v2-binary")
+    lines = "\n".join(table("protocols_rows", found, [row]))
+    assert "60,000.0 rows/s" in lines
+    assert "6.00 x the requests/s of Tiffin, v2-json" in lines
+
+
 def test_what_peers_with_torch_share_is_pinned_alike_by_each() -> None:
     shared = environments.shared_pins()
     assert {"torch", "transformers", "numpy"} <= shared.keys()
@@ -136,11 +173,14 @@ def test_answers_are_compared_by_label_and_score() -> None:
 
 def test_bodies_of_whatever_bytes_stand_behind_their_lengths(tmp_path: Path) -> None:
     bodies = [b"first\r\nsecond\n", bytes(range(256)), b"", b"12\n34"]
-    found = []
-    with write_bodies(tmp_path / "bodies", bodies).open("rb") as file:
-        while length := file.readline():
-            found.append(file.read(int(length)))
-    assert found == bodies
+    path = write_bodies(tmp_path / "bodies", (inputs.Request("/", inputs.JSON, body) for body in bodies))
+    assert read_bodies(path) == bodies
+
+
+def test_how_much_of_a_body_is_json_stands_beside_its_length(tmp_path: Path) -> None:
+    path = write_bodies(tmp_path / "bodies", [inputs.Request("/", "", b"{}abc", 2), inputs.Request("/", "", b"{}")])
+    assert path.read_bytes() == b"5 2\n{}abc2\n{}"
+    assert read_bodies(path) == [b"{}abc", b"{}"]
 
 
 @pytest.mark.parametrize("peer", PEERS)

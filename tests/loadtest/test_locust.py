@@ -8,12 +8,15 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from loadtest.messages import MODEL_INFER
 from loadtest.processes import free_port
 from tests.support import ROOT
 from tests.support.servers import serving
@@ -73,6 +76,53 @@ def test_a_profile_is_run_judged_and_written_down(locust: Callable[..., Done], s
         assert list(csv.DictReader(file))[-1]["Request Count"] == str(found["measured"]["requests"])
 
 
+@pytest.mark.parametrize("protocol", ["v2-json", "v2-binary"])
+def test_a_profile_is_run_by_the_open_inference_protocol(
+    locust: Callable[..., Done], server: str, tmp_path: Path, protocol: str
+) -> None:
+    done = locust("--host", server, "--profile", "smoke", "--minutes", "0.07", "--protocol", protocol)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = {path.removesuffix(" binary") for path in summary(tmp_path / "smoke")["cache"]}
+    assert names <= {f"/v2/models/{model}/infer" for model in ("breast_cancer", "image", "segmentation", "sentiment")}
+
+
+@pytest.fixture(scope="module")
+def grpc_server(store: Path) -> Iterator[tuple[str, str]]:
+    """Yield the address of a server that asks for a key, and its target of gRPC."""
+    port = str(free_port())
+    env = {"TIFFIN_GRPC_PORT": port, "TIFFIN_API_KEYS": "secret", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
+    with serving(store, env) as address:
+        yield address, f"127.0.0.1:{port}"
+
+
+def test_a_profile_is_run_by_grpc(locust: Callable[..., Done], grpc_server: tuple[str, str], tmp_path: Path) -> None:
+    address, target = grpc_server
+    profile = ("--host", address, "--profile", "smoke", "--minutes", "0.07", "--protocol", "grpc")
+    done = locust(*profile, "--grpc-target", target, LOADTEST_API_KEY="secret")
+    assert done.returncode == 0, done.stdout + done.stderr
+    calls = {f"{MODEL_INFER} {model}" for model in ("breast_cancer", "image", "segmentation", "sentiment")}
+    found = summary(tmp_path / "smoke")
+    assert set() != found["cache"].keys() <= calls
+    with (tmp_path / "smoke" / "requests.csv").open(newline="") as file:
+        assert {row["Type"] for row in csv.DictReader(file)} == {"gRPC", ""}
+
+
+def test_a_hit_is_counted_by_grpc(locust: Callable[..., Done], grpc_server: tuple[str, str], tmp_path: Path) -> None:
+    address, target = grpc_server
+    profile = ("--host", address, "--profile", "stress", "--model", "breast_cancer", "--minutes", "0.05")
+    given = ("--cache-rate", "1", "--protocol", "grpc", "--grpc-target", target)
+    assert locust(*profile, *given, LOADTEST_API_KEY="secret").returncode == 0
+    # The first request for each of the repeated inputs is a miss, and a slow machine sends few others.
+    assert summary(tmp_path / "stress")["measured"]["hit_rate"] > 0.1
+
+
+def test_of_several_protocols_each_request_has_one(locust: Callable[..., Done], server: str, tmp_path: Path) -> None:
+    profile = ("--host", server, "--profile", "stress", "--model", "breast_cancer", "--minutes", "0.05")
+    assert locust(*profile, "--protocol", "predict,v2-json,v2-binary").returncode == 0
+    paths = {"/breast_cancer/predict", "/v2/models/breast_cancer/infer", "/v2/models/breast_cancer/infer binary"}
+    assert summary(tmp_path / "stress")["cache"].keys() == paths
+
+
 def test_a_missed_objective_decides_the_exit_code(locust: Callable[..., Done], server: str) -> None:
     done = locust("--host", server, "--profile", "smoke", "--minutes", "0.05", "--p99", "30", "--rate", "1e9")
     assert done.returncode == 1
@@ -115,6 +165,22 @@ def test_a_refusal_is_named(locust: Callable[..., Done], tmp_path: Path) -> None
     assert failures(tmp_path / "smoke") == ["CatchResponseError('status 503: overloaded')"]
 
 
+def test_a_refusal_by_grpc_is_named(locust: Callable[..., Done], tmp_path: Path) -> None:
+    def refuse(_: bytes, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded")
+
+    service, _, method = MODEL_INFER[1:].partition("/")
+    handler = grpc.unary_unary_rpc_method_handler(refuse)
+    with ThreadPoolExecutor(4) as pool, stub({}) as address:
+        server = grpc.server(pool, [grpc.method_handlers_generic_handler(service, {method: handler})])
+        target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        profile = ("--host", address, "--profile", "smoke", "--minutes", "0.05")
+        assert locust(*profile, "--protocol", "grpc", "--grpc-target", target).returncode == 1
+        server.stop(None).wait()
+    assert failures(tmp_path / "smoke") == ["CatchResponseError('code RESOURCE_EXHAUSTED: overloaded')"]
+
+
 def test_a_server_that_is_not_there_is_told_in_one_line(locust: Callable[..., Done]) -> None:
     done = locust("--host", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 2
@@ -129,6 +195,19 @@ def test_a_model_that_is_not_served_is_told(locust: Callable[..., Done], server:
     done = locust("--host", server, "--model", "iris")
     assert done.returncode == 2
     assert "has no model iris, it has breast_cancer, image, segmentation, sentiment" in done.stderr
+
+
+def test_a_protocol_that_there_is_not_is_told(locust: Callable[..., Done]) -> None:
+    done = locust("--protocol", "predict,v3")
+    assert done.returncode == 2
+    assert "there is no protocol v3, there are predict, v2-json, v2-binary, grpc" in done.stderr
+
+
+def test_a_port_without_grpc_is_told(locust: Callable[..., Done], server: str) -> None:
+    target = f"127.0.0.1:{free_port()}"
+    done = locust("--host", server, "--protocol", "grpc", "--grpc-target", target)
+    assert done.returncode == 2
+    assert f"{target} does not answer, where gRPC is expected" in done.stderr
 
 
 def test_the_key_is_sent(locust: Callable[..., Done], store: Path) -> None:

@@ -62,9 +62,9 @@ def test_without_requests_every_objective_is_missed() -> None:
 
 
 def test_the_command_line_overrides_objectives() -> None:
-    objectives = PROFILES["sentiment"].objectives.overridden({"p99": 2.0, "rate": None}, 0.95)
+    objectives = PROFILES["sentiment"].objectives.overridden({"p99": 2.0, "rate": None}, usual=True)
     assert (objectives.p99, objectives.rate) == (2.0, 1_000)
 
 
-def test_with_other_inputs_only_errors_and_what_is_asked_for_are_judged() -> None:
-    assert PROFILES["sentiment"].objectives.overridden({"rate": 100.0}, 0.5) == Objectives(errors=0, rate=100.0)
+def test_under_another_load_only_errors_and_what_is_asked_for_are_judged() -> None:
+    assert PROFILES["sentiment"].objectives.overridden({"rate": 100.0}, usual=False) == Objectives(errors=0, rate=100.0)

@@ -15,10 +15,19 @@ from typing import Any
 from loadtest.processes import free_port
 
 EXAMPLE = {"text": ["dull"]}
-CONTENT: dict[str, Any] = {"content": {"application/json": {"example": EXAMPLE, "schema": {"example": EXAMPLE}}}}
+TENSORS = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": EXAMPLE["text"]}]}
+
+
+def post(example: object) -> dict[str, Any]:
+    """Return what an OpenAPI document has of a route, with an example of its requests."""
+    return {
+        "post": {"requestBody": {"content": {"application/json": {"example": example, "schema": {"example": example}}}}}
+    }
+
+
 GET_RESPONSES = {
     "/readyz": {"status": "ready"},
-    "/docs.json": {"paths": {"/sentiment/predict": {"post": {"requestBody": CONTENT}}}},
+    "/docs.json": {"paths": {"/sentiment/predict": post(EXAMPLE), "/v2/models/sentiment/infer": post(TENSORS)}},
     "/sentiment/info": {"labels": ["NEGATIVE", "POSITIVE"]},
 }
 
