@@ -22,7 +22,7 @@ from serving.grpc.errors import CallError, Failure, Metadata, cancelled, failure
 from serving.grpc.held import Held
 from serving.grpc.reading import Reads
 from serving.grpc.wire import parse
-from serving.http.errors import RefusedError
+from serving.http.errors import CLIENT_GONE, RefusedError
 from serving.http.exchange import Exchange
 from serving.http.guards import Guards
 from serving.http.middleware.keys import refuse
@@ -64,6 +64,7 @@ class Calls:
         self.reads = reads
         self.timeout_seconds = timeout_seconds
         self.message_seconds = message_seconds
+        self.answering = 0  # how many messages
 
     def unary_handler(self, rpc: Rpc) -> grpc.RpcMethodHandler:
         """Return the handler of a method of one message.
@@ -170,12 +171,14 @@ class Calls:
         """Return the answer that `work` gives, or its Failure; trace, count and log it."""
         started = time.perf_counter()
         outcome: Any = None
+        status: int = CLIENT_GONE
+        self.answering += 1
         # Probes would bury the rest of the traces; those that are not POST have no span.
         scope = {"method": "POST" if rpc.traced else "GET", "path": rpc.path}
         with tracing.request_span(scope, exchange.headers, exchange.context.id) as span:
             try:
                 outcome = await work
-                status: int = HTTPStatus.OK
+                status = HTTPStatus.OK
             except asyncio.CancelledError:
                 status = cancelled(context.time_remaining())
                 raise
@@ -187,6 +190,7 @@ class Calls:
                 # What waits for the same output may hold the error, and its frames the message.
                 error.__traceback__ = None
             finally:
+                self.answering -= 1
                 span.set_attribute("http.response.status_code", status)
                 seconds = time.perf_counter() - started
                 counted = Counted(PROTOCOL, rpc.path, exchange.model, exchange.version)
@@ -221,7 +225,7 @@ def metadata_of(exchange: Exchange, outcome: Any) -> Metadata:
 
 async def abort(context: ServicerContext, failure: Failure) -> None:
     """End a call with the code of a failure."""
-    with contextlib.suppress(grpc.aio.InternalError):  # the client may be gone
+    with contextlib.suppress(grpc.aio.BaseError):  # what abort itself raises, or grpc where the client is gone
         await context.abort(failure.code, failure.text)
 
 

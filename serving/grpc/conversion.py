@@ -27,6 +27,7 @@ CONTENTS: dict[str, tuple[str, np.dtype[Any]]] = {
 }
 # Datatypes that are sent as wider ones.
 NARROW = {"INT8", "INT16", "UINT8", "UINT16"}
+NONE: Mapping[str, Any] = {}
 RawContents = Sequence[bytes | memoryview]
 
 InferResponse = message_class("ModelInferResponse")
@@ -50,11 +51,10 @@ def request_of(message: Any, raw: RawContents, model: type[Model[Any]]) -> Infer
 def input_of(entry: Any, raw: bytes | memoryview | None, model: type[Model[Any]]) -> Tensor:
     """Return an input; its elements are in `raw`, or None where they are in its contents."""
     name, datatype, shape = entry.name, entry.datatype, tuple(entry.shape)
-    count = count_of(name, datatype, shape)
-    if shape[0] > model.max_items:
+    if shape and shape[0] > model.max_items:
         check_count(shape[0], model)
     if raw is None:
-        values = from_contents(name, datatype, count, entry.contents)
+        values = from_contents(name, datatype, count_of(name, datatype, shape), entry.contents)
     else:
         if entry.HasField("contents") and entry.contents.ByteSize():
             raise ProtocolError(f"{name} has contents beside raw_input_contents")
@@ -85,8 +85,10 @@ def from_contents(name: str, datatype: str, count: int, contents: Any) -> Array:
     return values
 
 
-def parameters_of(entries: Mapping[str, Any]) -> dict[str, Any]:
+def parameters_of(entries: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return parameters by name; those without a value are left out."""
+    if not entries:
+        return NONE
     found = {}
     for name, parameter in entries.items():
         choice = parameter.WhichOneof("parameter_choice")

@@ -1,14 +1,13 @@
 """Reading of messages, bounded in time and, all together, in memory.
 
 grpc gathers a message, up to the largest size, before it hands it over, and does not say how much of it has come. But
-it does so only for a message that is being read: of others it takes what the window of their stream admits, which is
-`WINDOW_BYTES`. So the messages that are read at a time are bounded by their number, as if each had the largest size.
+it does so only for a message that is being read: of others it takes what the window of their stream admits, 64 KiB. So
+the messages that are read at a time are bounded by their number, as if each had the largest size.
 """
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -20,24 +19,23 @@ from serving.grpc.held import Held
 from serving.grpc.memory import return_free_memory
 from serving.http.body import START_BYTES, BytesInFlight
 
-# A message of at most so many bytes has come before it is read, if it had to wait.
-WINDOW_BYTES = 2**17
-# With more that wait for their turn, those that have waited longest are refused.
-MAX_WAITING = 512
-# While others wait, a message may take so long; all that wait are to have their turn in the time of TURNS such.
-SLOW_SECONDS, TURNS, LEAST_SECONDS = 0.5, 20, 0.02
+# With more that wait for their turn, those that have waited longest are refused; a burst of calls waits, too.
+MAX_WAITING = 2_048
+# While some wait, the others are checked so often, and each may last for so many checks: all that wait are to have
+# their turn in TURNS times as many. Checks are counted, not seconds: where the server is busy, messages wait for it.
 CHECK_SECONDS = 0.01
+SLOW_CHECKS, TURNS, LEAST_CHECKS = 50, 20, 3
 # How long after a large message its memory is returned.
 RETURN_SECONDS = 2.0
 
 
 class Read:
-    """A message that a task reads, or is to read when it is its `turn`; `start` is when reading began."""
+    """A message that a task reads, or is to read when it is its `turn`; `checks` counts how many it has lasted for."""
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self.task = task
         self.turn: asyncio.Future[None] | None = None
-        self.start = 0.0
+        self.checks = 0
         self.given_up = False
 
 
@@ -49,9 +47,10 @@ class Reads:
     but cannot shut them out.
     """
 
-    def __init__(self, in_flight: BytesInFlight, max_message_bytes: int) -> None:
+    def __init__(self, in_flight: BytesInFlight, max_message_bytes: int, max_waiting: int = MAX_WAITING) -> None:
         self.in_flight = in_flight
         self.max_message_bytes = max_message_bytes
+        self.max_waiting = max_waiting
         # Each in the order of their beginnings.
         self.reading: dict[Read, None] = {}
         self.waiting: dict[Read, None] = {}
@@ -88,6 +87,8 @@ class Reads:
                 text = "overloaded, try again later: too many large or slow messages are on their way"
                 raise CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, HTTPStatus.SERVICE_UNAVAILABLE, text) from None
             raise
+        except grpc.aio.BaseError:  # the call has ended
+            return None
         if message is grpc.aio.EOF:
             return None
         if len(message) > START_BYTES and self.returns is None:
@@ -100,22 +101,35 @@ class Reads:
         Cancelled itself, grpc's own reading would never free what has come of the message. So it is left to end by
         itself, as it does when the call has ended, and counts until then.
         """
-        receiving = read.task.get_loop().create_task(context.read())
-        receiving.add_done_callback(partial(self.end, read))
-        done, _ = await asyncio.wait([receiving], timeout=seconds)
-        if not done:
+        loop = read.task.get_loop()
+        receiving = loop.create_task(context.read())
+        over: asyncio.Future[None] = loop.create_future()  # received, or its time is over
+        timer = loop.call_later(seconds, wake, over)
+
+        def received(receiving: asyncio.Task[Any]) -> None:
+            if not receiving.cancelled():
+                receiving.exception()  # it has one where the call has ended; nobody else may ask for it
+            self.end(read)
+            wake(over)
+
+        receiving.add_done_callback(received)
+        try:
+            await over
+        finally:
+            timer.cancel()
+        if not receiving.done():
+            read.given_up = True  # as of now
             raise TimeoutError
         return receiving.result()
 
     def begin(self, read: Read) -> None:
         """Count a message as being read."""
-        read.start = read.task.get_loop().time()
         self.reading[read] = None
 
     async def turn_of(self, read: Read, seconds: float) -> float:
         """Wait until a message may be read; return how much of `seconds` is left, or raise TimeoutError."""
         loop = read.task.get_loop()
-        if len(self.waiting) >= MAX_WAITING:
+        if len(self.waiting) >= self.max_waiting:
             oldest = next(iter(self.waiting))
             del self.waiting[oldest]
             give_up(oldest)
@@ -133,10 +147,8 @@ class Reads:
             raise
         return end - loop.time()
 
-    def end(self, read: Read, receiving: asyncio.Task[Any] | None = None) -> None:
+    def end(self, read: Read) -> None:
         """Stop counting a message as being read, and let those that wait begin."""
-        if receiving is not None and not receiving.cancelled():
-            receiving.exception()  # it has one where the call has ended
         if read in self.reading:
             del self.reading[read]
             self.begin_waiting()
@@ -146,8 +158,8 @@ class Reads:
         while self.waiting and len(self.reading) < self.slots:
             newest, _ = self.waiting.popitem()
             self.begin(newest)
-            if newest.turn is not None and not newest.turn.done():  # else it is being cancelled, and ends itself
-                newest.turn.set_result(None)
+            if newest.turn is not None:
+                wake(newest.turn)  # without effect where it is being cancelled; then it ends itself
 
     def check(self) -> None:
         """Give up messages that take too long while others wait, again and again until none does."""
@@ -155,18 +167,24 @@ class Reads:
         self.begin_waiting()  # bytes in flight may have been released
         if not self.waiting:
             return
-        loop = asyncio.get_running_loop()
-        share = SLOW_SECONDS * TURNS * self.slots / len(self.waiting)
-        latest = loop.time() - max(LEAST_SECONDS, min(SLOW_SECONDS, share))
-        for read in [*self.reading][: len(self.waiting)]:
-            if read.start < latest:
+        share = SLOW_CHECKS * TURNS * self.slots // len(self.waiting)
+        most = max(LEAST_CHECKS, min(SLOW_CHECKS, share))
+        for read in self.reading:
+            read.checks += 1
+            if read.checks > most:
                 give_up(read)
-        self.checks = loop.call_later(CHECK_SECONDS, self.check)
+        self.checks = asyncio.get_running_loop().call_later(CHECK_SECONDS, self.check)
 
     def return_memory(self) -> None:
         """Return the memory of large messages to the system."""
         self.returns = None
         asyncio.get_running_loop().run_in_executor(None, return_free_memory)
+
+
+def wake(future: asyncio.Future[None]) -> None:
+    """Let whoever waits for a future go on."""
+    if not future.done():
+        future.set_result(None)
 
 
 def give_up(read: Read) -> None:

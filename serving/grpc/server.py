@@ -10,13 +10,17 @@ import grpc
 
 from serving.grpc.calls import Calls
 from serving.grpc.health import Health
-from serving.grpc.reading import WINDOW_BYTES, Reads
+from serving.grpc.reading import Reads
 from serving.grpc.reflection import reflection_handlers
 from serving.grpc.servicer import Servicer
 from serving.http.guards import Guards
 
 # How many calls of one connection are answered at a time; clients keep further ones until then.
 MAX_CALLS = 1_000
+# How many calls of all connections may have come before the worker has begun to answer them.
+MAX_PENDING = 5_000
+# At the end: how often to look whether all calls have been answered, and how long their last answers take to be sent.
+CHECK_SECONDS, SENDING_SECONDS = 0.05, 0.5
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,17 @@ class GrpcServer:
     ) -> None:
         self.health = Health(list(servicer.accepted), servicer.registry, servicer.lifecycle)
         largest = servicer.max_message_bytes
-        calls = Calls(guards, Reads(guards.in_flight, largest), timeout_seconds, message_seconds)
+        self.calls = calls = Calls(guards, Reads(guards.in_flight, largest), timeout_seconds, message_seconds)
         options = {
             "grpc.max_receive_message_length": largest,
             "grpc.max_concurrent_streams": MAX_CALLS,
             "grpc.max_connection_idle_ms": round(idle_seconds * 1000),
+            # Beyond these grpc cancels calls before the worker sees them, between them some.
+            "grpc.server.max_pending_requests": MAX_PENDING,
+            "grpc.server.max_pending_requests_hard_limit": 2 * MAX_PENDING,
             "grpc.so_reuseport": int(shared),
             # Its guess of the bandwidth would let a connection send megabytes that nobody reads.
             "grpc.http2.bdp_probe": 0,
-            "grpc.http2.lookahead_bytes": WINDOW_BYTES,
             # Messages are unpacked once they are held (`held.py`).
             "grpc.per_message_decompression": 0,
         }
@@ -93,5 +99,9 @@ class GrpcServer:
         await self.stop(stop_seconds)
 
     async def stop(self, seconds: float) -> None:
-        """Take no more calls; wait for those that there are, for so many seconds at most."""
-        await self.server.stop(seconds)
+        """Take no more calls; answer those that there are, for so many seconds at most, and end streams that wait."""
+        stopping = asyncio.create_task(self.server.stop(seconds))
+        while self.calls.answering and not stopping.done():
+            await asyncio.sleep(CHECK_SECONDS)
+        await self.server.stop(SENDING_SECONDS)
+        await stopping

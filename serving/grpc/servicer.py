@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -126,7 +127,10 @@ class Servicer:
         if len(message) > accepted.max_body_bytes:
             raise too_large(accepted.max_body_bytes)
         check_values(parts.inputs, accepted.max_values)
-        return self.request(parse(InferRequestMessage, parts.head), parts.raw, exchange)
+        parsed = parse(InferRequestMessage, parts.head)
+        if sum(abs(math.prod(entry.shape)) for entry in parsed.inputs) > accepted.max_values:
+            raise too_large(accepted.max_values, "elements")
+        return self.request(parsed, parts.raw, exchange)
 
     def request(self, parsed: Any, raw: RawContents, exchange: Exchange) -> Parsed:
         """Return the request in a ModelInferRequest, whether its contents are raw, and the predictor that is asked."""

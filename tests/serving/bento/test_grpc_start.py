@@ -11,6 +11,7 @@ from loadtest.processes import free_port
 from serving.bento import grpc_start
 from serving.settings import Settings
 from tests.serving.bento.test_start import serve
+from tests.support.processes import run_python
 
 
 def test_a_port_for_grpc_that_is_taken_even_where_its_server_would_share_it(tmp_path: Path) -> None:
@@ -66,3 +67,9 @@ def test_files_of_tls_that_cannot_be_used(
     with pytest.raises(SystemExit) as ended:
         grpc_start.prepare(Settings())
     assert ended.value.code == said
+
+
+def test_without_a_port_grpc_is_not_imported(store: Path) -> None:
+    code = "import service, sys; assert not service.settings.grpc_port and 'grpc' not in sys.modules"
+    done = run_python(store, "-c", code, env={"TIFFIN_GRPC_PORT": ""})
+    assert done.returncode == 0, done.stderr

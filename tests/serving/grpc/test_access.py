@@ -149,6 +149,20 @@ async def test_a_call_over_tls_needs_the_clients_certificate_where_that_is_set(s
                 assert await code_of(client.infer(row(), timeout=10)) is StatusCode.UNAVAILABLE
 
 
+async def test_a_server_ends_though_streams_are_open(store: Path) -> None:
+    """Idle streams would last longer than this server's time for answers, which is a day."""
+    with serving_grpc(store, shutdown_grace_seconds=0, timeout_seconds=86_400) as (server, port):
+        async with client_of(port) as client:
+            watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+            await watch.read()
+            stream = client.stream()
+            await stream.write(row())
+            await stream.read()
+            server.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(server.process.wait, 60) is not None
+            assert await stream.code() is not StatusCode.OK
+
+
 async def test_several_workers_share_a_port(store: Path) -> None:
     with serving_grpc(store, workers=2, shutdown_grace_seconds=0) as (server, port):
         for _ in range(4):
@@ -165,7 +179,9 @@ async def test_cancelled_calls_are_dropped_and_counted_as_such(store: Path) -> N
             waits = asyncio.gather(*calls, return_exceptions=True)
 
             async def queued() -> bool:
-                return "tiffin_queue_items" in await metrics()
+                lines = (await metrics()).splitlines()
+                waiting = [line for line in lines if line.startswith("tiffin_queue_items{")]
+                return any(float(line.rpartition(" ")[2]) for line in waiting)
 
             async def metrics() -> str:
                 async with httpx.AsyncClient() as http:

@@ -161,6 +161,11 @@ class TestBatches:
         assert 0 < sum(together["prediction"]) < len(rows)
         assert all(await asyncio.gather(*map(own, range(len(rows)))))
 
+    async def test_a_burst_of_calls_is_answered(self, client: Client) -> None:
+        message = request_for("breast_cancer", {"all": np.array([[*TUMOUR.values()]])}, raw=True).SerializeToString()
+        answers = await asyncio.gather(*(client.bytes("ModelInfer", message) for _ in range(1_000)))
+        assert all(outputs(answer)["label"] == ["M"] for answer in answers)
+
 
 def changed(**fields: Any) -> bytes:
     """Return a request for one text with fields of its input changed."""
@@ -219,6 +224,7 @@ class TestRefusals:
             (raw(b"\0\0\0\0"), "text, row 0: String should have at least 1 character"),
             (raw(b"\1\0\0\0\xff"), "text, row 0: Input should be text in UTF-8"),
         ],
+        ids=range(19),
     )
     async def test_what_breaks_the_protocol_is_told(self, client: Client, message: bytes, told: str) -> None:
         with pytest.raises(grpc.aio.AioRpcError, match=StatusCode.INVALID_ARGUMENT.name) as caught:

@@ -13,12 +13,14 @@ from grpc import StatusCode
 from grpc.aio import ServicerContext
 
 from serving.grpc.errors import CallError
-from serving.grpc.reading import MAX_WAITING, WINDOW_BYTES, Reads
+from serving.grpc.reading import Reads
 from serving.http.body import BytesInFlight
 from tests.support.clocks import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_loop")]
 LARGEST = 2**22
+# Of a stream that nobody reads.
+WINDOW_BYTES = 2**16
 METHOD = "/test.Reads/Read"
 
 
@@ -35,7 +37,7 @@ async def server(reads: Reads, seconds: float = 60) -> AsyncIterator[int]:
         return b"none" if held is None else str(len(held.message)).encode()
 
     handler = grpc.method_handlers_generic_handler("test.Reads", {"Read": grpc.stream_unary_rpc_method_handler(answer)})
-    options = [("grpc.max_receive_message_length", LARGEST), ("grpc.http2.lookahead_bytes", WINDOW_BYTES)]
+    options = [("grpc.max_receive_message_length", LARGEST)]
     started = grpc.aio.server(handlers=[handler], options=options)
     port = started.add_insecure_port("127.0.0.1:0")
     await started.start()
@@ -129,13 +131,13 @@ async def test_a_message_that_takes_long_is_read_where_nobody_waits() -> None:
 
 
 async def test_of_too_many_that_wait_the_oldest_are_refused() -> None:
-    reads = reads_of(1)
+    reads = Reads(BytesInFlight(2 * LARGEST), LARGEST, max_waiting=1)
     async with server(reads) as port, channel(port) as opened:
-        calls = [silent(opened) for _ in range(MAX_WAITING + 40)]
-        done, _ = await asyncio.wait(
-            [asyncio.ensure_future(call.code()) for call in calls], return_when=asyncio.FIRST_COMPLETED
-        )
-        assert {task.result() for task in done} == {StatusCode.RESOURCE_EXHAUSTED}
+        calls = []
+        for count in range(3):
+            calls.append(silent(opened))
+            await all_read(reads, min(count + 1, 2))
+        assert await calls[1].code() is StatusCode.RESOURCE_EXHAUSTED
         for call in calls:
             call.cancel()
         await all_read(reads, 0)
