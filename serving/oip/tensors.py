@@ -31,6 +31,7 @@ DTYPES = {
 BF16, BYTES = "BF16", "BYTES"
 DATATYPES = (*DTYPES, BF16, BYTES)
 LENGTH = struct.Struct("<I")
+MAX_SIZE = 2**63 - 1  # of an axis: gRPC has an int64 for it
 
 
 @dataclass(slots=True)
@@ -51,8 +52,8 @@ def count_of(name: str, datatype: str, shape: Sequence[int]) -> int:
     """Return the number of elements of a tensor; raise ProtocolError for a datatype or shape that cannot be."""
     if datatype not in DATATYPES:
         raise ProtocolError(f"the datatype of {name} is {datatype[:100]!r}; it must be one of {', '.join(DATATYPES)}")
-    if len(shape) not in (1, 2) or any(size < 0 for size in shape):
-        raise ProtocolError(f"the shape of {name} must be a list of one or two sizes, none of them negative")
+    if len(shape) not in (1, 2) or not all(0 <= size <= MAX_SIZE for size in shape):
+        raise ProtocolError(f"the shape of {name} must be a list of one or two sizes, each from 0 to 2^63 - 1")
     return math.prod(shape)
 
 
