@@ -11,7 +11,7 @@ import numpy as np
 
 from models.model import Array, Column, Columns, InvalidInputError, Model, check
 from serving.oip.errors import ProtocolError
-from serving.oip.tensors import BYTES, Tensor
+from serving.oip.tensors import BYTES, DTYPES, Tensor
 from serving.tables.schema import listing
 
 # What a column of numbers may be sent as; whole numbers for others are exact, or refused.
@@ -87,7 +87,12 @@ def values_of(tensor: Tensor, column: Column) -> Array:
     if tensor.shape[1:] not in ((), (1,)):
         rows = tensor.shape[0]
         raise ProtocolError(f"the shape of {tensor.name} must be [{rows}] or [{rows}, 1], not {list(tensor.shape)}")
-    return elements_of(tensor, column) if tensor.datatype == BYTES else tensor.values
+    if tensor.datatype == BYTES:
+        return elements_of(tensor, column)
+    if tensor.values.dtype == np.object_ and column.base is float:  # whole numbers beside null
+        whole = np.array([value or 0 for value in tensor.values], dtype=DTYPES[tensor.datatype])
+        column.check_exact(whole, whole.astype(np.float64))
+    return tensor.values
 
 
 def elements_of(tensor: Tensor, column: Column) -> Array:

@@ -174,7 +174,10 @@ def rows_of(datatype: str, text: memoryview) -> list[Any]:
 
 def array(name: str, datatype: str, elements: list[Any]) -> Array:
     """Return elements as an array; null is NaN among floating numbers, and elsewhere makes objects of all."""
-    if datatype == BYTES or (datatype[:2] != "FP" and None in elements):
+    has_null = datatype[:2] != "FP" and None in elements
+    if has_null and datatype != BYTES:
+        array(name, datatype, [element for element in elements if element is not None])  # are they of the datatype?
+    if has_null or datatype == BYTES:
         objects: Array = np.empty(len(elements), dtype=np.object_)
         objects[:] = elements
         return objects

@@ -217,6 +217,16 @@ class TestRefusals:
         assert told in response.json()["error"]
         assert (response.status_code, response.headers["content-type"]) == (400, "application/json")
 
+    @pytest.mark.parametrize(
+        ("datatype", "number", "status"), [("INT8", 300, 400), ("UINT8", -1, 400), ("INT64", 2**53 + 1, 422)]
+    )
+    def test_a_null_does_not_change_which_numbers_a_datatype_has(
+        self, client: httpx.Client, datatype: str, number: int, status: int
+    ) -> None:
+        for data in ([number], [number, None]):
+            sent = {"name": "x91", "shape": [len(data)], "datatype": datatype, "data": data}
+            assert infer(client, "segmentation", [sent]).status_code == status
+
     @pytest.mark.parametrize("body", [b"", b"[", b"1", b'{"inputs": [\xff]}', b"[" * 10_000])
     def test_what_is_no_json_is_told(self, client: httpx.Client, body: bytes) -> None:
         response = client.post("/v2/models/sentiment/infer", content=body)
