@@ -83,6 +83,13 @@ class TestAnswers:
             found = outputs(infer(client, "breast_cancer", sent))
             assert {name: values[0] for name, values in found.items()} == expected
 
+    def test_as_many_rows_as_there_may_be_are_answered_however_widely_they_are_written(
+        self, client: httpx.Client
+    ) -> None:
+        described = {"shape": [10_000, 1], "datatype": "FP64", "data": [[1.2345678901234567e-100]] * 10_000}
+        body = json.dumps({"inputs": [{"name": name, **described} for name in TUMOUR]}, indent=4).encode()
+        assert client.post("/v2/models/breast_cancer/infer", content=body).status_code == 200
+
     def test_a_picture_is_answered_as_by_predict_in_each_way(self, client: httpx.Client) -> None:
         picture = photo()
         expected = client.post("/image/predict", files={"image_file": picture}).json()
