@@ -17,7 +17,7 @@ from serving.inference.admission import Admission
 from serving.inference.batch_work import BatchWork
 from serving.inference.context import Priority
 from serving.inference.delivery import Delivery
-from serving.inference.errors import OverloadedError
+from serving.inference.errors import OverloadedError, UnknownModelError
 from serving.inference.job import Job, total_size, without
 from serving.inference.observation import Observation
 from serving.inference.pace import Pace
@@ -120,7 +120,7 @@ class Batcher:
         return self.admission.expected_wait(priority, block=block)
 
     def enqueue(self, jobs: Sequence[Job], deadline: float) -> None:
-        """Put jobs, all items or all blocks, into the queue; raise OverloadedError when they cannot be done in time."""
+        """Queue jobs, all items or all blocks; raise OverloadedError in want of time, UnknownModelError once closed."""
         size = total_size(jobs)
         priority = jobs[0].priority
         now = self.clock()
@@ -136,7 +136,7 @@ class Batcher:
             job.queued = now
         with self.changed:
             if self.closed:
-                raise RuntimeError("the model is closed")
+                raise UnknownModelError("the model has been unloaded")
             self.queue.put(jobs)
             self.admission.unfinished += size
             self.changed.notify()

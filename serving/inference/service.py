@@ -8,7 +8,7 @@ from typing import Any
 
 from models.model import Array, Columns, InvalidInputError
 from serving.inference.context import RequestContext
-from serving.inference.errors import DeadlineExceededError, ModelFaultError, OverloadedError
+from serving.inference.errors import DeadlineExceededError, ModelFaultError, OverloadedError, UnknownModelError
 from serving.inference.predictor import Predictor
 from serving.inference.registry import Registry
 
@@ -44,7 +44,7 @@ def faults(predictor: Predictor, items: int) -> Iterator[None]:
     """Raise the engine's errors for those of the code inside."""
     try:
         yield
-    except (OverloadedError, InvalidInputError):
+    except (OverloadedError, InvalidInputError, UnknownModelError):
         raise
     except TimeoutError as error:
         raise DeadlineExceededError(str(error)) from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from models.model import Array, Column, Columns, InvalidInputError, Model, check
 from serving.oip.errors import ProtocolError
-from serving.oip.tensors import BYTES, Tensor
+from serving.oip.tensors import BYTES, DTYPES, Description, Tensor, count_of
 from serving.tables.schema import listing
 
 # What a column of numbers may be sent as; whole numbers for others are exact, or refused.
@@ -27,35 +27,56 @@ def columns_of(tensors: Sequence[Tensor], model: type[Model[Any]]) -> dict[str, 
     Raises ProtocolError for tensors that are not as the model declares them, and InvalidInputError, at (name,) or
     (row, name), for values that do not fit.
     """
-    if is_matrix(tensors, model):
+    described = [tensor.description for tensor in tensors]
+    check_inputs(described, model)
+    if is_matrix(described, model):
         matrix = tensors[0].values.reshape(tensors[0].shape)
-        check_count(len(matrix), model)
         return check({column.name: matrix[:, place] for place, column in enumerate(model.inputs)}, model.inputs)
     known = {column.name: column for column in model.inputs}
-    counts = {tensor.name: tensor.shape[0] for tensor in tensors}
-    for tensor in tensors:
-        if tensor.name not in known:
-            raise ProtocolError(f"the model has no input {tensor.name[:100]!r}; it has {listing(known)}")
-    if len(counts) < len(tensors):
-        raise ProtocolError("an input is there twice")
-    if len(set(counts.values())) > 1:
-        name, other = sorted(counts, key=lambda name: counts[name])[:: len(counts) - 1]
-        raise ProtocolError(f"{name} has {counts[name]:,} rows, {other} has {counts[other]:,}")
-    rows = max(counts.values(), default=0)
-    check_count(rows, model)
     values = {tensor.name: values_of(tensor, known[tensor.name]) for tensor in tensors if known[tensor.name].used}
     if not values:  # of the columns that are read all may be missing, but not their rows
-        values = {column.name: np.full(rows, None) for column in model.inputs if column.used}
+        values = {column.name: np.full(tensors[0].shape[0], None) for column in model.inputs if column.used}
     return check(values, model.inputs)
 
 
-def is_matrix(tensors: Sequence[Tensor], model: type[Model[Any]]) -> bool:
+def check_inputs(inputs: Sequence[Description], model: type[Model[Any]]) -> None:
+    """Check names, datatypes, shapes and the number of rows of input tensors; call it before their elements are read.
+
+    Raises ProtocolError for what the model does not have or cannot be, and InvalidInputError for too many rows.
+    """
+    known = {column.name: column for column in model.inputs}
+    if not is_matrix(inputs, model):
+        check_names([name for name, *_ in inputs], known)
+    for entry in inputs:
+        count_of(*entry)
+    for name, _, shape in inputs:
+        if name in known and not known[name].is_list and shape[1:] not in ((), (1,)):
+            raise ProtocolError(f"the shape of {name} must be [{shape[0]}] or [{shape[0]}, 1], not {list(shape)}")
+    counts = {name: shape[0] for name, _, shape in inputs}
+    if len(set(counts.values())) > 1:
+        name, other = sorted(counts, key=lambda name: counts[name])[:: len(counts) - 1]
+        raise ProtocolError(f"{name} has {counts[name]:,} rows, {other} has {counts[other]:,}")
+    check_count(max(counts.values(), default=0), model)
+
+
+def check_names(names: Sequence[str], known: Collection[str]) -> None:
+    """Raise ProtocolError for an input that the model does not have, or that is there twice."""
+    seen = set()
+    for name in names:
+        if name not in known:
+            raise ProtocolError(f"the model has no input {name[:100]!r}; it has {listing(known)}")
+        if name in seen:
+            raise ProtocolError("an input is there twice")
+        seen.add(name)
+
+
+def is_matrix(inputs: Sequence[Description], model: type[Model[Any]]) -> bool:
     """Return whether the only tensor has all columns, in their order, of a model that takes numbers only."""
-    if len(tensors) != 1 or len(model.inputs) < 2 or any(column.name == tensors[0].name for column in model.inputs):
+    if len(inputs) != 1 or len(model.inputs) < 2 or any(column.name == inputs[0].name for column in model.inputs):
         return False
-    (tensor,) = tensors
-    numeric = all(tensor.datatype in datatypes(column) for column in model.inputs)
-    return numeric and tensor.datatype != BYTES and tensor.shape[1:] == (len(model.inputs),)
+    _, datatype, shape = inputs[0]
+    numeric = all(datatype in datatypes(column) for column in model.inputs)
+    return numeric and datatype != BYTES and shape[1:] == (len(model.inputs),)
 
 
 def check_count(rows: int, model: type[Model[Any]]) -> None:
@@ -84,10 +105,12 @@ def values_of(tensor: Tensor, column: Column) -> Array:
         raise ProtocolError(f"{tensor.name} is {admitted[0]} and cannot be {tensor.datatype}")
     if column.is_list:
         return tensor.values.reshape((tensor.shape[0], -1))
-    if tensor.shape[1:] not in ((), (1,)):
-        rows = tensor.shape[0]
-        raise ProtocolError(f"the shape of {tensor.name} must be [{rows}] or [{rows}, 1], not {list(tensor.shape)}")
-    return elements_of(tensor, column) if tensor.datatype == BYTES else tensor.values
+    if tensor.datatype == BYTES:
+        return elements_of(tensor, column)
+    if tensor.values.dtype == np.object_ and column.base is float:  # whole numbers beside null
+        whole = np.array([value or 0 for value in tensor.values], dtype=DTYPES[tensor.datatype])
+        column.check_exact(whole, whole.astype(np.float64))
+    return tensor.values
 
 
 def elements_of(tensor: Tensor, column: Column) -> Array:

@@ -6,8 +6,8 @@ import asyncio
 import gc
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 from serving.inference.errors import UnknownModelError
 from serving.inference.predictor import Predictor
@@ -19,6 +19,8 @@ from serving.oip.metadata import repository_index
 DRAIN_SECONDS = 60.0
 CHECK_SECONDS = 0.1
 VERSION = "version"
+
+Result = TypeVar("Result")
 
 
 class Repository:
@@ -42,7 +44,7 @@ class Repository:
         self.load_version = load
         self.refusal = refusal
         self.lock = asyncio.Lock()
-        self.draining: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
 
     async def index(self, *, ready: bool = False) -> list[dict[str, Any]]:
         """Return the state of each version, only of those that are loaded where `ready`."""
@@ -56,6 +58,10 @@ class Repository:
         UnknownModelError where the store has no such version.
         """
         self.check(name)
+        return await self.finished(self.load_now(name, version))
+
+    async def load_now(self, name: str, version: str | None) -> ModelId:
+        """Load a version once no other is being loaded or unloaded."""
         async with self.lock:
             stored = await asyncio.to_thread(self.of_model, name)
             wanted = stored[-1] if version is None and stored else ModelId(name, version or "")
@@ -78,11 +84,16 @@ class Repository:
             versions = self.registry.versions(name) if version is None else [version]
             removed = [self.registry.remove(ModelId(name, version)) for version in versions]
             self.registry.set_default(name, stored)
-            draining = asyncio.create_task(drain(removed))
-        self.draining.add(draining)
-        draining.add_done_callback(self.draining.discard)
+        draining = drain(removed)
         del removed
-        await asyncio.shield(draining)  # goes on where the request is given up
+        await self.finished(draining)
+
+    async def finished(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Wait for work that goes on where the request for it is given up: a large model takes longer to load."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return await asyncio.shield(task)
 
     def check(self, name: str) -> None:
         """Raise ProtocolError where models cannot be loaded and unloaded, UnknownModelError for a name of none."""

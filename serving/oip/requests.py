@@ -14,6 +14,7 @@ from serving.oip.tensors import Tensor
 # Triton's: 1 is the highest priority, 0 stands for the default. What is lower than the highest is batch work here.
 HIGHEST = 1
 MICROSECONDS = 1e6
+MAX_PARAMETER = 2**64 - 1  # gRPC has a uint64 for it
 Parameters = Mapping[str, Any]
 # The parameters of a request that are heeded, whatever the transport.
 PARAMETERS = {
@@ -73,8 +74,8 @@ def check_supported(name: str, parameters: Parameters) -> None:
 
 
 def number(parameters: Parameters, name: str) -> int:
-    """Return a parameter that is a whole number from 0 on, by default 0; raise ProtocolError for any other value."""
+    """Return a parameter that is a whole number of 64 bits, by default 0; raise ProtocolError for any other value."""
     value = parameters.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ProtocolError(f"the parameter {name} must be a whole number from 0 on")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_PARAMETER:
+        raise ProtocolError(f"the parameter {name} must be a whole number from 0 to 2^64 - 1")
     return value

@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,15 @@ DTYPES = {
 BF16, BYTES = "BF16", "BYTES"
 DATATYPES = (*DTYPES, BF16, BYTES)
 LENGTH = struct.Struct("<I")
+MAX_SIZE = 2**63 - 1  # of an axis: gRPC has an int64 for it
+
+
+class Description(NamedTuple):
+    """What is known of a tensor before its elements are read."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -46,13 +55,20 @@ class Tensor:
     values: Array
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def description(self) -> Description:
+        """The tensor without its elements."""
+        return Description(self.name, self.datatype, self.shape)
+
 
 def count_of(name: str, datatype: str, shape: Sequence[int]) -> int:
     """Return the number of elements of a tensor; raise ProtocolError for a datatype or shape that cannot be."""
     if datatype not in DATATYPES:
-        raise ProtocolError(f"the datatype of {name} is {datatype[:100]!r}; it must be one of {', '.join(DATATYPES)}")
-    if len(shape) not in (1, 2) or any(size < 0 for size in shape):
-        raise ProtocolError(f"the shape of {name} must be a list of one or two sizes, none of them negative")
+        raise ProtocolError(
+            f"the datatype of {name[:100]} is {datatype[:100]!r}; it must be one of {', '.join(DATATYPES)}"
+        )
+    if len(shape) not in (1, 2) or not all(0 <= size <= MAX_SIZE for size in shape):
+        raise ProtocolError(f"the shape of {name[:100]} must be a list of one or two sizes, each from 0 to 2^63 - 1")
     return math.prod(shape)
 
 

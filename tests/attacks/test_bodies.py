@@ -42,7 +42,7 @@ def validated(path: str, body: bytes) -> Any:
     *_, name, action = path.split("/")
     model = models.find(name)
     if path.startswith("/v2"):
-        return columns_of(read_request(body, None).inputs, model)
+        return columns_of(read_request(body, None, model).inputs, model)
     if action == "infer":
         return TypeAdapter(list[model.input]).validate_python(json.loads(body)["items"])  # type: ignore[name-defined]
     schema: type[BaseModel] = next(route.request for route in model.routes() if route.name == action)

@@ -37,6 +37,8 @@ class DeadlineMiddleware:
         try:
             with deadline:
                 await self.app(scope, receive, send)
+        except DeadlineExceededError:  # a shorter one, that the client has set
+            raise
         except TimeoutError:
             if deadline.received:  # else it is not the server's fault
                 raise DeadlineExceededError(f"not answered within {self.answer_seconds:g} seconds") from None

@@ -10,22 +10,25 @@ import msgspec
 import numpy as np
 
 from models.model import LARGE_BYTES, UNDECODABLE, Array, Model
+from serving.oip.columns import check_inputs, check_names, check_outputs_known
 from serving.oip.errors import ProtocolError
 from serving.oip.requests import InferAnswer, InferRequest, RequestedOutput, check_supported
-from serving.oip.tensors import BYTES, DTYPES, Tensor, count_of, from_raw, to_raw
+from serving.oip.tensors import BYTES, DTYPES, Description, Tensor, count_of, from_raw, to_raw
 
 JSON, BINARY = "application/json", "application/octet-stream"
 SPACE = b" \t\r\n"
 NONE: Mapping[str, Any] = {}
+# The most bytes of a shape, and of parameters. The library reads whole numbers of thousands of digits, slowly.
+MAX_PART_BYTES = 2**14
 
 
 class InputObject(msgspec.Struct, gc=False):
-    """An input tensor in JSON; its elements are left as they stand."""
+    """An input tensor in JSON; what may be long is left as it stands."""
 
     name: str
-    shape: list[int]
+    shape: msgspec.Raw
     datatype: str
-    parameters: dict[str, Any] | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
     data: msgspec.Raw = msgspec.Raw()
 
 
@@ -33,7 +36,7 @@ class OutputObject(msgspec.Struct, gc=False):
     """An output that is asked for, in JSON."""
 
     name: str
-    parameters: dict[str, Any] | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
 
 
 class RequestObject(msgspec.Struct, gc=False):
@@ -42,12 +45,13 @@ class RequestObject(msgspec.Struct, gc=False):
     inputs: list[InputObject]
     outputs: list[OutputObject] | None = None
     id: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
 
 
 REQUEST = msgspec.json.Decoder(RequestObject)
+SHAPE = msgspec.json.Decoder(tuple[int, ...])
+PARAMETERS = msgspec.json.Decoder(dict[str, Any] | None)
 RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-TEXT = msgspec.json.Decoder(str | None)
 NUMBER: Any = {"f": float | None, "i": int | None, "u": int | None, "b": bool | None}
 
 
@@ -56,9 +60,10 @@ def element_type(datatype: str) -> Any:
     return str | None if datatype == BYTES else NUMBER[DTYPES[datatype].kind]
 
 
-# Decoders of a flat list of elements, and of a list of rows, by datatype.
+# Decoders of an element, of a flat list of elements, and of a list of rows, by datatype.
 DECODERS = {
     datatype: (
+        msgspec.json.Decoder(element_type(datatype)),
         msgspec.json.Decoder(list[element_type(datatype)]),  # type: ignore[misc]
         msgspec.json.Decoder(list[list[element_type(datatype)]]),  # type: ignore[misc]
     )
@@ -94,24 +99,55 @@ def raw_request(binary: memoryview, model: type[Model[Any]]) -> InferRequest:
     return InferRequest([Tensor(model.inputs[0].name, BYTES, (1,), values)])
 
 
-def read_request(text: bytes, binary: memoryview | None) -> InferRequest:
-    """Read a request from the JSON of a body and from its binary tensors; raise ProtocolError where it is none."""
+def read_request(text: bytes, binary: memoryview | None, model: type[Model[Any]]) -> InferRequest:
+    """Read a request to a model from the JSON of a body and from its binary tensors.
+
+    Raises ProtocolError where it is none, and what `check_inputs` raises, before any element is read.
+    """
     try:
         found = REQUEST.decode(text)
     except UNDECODABLE as error:
         raise ProtocolError(f"the body is no request for inference: {fault(error)}") from None
     if not found.inputs:
         raise ProtocolError("inputs is empty")
+    if len(found.inputs) > len(model.inputs):
+        check_names([entry.name for entry in found.inputs], [column.name for column in model.inputs])
+    described = [Description(entry.name, entry.datatype, shape_of(entry)) for entry in found.inputs]
+    check_inputs(described, model)
+    check_outputs_known([entry.name for entry in found.outputs or ()], model.outputs)
     rest = memoryview(b"") if binary is None else binary
     inputs = []
-    for entry in found.inputs:
-        tensor, used = read_input(entry, rest)
+    for entry, description in zip(found.inputs, described, strict=True):
+        tensor, used = read_input(entry, description, rest)
         inputs.append(tensor)
         rest = rest[used:]
     if len(rest):
         raise ProtocolError(f"the body has {len(rest):,} bytes after the inputs that binary_data_size describes")
-    outputs = [RequestedOutput(entry.name, entry.parameters or NONE) for entry in found.outputs or ()]
-    return InferRequest(inputs, outputs, found.id or "", found.parameters or NONE)
+    outputs = [RequestedOutput(entry.name, parameters_of(entry, entry.name)) for entry in found.outputs or ()]
+    return InferRequest(inputs, outputs, found.id or "", parameters_of(found, "the request"))
+
+
+def shape_of(entry: InputObject) -> tuple[int, ...]:
+    """Return the shape of an input."""
+    shape: tuple[int, ...] = short(entry.shape, SHAPE, f"the shape of {entry.name[:100]}")
+    return shape
+
+
+def parameters_of(entry: InputObject | OutputObject | RequestObject, name: str) -> Mapping[str, Any]:
+    """Return the parameters of what has this name."""
+    if not len(memoryview(entry.parameters)):
+        return NONE
+    return short(entry.parameters, PARAMETERS, f"the parameters of {name[:100]}") or NONE
+
+
+def short(part: msgspec.Raw, decoder: msgspec.json.Decoder[Any], what: str) -> Any:
+    """Decode a part of a request that is short in each that makes sense; raise ProtocolError where it is not."""
+    if len(memoryview(part)) > MAX_PART_BYTES:
+        raise ProtocolError(f"{what} must have at most {MAX_PART_BYTES:,} bytes")
+    try:
+        return decoder.decode(part)
+    except UNDECODABLE as error:
+        raise ProtocolError(f"{what} cannot be: {fault(error)}") from None
 
 
 def fault(error: Exception) -> str:
@@ -119,19 +155,19 @@ def fault(error: Exception) -> str:
     return str(error) if isinstance(error, msgspec.DecodeError) else "it is not valid JSON in UTF-8"
 
 
-def read_input(entry: InputObject, rest: memoryview) -> tuple[Tensor, int]:
+def read_input(entry: InputObject, described: Description, rest: memoryview) -> tuple[Tensor, int]:
     """Return an input, and how many bytes of the binary part it takes."""
-    parameters = entry.parameters or NONE
-    name, shape = entry.name, tuple(entry.shape)
+    parameters = parameters_of(entry, entry.name)
+    name, datatype, shape = entry.name[:100], described.datatype, described.shape
     check_supported(name, parameters)  # before the data, which such an input may lack
     size = parameters.get("binary_data_size")
     if size is None:
-        return Tensor(name, entry.datatype, shape, from_json(name, entry.datatype, shape, entry.data), parameters), 0
+        return Tensor(*described, from_json(name, datatype, shape, entry.data), parameters), 0
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(rest):
         raise ProtocolError(f"the binary_data_size of {name} must be a number up to {len(rest):,}, the bytes left")
     if bytes(entry.data):
         raise ProtocolError(f"{name} has both data and binary_data_size")
-    return Tensor(name, entry.datatype, shape, from_raw(name, entry.datatype, shape, rest[:size]), parameters), size
+    return Tensor(*described, from_raw(name, datatype, shape, rest[:size]), parameters), size
 
 
 def from_json(name: str, datatype: str, shape: Sequence[int], data: msgspec.Raw) -> Array:
@@ -158,23 +194,27 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: msgspec.Raw)
 
 def flat(datatype: str, text: memoryview) -> list[Any]:
     """Return the elements of a flat list."""
-    if datatype == BYTES and len(text) > LARGE_BYTES:  # one after the other, since nothing else runs meanwhile
-        return [TEXT.decode(element) for element in RAW_LIST.decode(text)]
-    found: list[Any] = DECODERS[datatype][0].decode(text)
+    one, several, _ = DECODERS[datatype]
+    if datatype[:2] != "FP" and len(text) > LARGE_BYTES:  # one after the other, since nothing else runs meanwhile
+        return [one.decode(element) for element in RAW_LIST.decode(text)]
+    found: list[Any] = several.decode(text)
     return found
 
 
 def rows_of(datatype: str, text: memoryview) -> list[Any]:
     """Return the rows of a nested list."""
     if len(text) <= LARGE_BYTES:
-        found: list[Any] = DECODERS[datatype][1].decode(text)
+        found: list[Any] = DECODERS[datatype][2].decode(text)
         return found
     return [flat(datatype, memoryview(row)) for row in RAW_LIST.decode(text)]
 
 
 def array(name: str, datatype: str, elements: list[Any]) -> Array:
     """Return elements as an array; null is NaN among floating numbers, and elsewhere makes objects of all."""
-    if datatype == BYTES or (datatype[:2] != "FP" and None in elements):
+    has_null = datatype[:2] != "FP" and None in elements
+    if has_null and datatype != BYTES:
+        array(name, datatype, [element for element in elements if element is not None])  # are they of the datatype?
+    if has_null or datatype == BYTES:
         objects: Array = np.empty(len(elements), dtype=np.object_)
         objects[:] = elements
         return objects

@@ -16,6 +16,7 @@ from serving.http.surrogates import replace_halves
 from serving.http.v2 import HEADER_LENGTH
 from serving.http.v2.bodies import BINARY, JSON, raw_request, read_request, split, written
 from serving.inference.errors import OverloadedError
+from serving.oip.errors import placed
 from serving.oip.requests import InferRequest
 from serving.oip.service import TensorInference
 from serving.oip.tensors import BYTES
@@ -39,17 +40,22 @@ class TensorEndpoint:
 
     async def read(self, exchange: Exchange) -> InferRequest:
         """Read the request in a body; raise RefusedError or ProtocolError."""
+        model = models.find(self.model)
         body = await exchange.body.all()
         text, binary = split(body, exchange.headers.get(HEADER_LENGTH))
         if not text and binary is not None:
-            return raw_request(binary, models.find(self.model))
+            return raw_request(binary, model)
         if text:
             text = utf8(text, exchange.headers.get(b"content-type", b""))
             if len(text) > self.max_values and await has_more_values(text, self.max_values):
                 raise RefusedError(too_large(f"{self.max_values:,} values"))
         # Numbers in binary form are not parsed, only looked at.
         slow = body if BYTES.encode() in text else text
-        return await parse_beside(lambda _: read_request(replace_halves(text), binary), slow)
+        try:
+            return await parse_beside(lambda _: read_request(replace_halves(text), binary, model), slow)
+        except InvalidInputError as error:
+            error = placed(error, model)
+            raise RefusedError(invalid_input(error, str(error))) from None
 
     async def answer(self, request: InferRequest, exchange: Exchange) -> Response:
         """Return the response to a request."""

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 import models
 from models.model import Model
-from serving.http.bounds import JsonBound, json_bound
+from serving.http.bounds import LAYOUT_BYTES, JsonBound, json_bound
 from serving.http.endpoints import Accepted
 from serving.http.guards import Guards
 from serving.http.system import json_response
@@ -51,7 +51,8 @@ def accepted_request(model: type[Model[Any]], max_body_bytes: int) -> Accepted:
     }
     bound = json_bound(create_model("Columns", **columns)) if columns else JsonBound(0, 0)
     has_files = len(columns) < len(model.inputs)
-    size = bound.max_bytes + len(model.inputs) * TENSOR_BYTES + REQUEST_BYTES
+    # Of shape [n, 1] each value may stand between brackets with lines of their own.
+    size = bound.max_bytes + len(model.inputs) * (TENSOR_BYTES + model.max_items * 2 * LAYOUT_BYTES) + REQUEST_BYTES
     return Accepted(
         max_body_bytes if has_files else min(max_body_bytes, size),
         bound.max_values + len(model.inputs) * (TENSOR_VALUES + model.max_items) + REQUEST_VALUES,

@@ -14,7 +14,7 @@ import pytest
 from serving.inference.batcher import Batcher
 from serving.inference.bisection import MAX_RETRIES
 from serving.inference.context import Priority
-from serving.inference.errors import ModelFaultError
+from serving.inference.errors import ModelFaultError, UnknownModelError
 from tests.support.batchers import (
     BROKEN,
     LIMIT_SECONDS,
@@ -145,7 +145,7 @@ class TestFaults:
             await busy(batcher, model)
             waiting = submit(batcher, [[1]]) + submit(batcher, [[2]], priority=Priority.BATCH)
             closing = asyncio.create_task(asyncio.to_thread(batcher.close))
-            with contextlib.suppress(RuntimeError):  # raised once the batcher is closing
+            with contextlib.suppress(UnknownModelError):  # raised once the batcher is closing
                 while True:
                     waiting += submit(batcher, [[1]])
                     await asyncio.sleep(0.001)

@@ -107,6 +107,12 @@ def test_versions_live_side_by_side_and_the_last_is_the_default(registry: Regist
     registry.close()
 
 
+def test_a_version_that_was_unloaded_meanwhile_is_unknown(registry: Registry) -> None:
+    registry.close()
+    with pytest.raises(UnknownModelError, match="has been unloaded"):
+        infer(registry, [[1]])
+
+
 def test_a_deadline_that_has_passed_is_told_as_such(registry: Registry) -> None:
     with pytest.raises(DeadlineExceededError):
         infer(registry, [[1]], timeout_seconds=-1)
