@@ -42,6 +42,8 @@ class InferEndpoint:
         if exchange.version not in (*self.pinned, self.registry.version(self.name)):
             entry = f"{self.name}:{exchange.version}"
             raise UnknownModelError(f"infer of {entry} needs {entry} among the models that the server starts with")
+        # BentoML's dispatcher, a task of the first request, keeps that request for good; it must not keep the model.
+        exchange.predictor = None
         if self.accepted.files:
             content_type = exchange.headers.get(b"content-type", b"")
             body = await exchange.body.all()  # BentoML reads it again

@@ -46,11 +46,10 @@ def check_inputs(inputs: Sequence[Description], model: type[Model[Any]]) -> None
     """
     known = {column.name: column for column in model.inputs}
     if not is_matrix(inputs, model):
-        check_names([name for name, *_ in inputs], known)
-    for entry in inputs:
-        count_of(*entry)
-    for name, _, shape in inputs:
-        if name in known and not known[name].is_list and shape[1:] not in ((), (1,)):
+        check_names([entry.name for entry in inputs], known)
+    for name, datatype, shape in inputs:
+        count_of(name, datatype, shape)
+        if shape[1:] not in ((), (1,)) and name in known and not known[name].is_list:
             raise ProtocolError(f"the shape of {name} must be [{shape[0]}] or [{shape[0]}, 1], not {list(shape)}")
     counts = {name: shape[0] for name, _, shape in inputs}
     if len(set(counts.values())) > 1:

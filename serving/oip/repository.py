@@ -14,6 +14,7 @@ from serving.inference.predictor import Predictor
 from serving.inference.registry import ModelId, Registry
 from serving.oip.errors import ProtocolError
 from serving.oip.metadata import repository_index
+from serving.telemetry import metrics
 
 # How long a version that is being unloaded may go on to answer the requests that it has, and how often that is checked.
 DRAIN_SECONDS = 60.0
@@ -84,6 +85,8 @@ class Repository:
             versions = self.registry.versions(name) if version is None else [version]
             removed = [self.registry.remove(ModelId(name, version)) for version in versions]
             self.registry.set_default(name, stored)
+        for unloaded in versions:
+            metrics.model_info.labels(name, str(ModelId(name, unloaded))).set(0)
         draining = drain(removed)
         del removed
         await self.finished(draining)

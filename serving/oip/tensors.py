@@ -67,7 +67,7 @@ def count_of(name: str, datatype: str, shape: Sequence[int]) -> int:
         raise ProtocolError(
             f"the datatype of {name[:100]} is {datatype[:100]!r}; it must be one of {', '.join(DATATYPES)}"
         )
-    if len(shape) not in (1, 2) or not all(0 <= size <= MAX_SIZE for size in shape):
+    if len(shape) not in (1, 2) or not 0 <= min(shape) <= max(shape) <= MAX_SIZE:
         raise ProtocolError(f"the shape of {name[:100]} must be a list of one or two sizes, each from 0 to 2^63 - 1")
     return math.prod(shape)
 

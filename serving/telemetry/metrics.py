@@ -95,7 +95,10 @@ redis_breaker_open = Gauge(
 )
 
 model_info = Gauge(
-    "tiffin_model_info", "1 for the version of each model.", ["model", "tag"], multiprocess_mode="livemax"
+    "tiffin_model_info",
+    "1 for each loaded version of a model, 0 for one that was unloaded.",
+    ["model", "tag"],
+    multiprocess_mode="livemax",
 )
 
 

@@ -21,8 +21,10 @@ class ModelVersionMiddleware:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the app inside; raise UnknownModelError when the version that the path names is not loaded."""
         version = scope["path_params"].get("version") if "path_params" in scope else None
-        if version is not None or self.registry.version(self.model):  # else none is loaded
-            exchange: Exchange = scope[EXCHANGE]
+        exchange: Exchange = scope[EXCHANGE]
+        if version is None and not self.registry.version(self.model):
+            exchange.context.no_store = True  # whatever version is loaded meanwhile, it has no part in the key
+        else:
             # It answers even when it is unloaded meanwhile.
             exchange.predictor = self.registry.get(self.model, version)
             exchange.version = exchange.predictor.id.version

@@ -129,25 +129,25 @@ def read_request(text: bytes, binary: memoryview | None, model: type[Model[Any]]
 
 def shape_of(entry: InputObject) -> tuple[int, ...]:
     """Return the shape of an input."""
-    shape: tuple[int, ...] = short(entry.shape, SHAPE, f"the shape of {entry.name[:100]}")
+    shape: tuple[int, ...] = short(entry.shape, SHAPE, "shape", entry.name)
     return shape
 
 
 def parameters_of(entry: InputObject | OutputObject | RequestObject, name: str) -> Mapping[str, Any]:
     """Return the parameters of what has this name."""
-    if not len(memoryview(entry.parameters)):
+    if not len(entry.parameters):
         return NONE
-    return short(entry.parameters, PARAMETERS, f"the parameters of {name[:100]}") or NONE
+    return short(entry.parameters, PARAMETERS, "parameters", name) or NONE
 
 
-def short(part: msgspec.Raw, decoder: msgspec.json.Decoder[Any], what: str) -> Any:
+def short(part: msgspec.Raw, decoder: msgspec.json.Decoder[Any], what: str, name: str) -> Any:
     """Decode a part of a request that is short in each that makes sense; raise ProtocolError where it is not."""
-    if len(memoryview(part)) > MAX_PART_BYTES:
-        raise ProtocolError(f"{what} must have at most {MAX_PART_BYTES:,} bytes")
+    if len(part) > MAX_PART_BYTES:
+        raise ProtocolError(f"the {what} of {name[:100]} must have at most {MAX_PART_BYTES:,} bytes")
     try:
         return decoder.decode(part)
     except UNDECODABLE as error:
-        raise ProtocolError(f"{what} cannot be: {fault(error)}") from None
+        raise ProtocolError(f"the {what} of {name[:100]} cannot be: {fault(error)}") from None
 
 
 def fault(error: Exception) -> str:

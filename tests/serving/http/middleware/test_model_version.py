@@ -96,3 +96,11 @@ def test_versions_are_one_route_in_the_metrics(client: TestClient) -> None:
     for version in ("3", "4"):
         client.post(f"/sum/versions/{version}/predict", content=b"{}")
     assert counted() == before + 2
+
+
+def test_nothing_is_stored_of_a_request_that_began_while_no_version_was_loaded(
+    client: TestClient, registry: Registry
+) -> None:
+    for version in ("1", "2"):
+        registry.remove(ModelId("sum", version))
+    assert [client.post(PATH, content=b"{}").headers["x-cache"] for _ in range(2)] == ["miss", "miss"]

@@ -141,6 +141,18 @@ def test_no_request_is_lost_while_versions_come_and_go(client: httpx.Client, new
         assert {status for found in asking for status in found.result()} == {200}
 
 
+def test_metrics_tell_which_versions_are_loaded(client: httpx.Client, newest: str) -> None:
+    sample = f'tiffin_model_info{{model="breast_cancer",tag="breast_cancer:{newest}"}}'
+    for action, value in (("unload", 0.0), ("load", 1.0)):
+        assert command(client, action, newest).status_code == 200
+        assert f"{sample} {value}" in client.get("/metrics").text.splitlines()
+
+
+def test_a_version_that_has_answered_infer_can_be_unloaded(client: httpx.Client, newest: str) -> None:
+    assert client.post("/breast_cancer/infer", json={"items": [TUMOUR]}).json() == [1]
+    assert command(client, "unload", newest).status_code == 200
+
+
 def test_memory_is_given_back(client: httpx.Client, running: Server, newest: str) -> None:
     worker = max(
         psutil.Process(running.process.pid).children(recursive=True), key=lambda child: child.memory_info().rss
