@@ -122,8 +122,10 @@ class Servicer:
     def large_request(self, message: bytes, exchange: Exchange) -> Parsed:
         """Return the request in a large message, which is bounded before it is parsed."""
         parts = outline(message)
-        name = self.predictor(parts.model, "").id.name
-        accepted = self.accepted[name]
+        accepted = self.accepted.get(parts.model)
+        if accepted is None:
+            raise unknown(parts.model)
+        exchange.model = parts.model
         if len(message) > accepted.max_body_bytes:
             raise too_large(accepted.max_body_bytes)
         check_values(parts.inputs, accepted.max_values)
@@ -143,7 +145,7 @@ class Servicer:
         Raises UnknownModelError, or CallError while the models are loading.
         """
         if name not in self.accepted:
-            raise UnknownModelError(f"no model {name[:100]}")
+            raise unknown(name)
         if exchange is not None:
             exchange.model = name
         if not self.lifecycle.loaded:
@@ -204,6 +206,11 @@ class Servicer:
         """Unload a version of a model."""
         await self.repository.unload(*model_and_version(request))
         return {}
+
+
+def unknown(name: str) -> UnknownModelError:
+    """Return the error of a name that no model has."""
+    return UnknownModelError(f"no model {name[:100]}")
 
 
 def answering(method: str, answer: Callable[[Any, Exchange], Awaitable[Mapping[str, Any]]]) -> Rpc:

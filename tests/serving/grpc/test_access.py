@@ -167,6 +167,12 @@ async def test_several_workers_share_a_port(store: Path) -> None:
     with serving_grpc(store, workers=2, shutdown_grace_seconds=0) as (server, port):
         for _ in range(4):
             async with client_of(port) as client:
+
+                async def answered() -> bool:
+                    """Ask again while the worker of this connection is still loading its models."""
+                    return await code_of(client.infer(row())) is not StatusCode.UNAVAILABLE
+
+                await eventually(answered)
                 assert outputs(await client.infer(row()))["label"] == ["M"]
         assert httpx.get(f"{server.address}/readyz").status_code == 200
 
