@@ -9,10 +9,10 @@ import numpy as np
 
 from models.model import Array, Model
 from serving.grpc.messages import message_class
-from serving.oip.columns import check_count
+from serving.oip.columns import check_inputs
 from serving.oip.errors import ProtocolError
 from serving.oip.requests import InferAnswer, InferRequest, RequestedOutput
-from serving.oip.tensors import BYTES, Tensor, as_bytes, count_of, from_raw, to_raw
+from serving.oip.tensors import BYTES, Description, Tensor, as_bytes, count_of, from_raw, to_raw
 
 # By datatype, the field of the contents that has its elements, and their type there; FP16 and BF16 have none.
 CONTENTS: dict[str, tuple[str, np.dtype[Any]]] = {
@@ -43,23 +43,24 @@ def request_of(message: Any, raw: RawContents, model: type[Model[Any]]) -> Infer
         raise ProtocolError("inputs is empty")
     if raw and len(raw) != len(inputs):
         raise ProtocolError(f"raw_input_contents has {len(raw):,} entries for {len(inputs):,} inputs")
-    tensors = [input_of(entry, raw[place] if raw else None, model) for place, entry in enumerate(inputs)]
+    described = [Description(entry.name, entry.datatype, tuple(entry.shape)) for entry in inputs]
+    check_inputs(described, model)  # before their elements are read
+    contents: RawContents | Sequence[None] = raw or [None] * len(inputs)
+    tensors = [input_of(*each) for each in zip(inputs, described, contents, strict=True)]
     outputs = [RequestedOutput(entry.name, parameters_of(entry.parameters)) for entry in message.outputs]
     return InferRequest(tensors, outputs, message.id, parameters_of(message.parameters))
 
 
-def input_of(entry: Any, raw: bytes | memoryview | None, model: type[Model[Any]]) -> Tensor:
+def input_of(entry: Any, described: Description, raw: bytes | memoryview | None) -> Tensor:
     """Return an input; its elements are in `raw`, or None where they are in its contents."""
-    name, datatype, shape = entry.name, entry.datatype, tuple(entry.shape)
-    if shape and shape[0] > model.max_items:
-        check_count(shape[0], model)
+    name, datatype, shape = described
     if raw is None:
         values = from_contents(name, datatype, count_of(name, datatype, shape), entry.contents)
     else:
         if entry.HasField("contents") and entry.contents.ByteSize():
             raise ProtocolError(f"{name} has contents beside raw_input_contents")
         values = from_raw(name, datatype, shape, raw)
-    return Tensor(name, datatype, shape, values, parameters_of(entry.parameters))
+    return Tensor(*described, values, parameters_of(entry.parameters))
 
 
 def from_contents(name: str, datatype: str, count: int, contents: Any) -> Array:
