@@ -157,20 +157,23 @@ class Column:
             ) from None
         return array
 
+    @cached_property
+    def bounds(self) -> list[tuple[Any, float]] | None:
+        """The comparisons that a number must hold; None where the type has constraints of other kinds, too."""
+        found: list[tuple[Any, float]] = []
+        for entry in self.metadata:
+            limits = [(BOUNDS[name], getattr(entry, name)) for name in BOUNDS if getattr(entry, name, None) is not None]
+            if not limits and not isinstance(entry, Strict | AllowInfNan):
+                return None  # a validator, or a constraint of another kind
+            found += limits
+        return found
+
     def is_within_bounds(self, values: Array) -> bool:
         """Return whether numbers fit the type for certain; the type itself decides where this says no."""
-        known = values[~np.isnan(values)] if self.optional else values
-        if not np.isfinite(known).all():
+        if self.bounds is None:
             return False
-        for entry in self.metadata:
-            limits = {name: getattr(entry, name, None) for name in BOUNDS}
-            if any(limit is not None for limit in limits.values()):
-                held = (BOUNDS[name](known, limit).all() for name, limit in limits.items() if limit is not None)
-                if not all(held):
-                    return False
-            elif not isinstance(entry, Strict | AllowInfNan):
-                return False  # a validator, or a constraint of another kind
-        return True
+        known = values[~np.isnan(values)] if self.optional else values
+        return bool(np.isfinite(known).all()) and all(holds(known, limit).all() for holds, limit in self.bounds)
 
 
 def parts(type_: Any) -> Iterator[Any]:

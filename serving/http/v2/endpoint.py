@@ -27,7 +27,8 @@ class TensorEndpoint:
 
     def __init__(self, inference: TensorInference, model: str, max_values: int) -> None:
         self.inference = inference
-        self.model = model
+        self.name = model
+        self.model = models.find(model)
         self.max_values = max_values
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,11 +41,10 @@ class TensorEndpoint:
 
     async def read(self, exchange: Exchange) -> InferRequest:
         """Read the request in a body; raise RefusedError or ProtocolError."""
-        model = models.find(self.model)
         body = await exchange.body.all()
         text, binary = split(body, exchange.headers.get(HEADER_LENGTH))
         if not text and binary is not None:
-            return raw_request(binary, model)
+            return raw_request(binary, self.model)
         if text:
             text = utf8(text, exchange.headers.get(b"content-type", b""))
             if len(text) > self.max_values and await has_more_values(text, self.max_values):
@@ -52,15 +52,15 @@ class TensorEndpoint:
         # Numbers in binary form are not parsed, only looked at.
         slow = body if BYTES.encode() in text else text
         try:
-            return await parse_beside(lambda _: read_request(replace_halves(text), binary, model), slow)
+            return await parse_beside(lambda _: read_request(replace_halves(text), binary, self.model), slow)
         except InvalidInputError as error:
-            error = placed(error, model)
+            error = placed(error, self.model)
             raise RefusedError(invalid_input(error, str(error))) from None
 
     async def answer(self, request: InferRequest, exchange: Exchange) -> Response:
         """Return the response to a request."""
         try:
-            predictor = exchange.predictor or self.inference.registry.get(self.model)
+            predictor = exchange.predictor or self.inference.registry.get(self.name)
             answer = await self.inference.infer(predictor, request, exchange.context)
         except InvalidInputError as error:  # raised, it would keep the body alive until garbage is collected
             return invalid_input(error, str(error))  # clients of the protocol show the text alone

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from serving.inference import ModelId, Predictor, Registry
 from serving.inference.predictor import NoCache
-from serving.oip.repository import Repository
+from serving.oip.repository import Repository, refusal
 from tests.support.batchers import SUM, Sum, save_sum
 
 
@@ -35,3 +38,17 @@ def test_loading_goes_on_where_the_request_for_it_is_given_up(tmp_path: Path) ->
     assert (asyncio.run(use()), loads) == (SUM, [SUM])
     assert SUM in registry
     registry.close()
+
+
+@pytest.mark.parametrize(
+    ("has", "named"),
+    [
+        ({"allowed": False}, "TIFFIN_MODEL_CONTROL=true"),
+        ({"has_keys": False}, "TIFFIN_API_KEYS"),
+        ({"workers": 2}, "TIFFIN_WORKERS=1, it is 2"),
+        ({}, ""),
+    ],
+)
+def test_what_loading_needs_is_named(has: dict[str, Any], named: str) -> None:
+    why_not = refusal(**{"allowed": True, "has_keys": True, "workers": 1, **has})
+    assert (named in why_not, bool(why_not)) == (True, bool(named))

@@ -164,13 +164,3 @@ def test_memory_is_given_back(client: httpx.Client, running: Server, newest: str
         assert predict(client).json() == MALIGNANT
         sizes.append(worker.memory_info().rss)
     assert sizes[-1] <= 1.05 * sizes[1]
-
-
-@pytest.mark.parametrize(
-    ("changed", "named"),
-    [({"TIFFIN_API_KEYS": ""}, "TIFFIN_API_KEYS"), ({"TIFFIN_WORKERS": "2"}, "TIFFIN_WORKERS=1")],
-)
-def test_what_loading_needs_is_named(home: Path, newest: str, changed: dict[str, str], named: str) -> None:
-    with started_server(home, SETTINGS | changed) as server:
-        response = httpx.post(f"{server.address}{REPOSITORY}/load", headers=KEY)
-        assert (response.status_code, named in response.json()["error"]) == (400, True)
