@@ -44,6 +44,8 @@ class RequestContextMiddleware:
                 message["headers"] = [*message["headers"], *exchange.response_headers]
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 exchange.complete = True
+                # The server keeps the scope until the connection's next request, but the model may be unloaded.
+                exchange.predictor = None
             await send(message)
 
         return self.app(scope, receive, send_with_headers)

@@ -153,6 +153,12 @@ def test_a_version_that_has_answered_infer_can_be_unloaded(client: httpx.Client,
     assert command(client, "unload", newest).status_code == 200
 
 
+def test_an_idle_connection_does_not_keep_a_model_that_answered_on_it(client: httpx.Client, running: Server) -> None:
+    with httpx.Client(base_url=running.address, timeout=60, headers=KEY) as idle:
+        assert predict(idle).status_code == 200
+        assert command(client, "unload").status_code == 200
+
+
 def test_memory_is_given_back(client: httpx.Client, running: Server, newest: str) -> None:
     worker = max(
         psutil.Process(running.process.pid).children(recursive=True), key=lambda child: child.memory_info().rss
