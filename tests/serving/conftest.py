@@ -1,4 +1,4 @@
-"""Fixtures of the tests of serving/: Redis processes, and the event loop of asynchronous tests."""
+"""Fixtures of the tests of serving/: Redis, a store of two versions, and the event loop of asynchronous tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.clocks import START_SECONDS, wait_until
 from tests.support.redis_servers import RedisServer
+from tests.support.stores import put_versions
 
 
 @pytest.fixture
@@ -64,3 +65,15 @@ def certificate(tmp_path: Path) -> Path:
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Run asynchronous tests on the server's event loop."""
     return "asyncio", {"use_uvloop": importlib.util.find_spec("uvloop") is not None}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an empty BentoML home."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def newest(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Put breast_cancer and an older version `opposite` into the store of `home`; return the newest version."""
+    return put_versions(home, tmp_path_factory.mktemp("entries"))

@@ -16,22 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.processes import run_python
 from tests.support.rows import TUMOUR
 from tests.support.servers import serving
-from tests.support.stores import put_versions
 
 MALIGNANT, BENIGN = {"label": "M", "prediction": 1}, {"label": "B", "prediction": 0}
 OLD, OLD_PATH = "/breast_cancer/versions/opposite", "/breast_cancer/versions/{version}"
 BATCHES = "tiffin_batch_items_count"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def newest(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Put breast_cancer and an older version `opposite` into the store of `home`; return the newest version."""
-    return put_versions(home, tmp_path_factory.mktemp("entries"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.rows import TUMOUR
 from tests.support.servers import Server, started_server
-from tests.support.stores import put_versions
 
 KEY = {"X-API-Key": "secret"}
 MALIGNANT, BENIGN = {"label": "M", "prediction": 1}, {"label": "B", "prediction": 0}
@@ -25,17 +24,6 @@ SETTINGS = {
     "TIFFIN_API_KEYS": KEY["X-API-Key"],
     "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
 }
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def newest(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Put breast_cancer and an older version `opposite` into the store of `home`; return the newest version."""
-    return put_versions(home, tmp_path_factory.mktemp("entries"))
 
 
 @pytest.fixture(scope="module")
