@@ -106,6 +106,12 @@ def binary_body(tensors: Iterable[Tensor]) -> tuple[bytes, int]:
     return b"".join((text, *parts)), len(text)
 
 
+def json_bytes_of(headers: Mapping[str, str]) -> int | None:
+    """Return how many bytes of an answer's body are JSON, None where all of it is."""
+    length = headers.get(HEADER_LENGTH)
+    return None if length is None else int(length)
+
+
 def read_body(body: bytes, json_bytes: int | None) -> dict[str, Tensor]:
     """Return the outputs in the body of an answer by name; all of it is JSON where `json_bytes` is None.
 

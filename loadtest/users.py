@@ -25,7 +25,7 @@ from loadtest.inputs import Request
 from loadtest.openapi import ServedModels, discover, tls_context
 from loadtest.profiles import POOL, PROFILES
 from loadtest.protocols import GRPC, PREDICT, V2_BINARY
-from loadtest.tensors import HEADER_LENGTH
+from loadtest.tensors import HEADER_LENGTH, json_bytes_of
 
 # How often MixedUser chooses each model; others as often as images.
 WEIGHTS = {"sentiment": 4, "breast_cancer": 3, "segmentation": 2, "image": 1}
@@ -54,12 +54,6 @@ def make_file(environment: Environment, **_: object) -> None:
     """Make the file, which takes a second or two, before there are users whose requests would be held up."""
     if environment.parsed_options is not None and "FileUser" in PROFILES[environment.parsed_options.profile].users:
         gevent.get_hub().threadpool.apply(file_of_rows)
-
-
-def json_bytes_of(headers: Mapping[str, str]) -> int | None:
-    """Return how many bytes of an answer's body are JSON, None where all of it is."""
-    length = headers.get(HEADER_LENGTH)
-    return None if length is None else int(length)
 
 
 class ModelUser(FastHttpUser):

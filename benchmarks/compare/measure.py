@@ -29,7 +29,7 @@ from loadtest import inputs
 from loadtest.inputs import Request
 from loadtest.messages import MODEL_INFER, read_answer
 from loadtest.protocols import GRPC, PREDICT
-from loadtest.tensors import HEADER_LENGTH, read_body
+from loadtest.tensors import HEADER_LENGTH, json_bytes_of, read_body
 
 SAMPLES = 20
 # Bodies that wrk formats but does not send: one to check the script, and one per connection.
@@ -230,8 +230,7 @@ def ask(server: Server, client: httpx.Client, form: WireFormat, number: int) -> 
         raise RuntimeError(f"{request.path} answers {response.status_code}: {response.text[:500]}")
     if form.protocol == PREDICT:
         return response.json()
-    length = response.headers.get(HEADER_LENGTH)
-    return read_body(response.content, None if length is None else int(length))
+    return read_body(response.content, json_bytes_of(response.headers))
 
 
 def headers_of(request: Request) -> dict[str, str]:
