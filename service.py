@@ -220,13 +220,13 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop, grpc: GrpcServer | None) -
     signal.signal(signal.SIGTERM, drain)
 
 
-def repository() -> Repository:
-    """Return the repository of the models that are served."""
-    why_not = refusal(allowed=settings.model_control, has_keys=guards.keys.required, workers=settings.workers)
-    return Repository(registry, settings.names, lambda: store.versions(settings.names), load, why_not)
-
-
-versions = repository()
+repository = Repository(
+    registry,
+    settings.names,
+    lambda: store.versions(settings.names),
+    load,
+    refusal(allowed=settings.model_control, has_keys=guards.keys.required, workers=settings.workers),
+)
 
 
 def grpc_server() -> GrpcServer:
@@ -239,7 +239,7 @@ def grpc_server() -> GrpcServer:
         tls = Tls(settings.grpc_tls_certificate, settings.grpc_tls_key, settings.grpc_tls_client_ca)
     return GrpcServer(
         grpc_start.address(settings),
-        Servicer(settings.names, tensors, versions, accepted_v2, lifecycle, own_version),
+        Servicer(settings.names, tensors, repository, accepted_v2, lifecycle, own_version),
         guards,
         timeout_seconds=settings.timeout_seconds,
         message_seconds=settings.body_timeout_seconds,
@@ -277,7 +277,7 @@ def edge(app: ASGIApp) -> ASGIApp:
                 tensors,
                 accepted_v2,
                 guards,
-                versions,
+                repository,
                 own_version,
                 lambda: lifecycle.ready,
             ),

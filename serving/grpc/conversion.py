@@ -9,7 +9,7 @@ import numpy as np
 
 from models.model import Array, Model
 from serving.grpc.messages import message_class
-from serving.oip.columns import check_inputs
+from serving.oip.columns import check_described
 from serving.oip.errors import ProtocolError
 from serving.oip.requests import InferAnswer, InferRequest, RequestedOutput
 from serving.oip.tensors import BYTES, Description, Tensor, as_bytes, count_of, from_raw, to_raw
@@ -44,7 +44,7 @@ def request_of(message: Any, raw: RawContents, model: type[Model[Any]]) -> Infer
     if raw and len(raw) != len(inputs):
         raise ProtocolError(f"raw_input_contents has {len(raw):,} entries for {len(inputs):,} inputs")
     described = [Description(entry.name, entry.datatype, tuple(entry.shape)) for entry in inputs]
-    check_inputs(described, model)  # before their elements are read
+    check_described(described, [entry.name for entry in message.outputs], model)
     contents: RawContents | Sequence[None] = raw or [None] * len(inputs)
     tensors = [input_of(*each) for each in zip(inputs, described, contents, strict=True)]
     outputs = [RequestedOutput(entry.name, parameters_of(entry.parameters)) for entry in message.outputs]

@@ -112,11 +112,7 @@ class Servicer:
                 request, is_raw, predictor = await asyncio.to_thread(self.large_request, message, exchange)
         del message
         answer = await self.inference.infer(predictor, request, exchange.context)
-        told = exchange.context
-        exchange.cache = told.cache_outcome
-        exchange.response_headers.append((b"x-cache", told.cache_outcome.encode()))
-        if told.hits:
-            exchange.response_headers.append((b"age", str(int(told.age)).encode()))
+        exchange.note_caches()
         return response_of(answer, request.id, raw=is_raw)
 
     def large_request(self, message: bytes, exchange: Exchange) -> Parsed:
@@ -153,8 +149,7 @@ class Servicer:
             raise CallError(grpc.StatusCode.UNAVAILABLE, HTTPStatus.SERVICE_UNAVAILABLE, text)
         found = self.registry.get(name, version or None)
         if exchange is not None:
-            exchange.predictor, exchange.version = found, found.id.version
-            exchange.response_headers.append((b"x-model-version", found.id.version.encode()))
+            exchange.note_predictor(found)
         return found
 
     async def server_live(self, *_: Any) -> Mapping[str, Any]:
@@ -186,12 +181,9 @@ class Servicer:
 
     async def model_statistics(self, request: Any, _: Exchange) -> Mapping[str, Any]:
         """Tell Triton's statistics of a version of a model, of all its versions, or of all models."""
-        found = list(self.registry)
-        if request.name:
-            named = self.predictor(request.name, request.version)
-            same = [predictor for predictor in found if predictor.id.name == request.name]
-            found = [named] if request.version else same
-        return {"model_stats": await asyncio.to_thread(metadata.statistics, found)}
+        asked = self.predictor(request.name, request.version) if request.name else None
+        every = not request.version
+        return await asyncio.to_thread(metadata.statistics, self.registry, asked, all_versions=every)
 
     async def repository_index(self, request: Any, _: Exchange) -> Mapping[str, Any]:
         """Tell the versions of the models in the store, and which are loaded."""

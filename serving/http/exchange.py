@@ -44,3 +44,16 @@ class Exchange:
         self.headers = headers
         self.context = context
         self.response_headers = response_headers
+
+    def note_predictor(self, predictor: Predictor) -> None:
+        """Have the model that answers, and tell the client its version."""
+        self.predictor = predictor
+        self.version = predictor.id.version
+        self.response_headers.append((b"x-model-version", self.version.encode()))
+
+    def note_caches(self) -> None:
+        """Have what the caches did for the answer, and tell the client."""
+        self.cache = self.context.cache_outcome
+        self.response_headers.append((b"x-cache", self.cache.encode()))
+        if self.context.hits:
+            self.response_headers.append((b"age", str(int(self.context.age)).encode()))

@@ -22,14 +22,12 @@ CONTENT_TYPES = ("str", "base64", "pd", "np")
 
 
 def columns_of(tensors: Sequence[Tensor], model: type[Model[Any]]) -> dict[str, Array]:
-    """Return a model's input columns, checked, of the input tensors of a request.
+    """Return a model's input columns, checked, of the input tensors of a request that `check_described` admits.
 
-    Raises ProtocolError for tensors that are not as the model declares them, and InvalidInputError, at (name,) or
-    (row, name), for values that do not fit.
+    Raises ProtocolError for datatypes that the columns cannot have, and InvalidInputError, at (name,) or (row, name),
+    for values that do not fit.
     """
-    described = [tensor.description for tensor in tensors]
-    check_inputs(described, model)
-    if is_matrix(described, model):
+    if is_matrix([tensor.description for tensor in tensors], model):
         matrix = tensors[0].values.reshape(tensors[0].shape)
         return check({column.name: matrix[:, place] for place, column in enumerate(model.inputs)}, model.inputs)
     known = {column.name: column for column in model.inputs}
@@ -39,10 +37,11 @@ def columns_of(tensors: Sequence[Tensor], model: type[Model[Any]]) -> dict[str, 
     return check(values, model.inputs)
 
 
-def check_inputs(inputs: Sequence[Description], model: type[Model[Any]]) -> None:
-    """Check names, datatypes, shapes and the number of rows of input tensors; call it before their elements are read.
+def check_described(inputs: Sequence[Description], outputs: Sequence[str], model: type[Model[Any]]) -> None:
+    """Check what a request says of its input tensors, and the names of the outputs that it asks for.
 
-    Raises ProtocolError for what the model does not have or cannot be, and InvalidInputError for too many rows.
+    Every transport calls it before the elements are read. Raises ProtocolError for what the model does not have or
+    cannot be, and InvalidInputError for too many rows.
     """
     known = {column.name: column for column in model.inputs}
     if not is_matrix(inputs, model):
@@ -56,6 +55,7 @@ def check_inputs(inputs: Sequence[Description], model: type[Model[Any]]) -> None
         name, other = sorted(counts, key=lambda name: counts[name])[:: len(counts) - 1]
         raise ProtocolError(f"{name} has {counts[name]:,} rows, {other} has {counts[other]:,}")
     check_count(max(counts.values(), default=0), model)
+    check_outputs(outputs, model.outputs)
 
 
 def check_names(names: Sequence[str], known: Collection[str]) -> None:
@@ -84,7 +84,7 @@ def check_count(rows: int, model: type[Model[Any]]) -> None:
         raise ProtocolError("the inputs have no rows")
     if rows > model.max_items:
         raise InvalidInputError(
-            f"the inputs have {rows:,} rows, at most {model.max_items:,} are allowed", (), "too_long"
+            f"the inputs have {rows:,} rows, at most {model.max_items:,} are allowed", ("inputs",), "too_long"
         )
 
 
@@ -158,7 +158,7 @@ def tensors_of(columns: Columns, declared: Sequence[Column], names: Sequence[str
     return tensors
 
 
-def check_outputs_known(names: Sequence[str], declared: Sequence[Column]) -> None:
+def check_outputs(names: Sequence[str], declared: Sequence[Column]) -> None:
     """Raise ProtocolError for a name that no output has."""
     known = [column.name for column in declared]
     for name in names:

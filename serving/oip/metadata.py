@@ -77,22 +77,25 @@ def repository_index(registry: Registry, stored: Iterable[ModelId]) -> list[Fiel
     ]
 
 
-def statistics(predictors: list[Predictor]) -> list[Fields]:
-    """Return Triton's statistics of models, summed over the workers since their start.
+def statistics(registry: Registry, asked: Predictor | None, *, all_versions: bool = False) -> Fields:
+    """Return Triton's statistics of the version that is asked for, of all of its model, or without one of all models.
 
-    Answers from the response cache are successes too; what was in the prediction cache counts as a hit, an item each.
-    Reading the metrics takes milliseconds: call it in a thread.
+    They are summed over the workers since their start. Answers from the response cache are successes too; what was in
+    the prediction cache counts as a hit, an item each. Reading the metrics takes milliseconds: call it in a thread.
     """
     samples = metrics.samples()
-    return [statistics_of(predictor, samples) for predictor in predictors]
+    chosen = [
+        predictor
+        for predictor in registry
+        if asked is None or predictor is asked or (all_versions and predictor.id.name == asked.id.name)
+    ]
+    return {"model_stats": [statistics_of(predictor, samples) for predictor in chosen]}
 
 
 def statistics_of(predictor: Predictor, samples: metrics.Samples) -> Fields:
     """Return the statistics of one model from the samples of all metrics."""
     model = dict(zip(metrics.MODEL, predictor.id, strict=True))
-
-    def total(sample: str, **labels: str) -> float:
-        return samples.total(sample, **labels)
+    total = samples.total
 
     def duration(count: float, seconds: float = 0.0) -> Fields:
         return {"count": int(count), "ns": int(seconds * NANOSECONDS)}

@@ -11,7 +11,7 @@ from serving.inference.context import RequestContext
 from serving.inference.errors import DeadlineExceededError
 from serving.inference.predictor import Predictor
 from serving.inference.service import InferenceService
-from serving.oip.columns import check_outputs_known, columns_of, tensors_of
+from serving.oip.columns import columns_of, tensors_of
 from serving.oip.errors import placed
 from serving.oip.requests import InferAnswer, InferRequest, apply_parameters, check_supported
 
@@ -27,13 +27,11 @@ class TensorInference:
         self.registry = inference.registry
 
     async def infer(self, predictor: Predictor, request: InferRequest, context: RequestContext) -> InferAnswer:
-        """Answer a request by a loaded version of a model.
+        """Answer a request, which `check_described` admits, by a loaded version of a model.
 
         Raises ProtocolError, InvalidInputError, and what InferenceService.columns raises.
         """
         model = type(predictor.model)
-        names = [output.name for output in request.outputs]
-        check_outputs_known(names, model.outputs)
         for output in request.outputs:
             check_supported(output.name, output.parameters)
         for tensor in request.inputs:
@@ -50,6 +48,7 @@ class TensorInference:
         except TimeoutError:
             raise DeadlineExceededError(f"not answered within the timeout of {seconds:g} seconds") from None
         square = all(tensor.shape[1:] == (1,) for tensor in request.inputs)
+        names = [output.name for output in request.outputs]
         outputs = tensors_of(columns, model.outputs, names, square=square)
         return InferAnswer(*predictor.id, outputs)
 

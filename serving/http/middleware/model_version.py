@@ -26,7 +26,5 @@ class ModelVersionMiddleware:
             exchange.context.no_store = True  # whatever version is loaded meanwhile, it has no part in the key
         else:
             # It answers even when it is unloaded meanwhile.
-            exchange.predictor = self.registry.get(self.model, version)
-            exchange.version = exchange.predictor.id.version
-            exchange.response_headers.append((b"x-model-version", exchange.version.encode()))
+            exchange.note_predictor(self.registry.get(self.model, version))
         return self.app(scope, receive, send)

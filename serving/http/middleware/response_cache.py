@@ -111,11 +111,7 @@ class Recorder:
             self.key = None
         if message["status"] >= HTTPStatus.BAD_REQUEST:
             return
-        request = self.exchange.context
-        self.exchange.cache = request.cache_outcome
         headers = dict(message["headers"])
         self.media_type = headers.get(b"content-type", b"application/json")
         self.header_length = headers.get(HEADER_LENGTH)
-        self.exchange.response_headers.append((b"x-cache", request.cache_outcome.encode()))
-        if request.hits:
-            self.exchange.response_headers.append((b"age", str(int(request.age)).encode()))
+        self.exchange.note_caches()

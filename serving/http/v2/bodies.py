@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from models.model import LARGE_BYTES, UNDECODABLE, Array, Model
-from serving.oip.columns import check_inputs, check_names, check_outputs_known
+from serving.oip.columns import check_described, check_names
 from serving.oip.errors import ProtocolError
 from serving.oip.requests import InferAnswer, InferRequest, RequestedOutput, check_supported
 from serving.oip.tensors import BYTES, DTYPES, Description, Tensor, count_of, from_raw, to_raw
@@ -102,7 +102,7 @@ def raw_request(binary: memoryview, model: type[Model[Any]]) -> InferRequest:
 def read_request(text: bytes, binary: memoryview | None, model: type[Model[Any]]) -> InferRequest:
     """Read a request to a model from the JSON of a body and from its binary tensors.
 
-    Raises ProtocolError where it is none, and what `check_inputs` raises, before any element is read.
+    Raises ProtocolError where it is none, and what `check_described` raises, before any element is read.
     """
     try:
         found = REQUEST.decode(text)
@@ -113,8 +113,7 @@ def read_request(text: bytes, binary: memoryview | None, model: type[Model[Any]]
     if len(found.inputs) > len(model.inputs):
         check_names([entry.name for entry in found.inputs], [column.name for column in model.inputs])
     described = [Description(entry.name, entry.datatype, shape_of(entry)) for entry in found.inputs]
-    check_inputs(described, model)
-    check_outputs_known([entry.name for entry in found.outputs or ()], model.outputs)
+    check_described(described, [entry.name for entry in found.outputs or ()], model)
     rest = memoryview(b"") if binary is None else binary
     inputs = []
     for entry, description in zip(found.inputs, described, strict=True):

@@ -16,7 +16,6 @@ from serving.http.surrogates import replace_halves
 from serving.http.v2 import HEADER_LENGTH
 from serving.http.v2.bodies import BINARY, JSON, raw_request, read_request, split, written
 from serving.inference.errors import OverloadedError
-from serving.oip.errors import placed
 from serving.oip.requests import InferRequest
 from serving.oip.service import TensorInference
 from serving.oip.tensors import BYTES
@@ -54,7 +53,6 @@ class TensorEndpoint:
         try:
             return await parse_beside(lambda _: read_request(replace_halves(text), binary, self.model), slow)
         except InvalidInputError as error:
-            error = placed(error, self.model)
             raise RefusedError(invalid_input(error, str(error))) from None
 
     async def answer(self, request: InferRequest, exchange: Exchange) -> Response:

@@ -101,14 +101,9 @@ def v2_routes(
         return json_response(metadata.model_config(predictor_of(request)))
 
     async def stats(request: Request) -> Response:
-        if "version" in request.path_params:
-            found = [predictor_of(request)]
-        elif "model" in request.path_params:
-            name = predictor_of(request).id.name
-            found = [predictor for predictor in registry if predictor.id.name == name]
-        else:
-            found = list(registry)
-        return json_response({"model_stats": await asyncio.to_thread(metadata.statistics, found)})
+        asked = predictor_of(request) if "model" in request.path_params else None
+        every = "version" not in request.path_params
+        return json_response(await asyncio.to_thread(metadata.statistics, registry, asked, all_versions=every))
 
     async def unknown(request: Request) -> Response:
         predictor_of(request)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import override
 
 from models.model import Array, Column, Columns, InvalidInputError, Model
-from serving.oip.columns import columns_of, tensors_of
+from serving.oip.columns import check_described, columns_of, tensors_of
 from serving.oip.errors import ProtocolError
 from serving.oip.tensors import BYTES, Tensor
 
@@ -73,10 +73,16 @@ ROW = {
 }
 
 
+def checked(tensors: list[Tensor], model: type[Model[Any]]) -> dict[str, Array]:
+    """Return the columns of tensors, as a request with them is read."""
+    check_described([tensor.description for tensor in tensors], [], model)
+    return columns_of(tensors, model)
+
+
 def read(*changed: Tensor, model: type[Model[Any]] = Kinds, without: str = "") -> dict[str, Array]:
     """Return the columns of ROW with tensors in the place of those of their names."""
     tensors = ROW | {tensor.name: tensor for tensor in changed}
-    return columns_of([tensor for name, tensor in tensors.items() if name != without], model)
+    return checked([tensor for name, tensor in tensors.items() if name != without], model)
 
 
 def test_each_column_is_a_tensor_and_what_may_be_missing_may_be_left_out() -> None:
@@ -154,17 +160,17 @@ def test_a_column_that_must_be_there_is_named() -> None:
 
 def test_no_rows_and_too_many_are_told() -> None:
     with pytest.raises(ProtocolError, match="no rows"):
-        columns_of([tensor("a", "FP64", [])], Floats)
+        checked([tensor("a", "FP64", [])], Floats)
     with pytest.raises(ProtocolError, match="no rows"):
-        columns_of([tensor("input", "FP64", [], (0, 2))], Floats)
+        checked([tensor("input", "FP64", [], (0, 2))], Floats)
     for sent in (tensor("a", "FP64", [1.0] * 5), tensor("input", "FP64", [1.0] * 10, (5, 2))):
         with pytest.raises(InvalidInputError, match="5 rows, at most 4 are allowed"):
-            columns_of([sent], Floats)
+            checked([sent], Floats)
 
 
 def test_an_input_must_not_be_there_twice() -> None:
     with pytest.raises(ProtocolError, match="twice"):
-        columns_of([ROW["size"], ROW["size"]], Kinds)
+        checked([ROW["size"], ROW["size"]], Kinds)
 
 
 def test_outputs_are_those_that_are_asked_for_in_the_shape_of_the_inputs() -> None:
