@@ -66,6 +66,11 @@ PATTERNS: dict[str, Pattern] = {
 TENSOR = b'{"inputs":[{"name":"NAME","datatype":"TYPE",'
 TENSOR_PATTERNS: dict[str, Pattern] = {
     "a tensor of escapes": (TENSOR + b'"shape":[1],"data":["', rb"\u0041", b'"]}]}'),
+    "a tensor of Base64": (
+        TENSOR + b'"shape":[1],"parameters":{"content_type":"base64"},"data":["',
+        b"QUJD",
+        b'"]}]}',
+    ),
     "a tensor of backslashes": (TENSOR + b'"shape":[1],"data":["', rb"\\", b'"]}]}'),
     "a tensor of texts": (TENSOR + b'"shape":[256],"data":[', b'"a",', b'"a"]}]}'),
     "a tensor of numbers": (TENSOR + b'"shape":[1000000],"data":[', b"1.25,", b"1]}]}"),

@@ -20,6 +20,10 @@ SPACE = b" \t\r\n"
 NONE: Mapping[str, Any] = {}
 # The most bytes of a shape, and of parameters. The library reads whole numbers of thousands of digits, slowly.
 MAX_PART_BYTES = 2**14
+# So much of a long string is decoded at once, since nothing else runs meanwhile: a multiple of every escape's bytes.
+PIECE_BYTES = 12 * 2**18
+# The longest that may not be cut: two escapes, of one character.
+PAIR_BYTES = 12
 
 
 class InputObject(msgspec.Struct, gc=False):
@@ -51,6 +55,7 @@ class RequestObject(msgspec.Struct, gc=False):
 REQUEST = msgspec.json.Decoder(RequestObject)
 SHAPE = msgspec.json.Decoder(tuple[int, ...])
 PARAMETERS = msgspec.json.Decoder(dict[str, Any] | None)
+STRING = msgspec.json.Decoder(str)
 RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 NUMBER: Any = {"f": float | None, "i": int | None, "u": int | None, "b": bool | None}
 
@@ -195,9 +200,29 @@ def flat(datatype: str, text: memoryview) -> list[Any]:
     """Return the elements of a flat list."""
     one, several, _ = DECODERS[datatype]
     if datatype[:2] != "FP" and len(text) > LARGE_BYTES:  # one after the other, since nothing else runs meanwhile
-        return [one.decode(element) for element in RAW_LIST.decode(text)]
+        return [long_string(element) or one.decode(element) for element in RAW_LIST.decode(text)]
     found: list[Any] = several.decode(text)
     return found
+
+
+def long_string(element: msgspec.Raw) -> str:
+    """Return a long string, decoded piece by piece; an empty one for what is shorter, or no string."""
+    text = memoryview(element)
+    start, end = 1, len(text) - 1
+    if len(text) <= PIECE_BYTES or text[:1] != b'"':
+        return ""
+    pieces: list[str] = []
+    while start < end:
+        for stop in range(min(start + PIECE_BYTES, end), start, -1)[:PAIR_BYTES]:
+            try:
+                pieces.append(STRING.decode(b'"%b"' % text[start:stop]))
+                break
+            except UNDECODABLE as error:  # the cut goes through a character or an escape, or this is no string
+                found = error
+        else:
+            raise found
+        start = stop
+    return "".join(pieces)
 
 
 def rows_of(datatype: str, text: memoryview) -> list[Any]:

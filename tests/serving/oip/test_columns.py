@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import override
 
 from models.model import Array, Column, Columns, InvalidInputError, Model
-from serving.oip.columns import check_described, columns_of, tensors_of
+from serving.oip.columns import PIECE, check_described, columns_of, tensors_of
 from serving.oip.errors import ProtocolError
 from serving.oip.tensors import BYTES, Tensor
 
@@ -110,6 +110,15 @@ def test_base64_is_decoded_where_the_content_type_says_so() -> None:
     sent = tensor("file", BYTES, [base64.b64encode(content).decode()], content_type="base64")
     assert columns_of([sent], File)["file"].tolist() == [content]
     assert columns_of([tensor("file", BYTES, [content])], File)["file"].tolist() == [content]
+
+
+def test_long_base64_is_decoded_to_its_end_and_no_further() -> None:
+    content = bytes(range(256)) * (PIECE // 256)
+    encoded = base64.b64encode(content).decode()
+    assert columns_of([tensor("file", BYTES, [encoded], content_type="base64")], File)["file"][0] == content
+    ends_early = f"{encoded[: PIECE - 4]}QQ=={encoded}"
+    with pytest.raises(InvalidInputError, match="Base64"):
+        columns_of([tensor("file", BYTES, [ends_early], content_type="base64")], File)
 
 
 def test_one_tensor_may_have_all_columns_of_numbers() -> None:
