@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from models.model import InvalidInputError, Model
@@ -14,9 +14,12 @@ from serving.inference.service import InferenceService
 from serving.oip.columns import columns_of, tensors_of
 from serving.oip.errors import placed
 from serving.oip.requests import InferAnswer, InferRequest, apply_parameters, check_supported
+from serving.oip.tensors import Tensor
 
 # Checking fewer elements takes less time than handing them to a thread; numbers are checked all at once.
 FEW_OBJECTS, FEW_NUMBERS = 2_000, 100_000
+# The same for the characters or bytes of elements.
+FEW_BYTES = 2**18
 
 
 class TensorInference:
@@ -58,7 +61,14 @@ class TensorInference:
         def made() -> Collection[Any]:
             return model.items(columns_of(request.inputs, model))
 
-        objects = sum(len(tensor.values) for tensor in request.inputs if tensor.values.dtype.hasobject)
-        numbers = sum(len(tensor.values) for tensor in request.inputs) - objects
-        few = objects <= FEW_OBJECTS and numbers <= FEW_NUMBERS
-        return made() if few else await asyncio.to_thread(made)
+        return made() if are_few(request.inputs) else await asyncio.to_thread(made)
+
+
+def are_few(tensors: Sequence[Tensor]) -> bool:
+    """Return whether the elements of tensors are checked in less time than a thread takes to be handed them."""
+    objects = [tensor.values for tensor in tensors if tensor.values.dtype.hasobject]
+    count = sum(map(len, objects))
+    numbers = sum(len(tensor.values) for tensor in tensors) - count
+    if count > FEW_OBJECTS or numbers > FEW_NUMBERS:
+        return False
+    return sum(len(value) for values in objects for value in values if isinstance(value, str | bytes)) <= FEW_BYTES

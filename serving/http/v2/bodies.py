@@ -209,13 +209,13 @@ def long_string(element: msgspec.Raw) -> str:
     """Return a long string, decoded piece by piece; an empty one for what is shorter, or no string."""
     text = memoryview(element)
     start, end = 1, len(text) - 1
-    if len(text) <= PIECE_BYTES or text[:1] != b'"':
+    if len(text) <= PIECE_BYTES or bytes(text[:1]) != b'"':
         return ""
     pieces: list[str] = []
     while start < end:
         for stop in range(min(start + PIECE_BYTES, end), start, -1)[:PAIR_BYTES]:
             try:
-                pieces.append(STRING.decode(b'"%b"' % text[start:stop]))
+                pieces.append(STRING.decode(b'"%b"' % bytes(text[start:stop])))
                 break
             except UNDECODABLE as error:  # the cut goes through a character or an escape, or this is no string
                 found = error
