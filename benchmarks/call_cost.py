@@ -1,17 +1,14 @@
-"""The CPU time that a call costs the server, by protocol, against a bare gRPC server and the inference alone."""
+"""The CPU time that a call costs the server, by protocol, against a bare gRPC server that runs the same graph."""
 
 from __future__ import annotations
 
 import contextlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
-import numpy as np
-import onnxruntime
 import psutil
 
 from benchmarks.compare.assets import entry
@@ -31,16 +28,15 @@ CONNECTIONS = 10
 CALLS_PER_SECOND = 8_000
 # Between the numbers of the rows of two protocols, which know each other's answers.
 APART = 100_000_000
-INFERENCES = 2_000
 
 
 @contextlib.contextmanager
-def echo(folder: Path, response: bytes) -> Iterator[tuple[str, psutil.Process]]:
-    """Start a bare gRPC server with this response; yield its HOST:PORT and its process."""
+def bare_server(folder: Path, response: bytes, graph: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Start a bare gRPC server with this response and this graph; yield its HOST:PORT and its process."""
     file = folder / "response"
     file.write_bytes(response)
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.grpc_echo", str(port), str(file)]
+    command = [sys.executable, "-m", "benchmarks.grpc_echo", str(port), str(file), str(graph)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         try:
             if process.stdout is None or not process.stdout.readline():
@@ -57,26 +53,13 @@ def requests_by(protocol: str) -> Callable[[int], Request]:
     return lambda number: made(first + number)
 
 
-def inference_seconds(session: onnxruntime.InferenceSession, rows: np.ndarray) -> float:
-    """Return the CPU seconds that the inference of a row takes, without a server."""
-    started = time.process_time()
-    for row in rows:
-        session.run(None, {"features": row[None]})
-    return (time.process_time() - started) / len(rows)
-
-
 def cpu_seconds(process: psutil.Process) -> float:
     """Return the CPU time that a process has used so far."""
     return float(sum(process.cpu_times()[:2]))
 
 
 def call_cost(bench: SpeedBench) -> None:
-    """Compare the CPU time of a call by each protocol with that of a bare gRPC call and the inference of a row."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(entry(bench.home, MODEL) / "model.onnx", options)
-    rows = np.array([list(inputs.tumour(number).values()) for number in range(INFERENCES)], np.float32)
-    inference_seconds(session, rows)
+    """Compare the CPU time of a call by each protocol with that of a bare gRPC server that runs the same graph."""
     count = round((bench.rounds + 1) * bench.seconds * CALLS_PER_SECOND)
     files = {
         protocol: write_bodies(bench.folder / f"calls-{protocol}", map(requests_by(protocol), range(count)))
@@ -87,7 +70,8 @@ def call_cost(bench: SpeedBench) -> None:
         server = stack.enter_context(tiffin(bench.home, inputs.REQUESTS[MODEL](0), MODEL))
         with grpc.insecure_channel(server.grpc_target) as channel:
             response = channel.unary_unary(MODEL_INFER)(example.body)
-        target, process = stack.enter_context(echo(bench.folder, response))
+        graph = entry(bench.home, MODEL) / "model.onnx"
+        target, process = stack.enter_context(bare_server(bench.folder, response, graph))
 
         def bare() -> float:
             before = cpu_seconds(process)
@@ -104,11 +88,11 @@ def call_cost(bench: SpeedBench) -> None:
                 calls = load(server, protocol, files[protocol], bench.seconds, used).requests
                 ours = (server.cpu_seconds() - before) / calls
                 used += calls
-                return ours, bare() + inference_seconds(session, rows)
+                return ours, bare()
 
             ratio, a, b = bench.ratio(measure)
             detail = f"{1e6 * a:,.0f} : {1e6 * b:,.0f} µs of CPU for a call"
-            say(f"{MODEL}, a new row by {protocol}", ratio, "x bare gRPC and the inference", detail)
+            say(f"{MODEL}, a new row by {protocol}", ratio, "x bare gRPC with the inference", detail)
             if used + CONNECTIONS > count:
                 raise RuntimeError("rows were sent twice: raise CALLS_PER_SECOND")
 

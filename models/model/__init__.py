@@ -2,7 +2,7 @@
 
 from models.model.classification import CLASSIFICATION, LabelScore, classification, ranking, softmax
 from models.model.columns import Array, Column, Columns, InvalidInputError, check, check_outputs
-from models.model.contract import Infer, Model, Route, clipped, route
+from models.model.contract import Infer, Model, Route, clipped, float_rows, has_plain_rows, route
 from models.model.json_bodies import LARGE_BYTES, RAW_ITEMS, UNDECODABLE, stand_in
 from models.model.names import ColumnNames, without_escapes
 
@@ -24,6 +24,8 @@ __all__ = [
     "check_outputs",
     "classification",
     "clipped",
+    "float_rows",
+    "has_plain_rows",
     "ranking",
     "route",
     "softmax",

@@ -14,6 +14,7 @@ from grpc.aio import ServicerContext
 from serving.grpc.calls import Calls, Rpc
 from serving.grpc.conversion import RawContents, request_of, response_of
 from serving.grpc.errors import CallError
+from serving.grpc.forms import Forms, request_of_form
 from serving.grpc.held import Held, too_large
 from serving.grpc.messages import METHODS, SERVICE, STREAM, request_class, response_class
 from serving.grpc.wire import check_values, outline, parse
@@ -58,6 +59,7 @@ class Servicer:
         self.accepted = {name: accepted[infer_path(name)] for name in names}
         self.lifecycle = lifecycle
         self.version = version
+        self.forms = Forms()
         # One at a time, since a large request takes several times its bytes while it is parsed.
         self.parsing = asyncio.Lock()
 
@@ -102,9 +104,7 @@ class Servicer:
         """Return the ModelInferResponse to a ModelInferRequest."""
         message = held.pop(self.max_message_bytes)
         if len(message) <= SMALL_BODY_BYTES:
-            parsed = parse(InferRequestMessage, message)
-            request, is_raw, predictor = self.request(parsed, parsed.raw_input_contents, exchange)
-            del parsed
+            request, is_raw, predictor = self.small_request(message, exchange)
         elif len(message) <= START_BYTES:
             request, is_raw, predictor = await asyncio.to_thread(self.large_request, message, exchange)
         else:
@@ -114,6 +114,19 @@ class Servicer:
         answer = await self.inference.infer(predictor, request, exchange.context)
         exchange.note_caches()
         return response_of(answer, request.id, raw=is_raw)
+
+    def small_request(self, message: bytes, exchange: Exchange) -> Parsed:
+        """Return the request in a small message, of which a part may be known."""
+        form = self.forms.find(message)
+        if form is not None:
+            predictor = self.predictor(form.model_name, form.model_version, exchange)
+            if type(predictor.model) is form.model:
+                return request_of_form(form, message), True, predictor
+        parsed = parse(InferRequestMessage, message)
+        request, is_raw, predictor = self.request(parsed, parsed.raw_input_contents, exchange)
+        if is_raw:
+            self.forms.remember(message, parsed, request, type(predictor.model))
+        return request, is_raw, predictor
 
     def large_request(self, message: bytes, exchange: Exchange) -> Parsed:
         """Return the request in a large message, which is bounded before it is parsed."""

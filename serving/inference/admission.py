@@ -55,6 +55,8 @@ class Admission:
 
     def check(self, left_seconds: float, priority: Priority, *, block: bool) -> None:
         """Raise OverloadedError when a new item, or a block, would wait too long or finds the queue full."""
+        if self.queue_items and not self.unfinished:
+            return
         wait = self.expected_wait(priority, block=block)
         queue = self.queue
         if priority is Priority.BATCH:
@@ -62,5 +64,5 @@ class Admission:
         else:
             waiting = queue.size if block else len(queue.items)
             longest = min(self.queue_seconds, left_seconds)
-        if waiting >= self.queue_items or (self.unfinished and wait > longest):
+        if waiting >= self.queue_items or wait > longest:
             raise OverloadedError(max(wait - self.queue_seconds, 0.0))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
 import threading
 import time
@@ -14,11 +12,12 @@ from typing import Any
 
 from models.model import Model
 from serving.inference.admission import Admission
+from serving.inference.at_once import AtOnce
 from serving.inference.batch_work import BatchWork
 from serving.inference.context import Priority
 from serving.inference.delivery import Delivery
 from serving.inference.errors import OverloadedError, UnknownModelError
-from serving.inference.job import Job, total_size, without
+from serving.inference.job import Job, total_size
 from serving.inference.observation import Observation
 from serving.inference.pace import Pace
 from serving.inference.padding import batches
@@ -28,8 +27,6 @@ from serving.inference.queue import Queue
 from serving.inference.registry import ModelId
 from serving.inference.runner import Runner
 from serving.inference.share import BatchShare
-
-log = logging.getLogger("tiffin.batcher")
 
 # Larger rounds would sort a little better, but make a long item wait for every shorter one that came after it.
 ROUND_BATCHES = 16
@@ -43,11 +40,11 @@ SLOW_SECONDS = 0.5
 class Batcher:
     """Adaptive batching of a model's graph, run in threads of its own, since onnxruntime releases the interpreter lock.
 
-    While the batcher is idle, an item is computed at once. While it is busy, items wait; then those that have waited
-    longest, up to `ROUND_BATCHES` batches of them, are sorted by length, to pad little, and cut into batches of at most
-    `max_batch`, the model's own by default. Batches that take long enough run side by side, and the next round begins
-    as soon as one thread is free. When fewer items wait than fill a batch, the batcher waits for more for as long as
-    the batch takes, `linger_seconds` at most.
+    While the batcher is idle, an item is computed at once, in the event loop where that takes little (`at_once.py`).
+    While it is busy, items wait; then those that have waited longest, up to `ROUND_BATCHES` batches of them, are sorted
+    by length, to pad little, and cut into batches of at most `max_batch`, the model's own by default. Batches that take
+    long enough run side by side, and the next round begins as soon as one thread is free. When fewer items wait than
+    fill a batch, the batcher waits for more for as long as the batch takes, `linger_seconds` at most.
 
     Blocks of rows wait behind single items, and are taken as many at a time as the free threads can compute.
 
@@ -59,7 +56,7 @@ class Batcher:
     fails alone.
 
     `open_session(threads)` opens a session of the model's graph; `clock` tells the time in seconds, by which `wait`
-    waits on a condition.
+    waits on a condition, `cpu_clock` the CPU time of its thread.
     """
 
     def __init__(
@@ -75,6 +72,7 @@ class Batcher:
         batch_share: float = 0.05,
         max_batch: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
         wait: Callable[[threading.Condition, float], bool] = threading.Condition.wait,
     ) -> None:
         self.model = model
@@ -109,6 +107,7 @@ class Batcher:
             observation=self.observation,
             clock=clock,
         )
+        self.at_once = AtOnce(model, self.max_batch, self.runner, self.hand_over, cpu_clock)
         self.busy = 0  # threads with a batch of their own
         self.changed = threading.Condition()
         self.batch_work = BatchWork(model, self.queue, self.changed, self.share, self.runner, self.max_batch)
@@ -119,7 +118,7 @@ class Batcher:
         """Return the seconds that a new item, or a block, is expected to wait."""
         return self.admission.expected_wait(priority, block=block)
 
-    def enqueue(self, jobs: Sequence[Job], deadline: float) -> None:
+    def enqueue(self, jobs: list[Job], deadline: float) -> None:
         """Queue jobs, all items or all blocks; raise OverloadedError in want of time, UnknownModelError once closed."""
         size = total_size(jobs)
         priority = jobs[0].priority
@@ -131,16 +130,23 @@ class Batcher:
             raise
         if self.delivery.loop is None:
             self.thread.start()
-            self.delivery.loop = asyncio.get_running_loop()
+            self.delivery.start()
         for job in jobs:
             job.queued = now
+        if priority is Priority.INTERACTIVE and self.at_once.takes(size):
+            self.at_once.gather(jobs)
+        else:
+            self.hand_over(jobs)
+
+    def hand_over(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs for the batcher's thread; raise UnknownModelError once closed."""
         with self.changed:
             if self.closed:
                 raise UnknownModelError("the model has been unloaded")
             self.queue.put(jobs)
-            self.admission.unfinished += size
+            self.admission.unfinished += total_size(jobs)
             self.changed.notify()
-        self.observe_queue(priority)
+        self.observe_queue(jobs[0].priority)
 
     def promote(self, jobs: Sequence[Job]) -> None:
         """Make jobs interactive that were batch work, wherever they are: somebody waits for them now."""
@@ -159,8 +165,7 @@ class Batcher:
                 jobs = self.take()
                 self.compute(self.preprocess(self.delivery.drop_expired(jobs)))
             except BaseException as error:  # it would end the thread, and with it the model
-                log.exception("a batch of %s failed", self.name)
-                self.delivery.fail(jobs, error)
+                self.delivery.fail_all(jobs, error)
             del jobs  # else their items would be kept until others come
 
     def take(self) -> list[Job]:
@@ -225,11 +230,7 @@ class Batcher:
         seconds = self.clock() - started
         self.share.record(Priority.INTERACTIVE, seconds)
         self.pace.record_preparing(Priority.INTERACTIVE, len(jobs), seconds)
-        if not failed:
-            return jobs
-        gone = [job for job, _ in failed]
-        self.delivery.deliver(gone, [error for _, error in failed])
-        return without(jobs, gone)
+        return self.delivery.without_failed(jobs, failed)
 
     def is_awaited(self, job: Job) -> bool:
         """Return whether anybody still waits for a job."""
@@ -273,8 +274,7 @@ class Batcher:
         try:
             self.infer(batch, beside=True)
         except BaseException as error:  # nobody awaits the result of this call
-            log.exception("a batch of %s failed", self.name)
-            self.delivery.fail(batch, error)
+            self.delivery.fail_all(batch, error)
         finally:
             self.release()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from serving.inference.context import Priority
 
 # Weight of the newest batch in the moving average.
@@ -33,6 +35,17 @@ class Pace:
         size = items.bit_length()
         known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
         return next((seconds for seconds in known if seconds), 0.0)
+
+    def most_seconds(self, items: int) -> float:
+        """Estimate the seconds of a batch, not too low; infinite where nothing is known.
+
+        Where only smaller batches are known, it takes as many times as long as they as it is larger.
+        """
+        size = items.bit_length()
+        found = next((seconds for seconds in self.batch_seconds[size:] if seconds), 0.0)
+        if not found:
+            found = max(seconds * 2 ** (size - bits) for bits, seconds in enumerate(self.batch_seconds[:size]))
+        return found or math.inf
 
     def items(self, seconds: float, preparing: float = 0.0) -> int:
         """Return how many items may go into a batch that is to take `seconds` at most; one at least.

@@ -67,6 +67,8 @@ def stack(batch: Sequence[Inputs]) -> Inputs:
 def stack_arrays(arrays: list[Array]) -> Array:
     """Stack arrays that differ at most in their first axis into one array (n, longest, ...)."""
     first = arrays[0]
+    if len(arrays) == 1:
+        return first[None]
     if all(array.shape == first.shape for array in arrays):
         return np.stack(arrays)
     out = np.zeros((len(arrays), max(map(len, arrays)), *first.shape[1:]), dtype=first.dtype)

@@ -133,7 +133,7 @@ class Predictor:
         """Return the outputs of items stacked, (n, ...); raise the first InvalidInputError."""
         blocks = self.blocks(items)
         if blocks is None:
-            return np.stack(valid(await self.outputs(items, request)))
+            return np.array(valid(await self.outputs(items, request)))
         return np.concatenate(valid(await self.block_outputs(blocks, request)))
 
     async def block_outputs(self, blocks: Sequence[Array], request: RequestContext) -> list[Array | InvalidInputError]:
@@ -199,9 +199,9 @@ class Predictor:
             task = loop.create_task(self.look_up(jobs, request))
             self.lookups.add(task)
             task.add_done_callback(self.lookups.discard)
+        store = not request.no_store
         if not request.no_cache:
             self.in_flight |= jobs
-        store = not request.no_store
         for key, job in jobs.items():
             job.future.add_done_callback(lambda future, key=key, job=job: self.landed(key, job, store))  # type: ignore[misc]
         return jobs
@@ -247,6 +247,7 @@ class Predictor:
             request.no_cache = request.no_store = True
             outputs = valid(await self.outputs(self.model.example_items(), request))
             check_outputs(self.model.columns(np.stack(outputs)), self.model.outputs, len(outputs))
+        self.batcher.at_once.measure(self.model.example_items())
 
     def close(self) -> None:
         """Stop the batcher's threads."""
@@ -255,13 +256,28 @@ class Predictor:
 
 async def outcome_of(jobs: Collection[Job]) -> None:
     """Wait until jobs are done; cancel those for which nobody waits any more."""
-    for job in jobs:
+    pending = [job for job in jobs if not job.future.done()]
+    if not pending:
+        return
+    for job in pending:
         job.waiters += 1
+    # Awaiting a future itself would cancel it for everybody when one of those who wait is cancelled.
+    left = len(pending)
+    done = asyncio.get_running_loop().create_future()
+
+    def settled(_: asyncio.Future[Any]) -> None:
+        nonlocal left
+        left -= 1
+        if not left and not done.done():
+            done.set_result(None)
+
+    for job in pending:
+        job.future.add_done_callback(settled)
     try:
-        # Awaiting a future itself would cancel it for everybody when one of those who wait is cancelled.
-        await asyncio.wait([job.future for job in jobs])
+        await done
     finally:
-        for job in jobs:
+        for job in pending:
+            job.future.remove_done_callback(settled)
             job.waiters -= 1
             if not job.waiters:
                 job.future.cancel()  # no effect on a finished job

@@ -18,6 +18,9 @@ from serving.inference.padding import batch_inputs, unstack
 
 log = logging.getLogger("tiffin.batcher")
 
+# What takes less is computed by one thread: to wake others takes longer.
+SMALL_SECONDS = 0.001
+
 
 class Runner:
     """Runs batches, one at a time on all threads or one on each of `threads`, and delivers their outputs.
@@ -75,13 +78,14 @@ class Runner:
 
     def outputs(self, batch: Sequence[Job], beside: bool) -> Sequence[Array]:
         """Run a batch; return each job's output, raise ModelFaultError if their number is wrong."""
-        session, parallel = (self.single, self.threads) if beside else (self.session, 1)
         items = total_size(batch)
+        small = 0 < self.pace.seconds(items) < SMALL_SECONDS
+        session = self.single if beside or small else self.session
         started = self.clock()
         outputs = unstack(batch, items, session.run(None, batch_inputs(batch)))
         seconds = self.clock() - started
         self.observation.inference_seconds.observe(seconds)
         self.observation.batch_items.observe(items)
         self.observation.last_inference.set_to_current_time()
-        self.pace.record(items, seconds / parallel)
+        self.pace.record(items, seconds / self.threads if beside else seconds)
         return outputs

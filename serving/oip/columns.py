@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from models.model import Array, Column, Columns, InvalidInputError, Model, check
+from models.model import Array, Column, Columns, InvalidInputError, Model, check, float_rows, has_plain_rows
 from serving.oip.errors import ProtocolError
 from serving.oip.tensors import BYTES, DTYPES, Description, Tensor, count_of
 from serving.tables.schema import listing
@@ -37,6 +38,50 @@ def columns_of(tensors: Sequence[Tensor], model: type[Model[Any]]) -> dict[str, 
     if not values:  # of the columns that are read all may be missing, but not their rows
         values = {column.name: np.full(tensors[0].shape[0], None) for column in model.inputs if column.used}
     return check(values, model.inputs)
+
+
+def items_of(tensors: Sequence[Tensor], model: type[Model[Any]]) -> Collection[Any]:
+    """Return the items of the input tensors of a request that `check_described` admits; raise what `columns_of` does.
+
+    Numbers of all columns are checked together, and column by column only where one may not fit.
+    """
+    plain = plain_rows(model)
+    if plain is not None and all(tensor.values.dtype.kind == "f" for tensor in tensors):
+        if len(tensors) == 1:
+            rows = tensors[0].values.reshape(tensors[0].shape)
+        else:
+            rows = np.empty((len(tensors[0].values), len(tensors)))
+            for tensor in tensors:
+                rows[:, plain.places[tensor.name]] = tensor.values
+        if rows.shape[1:] == (len(model.inputs),) and plain.admits(rows):
+            return float_rows(rows)
+    return model.items(columns_of(tensors, model))
+
+
+class PlainRows:
+    """The rows of numbers that a model takes: the places of its columns, and their bounds."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.places = {column.name: place for place, column in enumerate(columns)}
+        self.bounds: dict[Any, Array] = {}
+        for place, column in enumerate(columns):
+            for holds, limit in column.bounds or ():
+                unlimited, tighter = (-np.inf, max) if holds in (np.greater, np.greater_equal) else (np.inf, min)
+                limits = self.bounds.setdefault(holds, np.full(len(columns), unlimited))
+                limits[place] = tighter(limits[place], limit)
+
+    def admits(self, rows: Array) -> bool:
+        """Return whether all numbers of rows (n, columns) fit their columns for certain."""
+        return bool(np.isfinite(rows).all()) and all(holds(rows, limits).all() for holds, limits in self.bounds.items())
+
+
+@cache
+def plain_rows(model: type[Model[Any]]) -> PlainRows | None:
+    """Return the rows that a model takes; None for one that takes others than of numbers, none of them missing."""
+    single = all(column.used and not column.optional and not column.is_list for column in model.inputs)
+    if not single or not has_plain_rows(model) or any(column.bounds is None for column in model.inputs):
+        return None
+    return PlainRows(model.inputs)
 
 
 def check_described(inputs: Sequence[Description], outputs: Sequence[str], model: type[Model[Any]]) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from models.model import InvalidInputError, Model
+from models.model import Array, Columns, InvalidInputError
 from serving.inference.context import RequestContext
 from serving.inference.errors import DeadlineExceededError
 from serving.inference.predictor import Predictor
 from serving.inference.service import InferenceService
-from serving.oip.columns import columns_of, tensors_of
+from serving.oip.columns import items_of, tensors_of
 from serving.oip.errors import placed
 from serving.oip.requests import InferAnswer, InferRequest, apply_parameters, check_supported
 from serving.oip.tensors import Tensor
@@ -38,12 +37,15 @@ class TensorInference:
         for output in request.outputs:
             check_supported(output.name, output.parameters)
         for tensor in request.inputs:
-            check_supported(tensor.name, tensor.parameters)
+            if tensor.parameters:
+                check_supported(tensor.name, tensor.parameters)
         seconds = apply_parameters(request.parameters, context)
         try:
-            async with asyncio.timeout(seconds):
-                items = await self.items(request, model)
-                columns = await self.inference.columns(predictor, items, context)
+            if seconds is None:
+                columns = await self.columns(predictor, request, context)
+            else:
+                async with asyncio.timeout(seconds):
+                    columns = await self.columns(predictor, request, context)
         except InvalidInputError as error:
             raise placed(error, model) from None
         except DeadlineExceededError:
@@ -55,20 +57,24 @@ class TensorInference:
         outputs = tensors_of(columns, model.outputs, names, square=square)
         return InferAnswer(*predictor.id, outputs)
 
-    async def items(self, request: InferRequest, model: type[Model[Any]]) -> Collection[Any]:
-        """Return the items of a request, made in a thread where they are many."""
-
-        def made() -> Collection[Any]:
-            return model.items(columns_of(request.inputs, model))
-
-        return made() if are_few(request.inputs) else await asyncio.to_thread(made)
+    async def columns(self, predictor: Predictor, request: InferRequest, context: RequestContext) -> Columns:
+        """Return the output columns of a request, whose items are made in a thread where they are many."""
+        model = type(predictor.model)
+        few = are_few(request.inputs)
+        items = items_of(request.inputs, model) if few else await asyncio.to_thread(items_of, request.inputs, model)
+        return await self.inference.columns(predictor, items, context)
 
 
 def are_few(tensors: Sequence[Tensor]) -> bool:
     """Return whether the elements of tensors are checked in less time than a thread takes to be handed them."""
-    objects = [tensor.values for tensor in tensors if tensor.values.dtype.hasobject]
-    count = sum(map(len, objects))
-    numbers = sum(len(tensor.values) for tensor in tensors) - count
+    numbers = count = 0
+    objects: list[Array] = []
+    for tensor in tensors:
+        if tensor.values.dtype.hasobject:
+            objects.append(tensor.values)
+            count += len(tensor.values)
+        else:
+            numbers += len(tensor.values)
     if count > FEW_OBJECTS or numbers > FEW_NUMBERS:
         return False
     return sum(len(value) for values in objects for value in values if isinstance(value, str | bytes)) <= FEW_BYTES

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.model import Array, Columns, InvalidInputError, Model
+from models.model import Array, Column, Columns, InvalidInputError, Model
 from serving.inference.batcher import Batcher
 from serving.inference.context import Priority, RequestContext
 from serving.inference.job import Job, Output
@@ -34,6 +34,7 @@ BROKEN = [1000]  # preprocessing fails
 class Sum(Model[list[int]]):
     """A model that sums numbers below ten and rejects negative ones; preprocessing blocks until `gate` is set."""
 
+    inputs = (Column("x", list[int]),)
     max_batch = 3
 
     def __init__(self, folder: Path) -> None:

@@ -1,0 +1,98 @@
+"""Small work, computed in the event loop: handing it to a thread and its output back would take longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from models.model import Model, has_plain_rows
+from serving.inference.errors import UnknownModelError
+from serving.inference.job import Job, total_size
+from serving.inference.pace import Pace
+from serving.inference.padding import batches, stack
+from serving.inference.preprocessing import preprocess
+from serving.inference.runner import Runner
+
+# What takes more is handed to a thread: to hand over a job, wake the thread and take its output takes 100 to 400 us of
+# CPU time, by the processor and by what else runs.
+MOST_SECONDS = 0.00025
+# What takes somewhat more is computed at once now and then, since it may have become faster, as where others no longer
+# take the processor's caches: one in so many, where it takes no more than so many seconds.
+TRIED_ONE_IN, TRIED_SECONDS = 256, 0.001
+RUNS = 10
+
+
+class AtOnce:
+    """Computes rows in the event loop: what came in one turn of it in a batch.
+
+    The CPU time of earlier batches says how long that takes. Time by a clock would say that nothing is quick where
+    other programs run, too. Items of other kinds may differ much in what they take, as texts do.
+
+    `hand_over(jobs)` queues jobs for a thread; `cpu_clock` returns the CPU time of the thread in seconds.
+    """
+
+    def __init__(
+        self,
+        model: Model[Any],
+        max_batch: int,
+        runner: Runner,
+        hand_over: Callable[[list[Job]], None],
+        cpu_clock: Callable[[], float],
+    ) -> None:
+        self.model = model
+        self.max_batch = max_batch
+        self.runner = runner
+        self.delivery = runner.delivery
+        self.hand_over = hand_over
+        self.cpu_clock = cpu_clock
+        self.cost = Pace(max_batch)
+        self.tries = 0
+        self.alike = model.vectorized or has_plain_rows(type(model))
+        self.gathered: list[Job] = []
+
+    def measure(self, items: Collection[Any]) -> None:
+        """Measure what a model's example takes, where items are alike and the graph is quick."""
+        if not self.alike or self.runner.pace.seconds(len(items)) > TRIED_SECONDS:
+            return
+        took = []
+        for _ in range(RUNS):
+            started = self.cpu_clock()
+            self.runner.single.run(None, stack([self.model.preprocess(item) for item in items]))
+            took.append(self.cpu_clock() - started)
+        self.cost.record(len(items), min(took))
+
+    def takes(self, size: int) -> bool:
+        """Return whether so many items are to be computed at once."""
+        if not self.alike or size > self.max_batch:
+            return False
+        seconds = self.cost.most_seconds(size)
+        if MOST_SECONDS < seconds <= TRIED_SECONDS:
+            self.tries += 1
+            return self.tries % TRIED_ONE_IN == 0
+        return seconds <= MOST_SECONDS
+
+    def gather(self, jobs: list[Job]) -> None:
+        """Compute jobs at the end of this turn of the event loop, with others that have come by then."""
+        if not self.gathered and self.delivery.loop is not None:
+            self.delivery.loop.call_soon(self.compute)
+        self.gathered += jobs
+        self.delivery.admission.unfinished += total_size(jobs)
+
+    def compute(self) -> None:
+        """Compute what was gathered, or hand it over where it has become too much."""
+        jobs, self.gathered = self.gathered, []
+        size = total_size(jobs)
+        started = self.cpu_clock()
+        try:
+            if len(jobs) > 1 and not self.takes(size):
+                self.hand_over(jobs)
+                self.delivery.admission.unfinished -= size  # counted twice
+                return
+            failed = preprocess(self.model, jobs, self.delivery.is_awaited)
+            for batch in batches(self.delivery.without_failed(jobs, failed), size):
+                self.runner.infer(batch)
+        except UnknownModelError as error:
+            self.delivery.fail(jobs, error)
+        except BaseException as error:
+            self.delivery.fail_all(jobs, error)
+        self.cost.record(size, self.cpu_clock() - started)
