@@ -18,6 +18,10 @@ LONGEST = (
     "tests/test_redis_faults.py",
     "tests/serving/bento/test_shipped.py",
     "tests/test_openapi.py",
+    # Of `make slowtest`.
+    "tests/packaging/test_bento.py",
+    "tests/training/test_training.py",
+    "tests/training/test_own_models.py",
 )
 
 
