@@ -17,7 +17,10 @@ LONGEST = (
     "tests/test_shutdown.py",
     "tests/test_redis_faults.py",
     "tests/serving/bento/test_shipped.py",
+    "tests/test_limits.py",
     "tests/test_openapi.py",
+    "tests/test_expressions.py",
+    "tests/test_delivery.py",
     # Of `make slowtest`.
     "tests/packaging/test_bento.py",
     "tests/training/test_training.py",
