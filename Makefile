@@ -46,9 +46,9 @@ CLUSTER_gke = gcloud container clusters get-credentials $(CLUSTER) --location $(
 CLUSTER_eks = aws eks update-kubeconfig --name $(CLUSTER) --region $(LOCATION)
 CLUSTER_aks = az aks get-credentials --name $(CLUSTER) --resource-group $(RESOURCE_GROUP)
 # Of `make test` and `make slowtest`: more than cores, since tests wait more than they compute. A file's tests share
-# servers and stay together.
+# servers and stay together; files begin in the order of tests/conftest.py.
 PROCESSES := $(or $(PROCESSES),3)
-PARALLEL = --numprocesses $(PROCESSES) --dist loadfile
+PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # cpu or cuda: the build of torch that training gets on Linux.
 TORCH := $(or $(TORCH),cpu)
 TORCH_cpu := --index-url https://download.pytorch.org/whl/cpu
@@ -64,6 +64,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := PYTHON='$(PYTHON)' requirements/install.sh $(VENV)
 export BENTOML_DO_NOT_TRACK := True
+# Where it is set, as in many images, each of the hundreds of processes of the tests would compile our modules again.
+export PYTHONDONTWRITEBYTECODE :=
 # GitLab hands its identity token over in a variable; clouds read it from a file.
 ifdef IDENTITY_TOKEN
 TOKEN := $(CURDIR)/.cache/identity-token

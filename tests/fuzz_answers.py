@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import NoReturn
 
-from jsonschema import Draft202012Validator
-
 from tests.attacks.client import Answer
 from tests.fuzz_requests import expanded
 from tests.fuzz_values import Json
@@ -16,6 +14,8 @@ class DocumentedAnswers:
     """Response schemas of the POST operations of an OpenAPI document, by path and status."""
 
     def __init__(self, document: Json) -> None:
+        from jsonschema import Draft202012Validator  # takes three seconds, and most tests do not need it
+
         schemas = document["components"]["schemas"]
         self.validators = {
             path: {

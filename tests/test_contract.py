@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import bentoml
@@ -16,10 +15,8 @@ import pytest
 import models
 from models.segmentation.columns import VARIABLES
 from tests.support.answers import answer, classify
-from tests.support.metrics import metric
 from tests.support.photos import photo
 from tests.support.rows import OTHER_ROW, ROW, TUMOUR, written
-from tests.support.servers import serving
 
 
 def test_sentiment_gives_per_text_all_labels_highest_first(client: httpx.Client) -> None:
@@ -217,14 +214,6 @@ def test_metrics_are_in_prometheus_text_format(client: httpx.Client) -> None:
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     assert re.search(r'tiffin_requests_total{.*,route="/breast_cancer/predict",status="200",.*} \d', response.text)
-
-
-def test_metrics_add_up_over_workers(store: Path) -> None:
-    with serving(store, {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "2"}) as address:
-        for _ in range(40):  # each on a new connection, so that both workers get some
-            assert httpx.post(f"{address}/breast_cancer/predict", json=TUMOUR).status_code == 200
-        for _ in range(10):
-            assert metric(address, "tiffin_requests_total", route="/breast_cancer/predict") == 40
 
 
 def test_page_is_swagger_ui_and_its_files_are_there(client: httpx.Client) -> None:

@@ -32,7 +32,10 @@ def sources() -> Iterator[Path]:
 def expressions() -> Iterator[tuple[str, Any, str]]:
     """Yield each regular expression: its place in the code, the pattern, and the method that is called on it."""
     for path in sources():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        code = path.read_text(encoding="utf-8")
+        if not re.search(r"\bre\.|pattern|regex", code):
+            continue  # most have none, and every process of tests comes through here
+        tree = ast.parse(code)
         used: dict[str, set[str]] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in METHODS and isinstance(node.value, ast.Name):
@@ -103,7 +106,7 @@ def test_the_expressions_are_found() -> None:
 
 @pytest.mark.parametrize(("pattern", "method"), [found[1:] for found in FOUND], ids=[found[0] for found in FOUND])
 def test_an_expression_is_linear(pattern: Any, method: str) -> None:
-    slow = [piece for piece in hostile(pattern) if not is_linear(pattern, method, piece, SIZES[::2] + SIZES[-1:])]
+    slow = [piece for piece in hostile(pattern) if not is_linear(pattern, method, piece, SIZES[:-2:2] + SIZES[-1:])]
     assert slow == []
 
 

@@ -91,7 +91,6 @@ class TestSlowClients:
             "TIFFIN_MODELS": "segmentation",
             "TIFFIN_TIMEOUT_SECONDS": str(self.TIMEOUT_SECONDS),
             "TIFFIN_BODY_TIMEOUT_SECONDS": str(self.TIMEOUT_SECONDS),
-            "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
         }
         with serving(store, env) as address:
             yield address

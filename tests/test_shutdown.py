@@ -33,6 +33,13 @@ def server(store: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def lasting(store: Path) -> Iterator[Server]:
+    """Start a server for tests that replace its worker, but do not end it."""
+    with started_server(store, ENV) as server:
+        yield server
+
+
 def ready(server: Server) -> bool:
     return httpx.get(f"{server.address}/readyz").status_code == 200
 
@@ -89,19 +96,19 @@ def test_clients_that_have_left_do_not_delay_the_end(store: Path) -> None:
         assert server.process.wait(STOP_SECONDS / 2) == 0
 
 
-def test_a_worker_that_is_killed_is_replaced(server: Server) -> None:
-    kill_worker(server)
+def test_a_worker_that_is_killed_is_replaced(lasting: Server) -> None:
+    kill_worker(lasting)
 
 
-def test_what_a_killed_worker_held_is_no_longer_reported(server: Server) -> None:
+def test_what_a_killed_worker_held_is_no_longer_reported(lasting: Server) -> None:
     def cached_bytes() -> set[str]:
-        lines = httpx.get(f"{server.address}/metrics").text.splitlines()
+        lines = httpx.get(f"{lasting.address}/metrics").text.splitlines()
         return {line for line in lines if line.startswith("tiffin_cache_bytes")}
 
-    assert answers(server)
+    assert answers(lasting)
     held = cached_bytes()
-    kill_worker(server)
-    assert answers(server)  # the same request, so the new worker holds as much
+    kill_worker(lasting)
+    assert answers(lasting)  # the same request, so the new worker holds as much
     assert cached_bytes() == held
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.attacks.bench import Measurement, faults_of
 from tests.attacks.honest import Request, Result, honest_client
 from tests.attacks.targets import Target
-from tests.attacks.watch import KILL_BYTES, MAX_MEMORY_BYTES, MemoryWatch, Pause, PauseWatch, json_seconds
+from tests.attacks.watch import KILL_BYTES, MAX_MEMORY_BYTES, MemoryWatch, Pause, PauseWatch, json_seconds, part_takes
 from tests.fuzz_large import LargeBody, send_to
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -159,6 +159,12 @@ def test_a_pause_is_measured_by_json_loads() -> None:
 @pytest.mark.parametrize("body", [b"[" * 2**20, b"[" + b"1" * 2**20 + b"]", b"\xff" * 2**20])
 def test_what_is_no_json_is_measured_by_rows(body: bytes) -> None:
     assert json_seconds(body) > json_seconds(body[: 2**10])
+
+
+def test_a_part_of_a_body_is_measured_first() -> None:
+    many, one = (b"[" + part + b"0]" for part in (b"1," * 2**22, b" " * 2**22))
+    assert part_takes(many, 1e-3)
+    assert not part_takes(one, 60)
 
 
 def test_an_honest_client_tells_what_it_got() -> None:

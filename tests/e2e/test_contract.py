@@ -4,6 +4,3 @@ They use the fixtures `client` and `server`, which in this folder lead to the co
 """
 
 from tests.test_contract import *  # noqa: F403
-
-# It starts a server of its own.
-del test_metrics_add_up_over_workers  # noqa: F821

@@ -90,7 +90,7 @@ def test_a_profile_is_run_by_the_open_inference_protocol(
 def grpc_server(store: Path) -> Iterator[tuple[str, str]]:
     """Yield the address of a server that asks for a key, and its target of gRPC."""
     port = str(free_port())
-    env = {"TIFFIN_GRPC_PORT": port, "TIFFIN_API_KEYS": "secret", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
+    env = {"TIFFIN_GRPC_PORT": port, "TIFFIN_API_KEYS": "secret"}
     with serving(store, env) as address:
         yield address, f"127.0.0.1:{port}"
 
@@ -210,13 +210,10 @@ def test_a_port_without_grpc_is_told(locust: Callable[..., Done], server: str) -
     assert f"{target} does not answer, where gRPC is expected" in done.stderr
 
 
-def test_the_key_is_sent(locust: Callable[..., Done], store: Path) -> None:
-    with serving(
-        store, {"TIFFIN_API_KEYS": "secret", "TIFFIN_MODELS": "breast_cancer", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
-    ) as address:
-        profile = ("--host", address, "--profile", "smoke", "--minutes", "0.05", "--p99", "30")
-        assert locust(*profile, LOADTEST_API_KEY="secret").returncode == 0
-        done = locust(*profile)
+def test_the_key_is_sent(locust: Callable[..., Done], grpc_server: tuple[str, str]) -> None:
+    profile = ("--host", grpc_server[0], "--profile", "smoke", "--minutes", "0.05", "--p99", "30")
+    assert locust(*profile, LOADTEST_API_KEY="secret").returncode == 0
+    done = locust(*profile)
     assert done.returncode == 2
     assert "/breast_cancer/info answers 401" in done.stderr
 

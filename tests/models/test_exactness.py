@@ -55,7 +55,10 @@ def test_text_is_multiplied_exactly() -> None:
         zero_x, zero_w = weights[node.input[4]].astype(np.int64), weights[node.input[5]].astype(np.int64)
         scale = weights[node.input[2]].astype(np.float64) * weights[node.input[3]]
         expected = ((x - zero_x) @ (w - zero_w)) * scale
-        assert values[node.output[0]] == pytest.approx(expected, rel=1e-5, abs=1e-5), node.name
+        found = values[node.output[0]]
+        # pytest.approx takes seconds for arrays of this size.
+        assert found.shape == expected.shape, node.name
+        assert (abs(found - expected) <= np.maximum(1e-5, 1e-5 * abs(expected))).all(), node.name
 
 
 def test_a_picture_is_convolved_exactly() -> None:

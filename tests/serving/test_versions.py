@@ -29,7 +29,6 @@ def address(home: Path, newest: str) -> Iterator[str]:
         "TIFFIN_MODELS": "breast_cancer,breast_cancer:opposite",
         "TIFFIN_MODEL__BREAST_CANCER__MAX_BATCH": "1",
         "TIFFIN_SESSION_THREADS": "1",
-        "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
     }
     with serving(home, env) as address:
         yield address
@@ -130,7 +129,7 @@ def test_settings_of_a_model_hold_for_each_version(client: httpx.Client, newest:
 @pytest.fixture(scope="module")
 def prefixed(home: Path, newest: str) -> Iterator[str]:
     """Start a server of the older version behind a path prefix; yield its address."""
-    env = {"TIFFIN_MODELS": "breast_cancer:opposite", "ROOT_PATH": "/project", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
+    env = {"TIFFIN_MODELS": "breast_cancer:opposite", "ROOT_PATH": "/project"}
     with serving(home, env) as address:
         yield address
 

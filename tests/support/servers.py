@@ -21,8 +21,8 @@ import pytest
 from loadtest.processes import free_port, link_folder
 from tests.support import ROOT
 
-# No port for gRPC: that of each server would have to be another.
-QUIET = {"BENTOML_DO_NOT_TRACK": "True", "TIFFIN_GRPC_PORT": "0"}
+# No port for gRPC: that of each server would have to be another. No grace, for which each would be waited for.
+QUIET = {"BENTOML_DO_NOT_TRACK": "True", "TIFFIN_GRPC_PORT": "0", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
 START_SECONDS = 300
 STOP_SECONDS = 120
 
@@ -47,8 +47,8 @@ def started_server(
 ) -> Iterator[Server]:
     """Start a server, wait until it is ready, and end it by its process id.
 
-    The server shares the models and Bentos of `home`, but has its own BentoML home, with its log and metrics. It has no
-    port for gRPC unless `env` names one: that of each server must be another.
+    The server shares the models and Bentos of `home`, but has its own BentoML home, with its log and metrics. Unless
+    `env` says otherwise, it has no port for gRPC, and ends without a time of grace.
     """
     own = Path(tempfile.mkdtemp(prefix="tiffin-home-"))
     for folder in ("models", "bentos"):

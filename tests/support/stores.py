@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,18 @@ from tests.support import ROOT
 from tests.support.processes import run_python
 
 PUT = """
-import sys
+import os, sys
 from pathlib import Path
 from typing import Any
 from serving.bento import shipped
-shipped.put_into_store(sys.argv[2:], Path(sys.argv[1]))
+for folder in sys.argv[1].split(os.pathsep):
+    shipped.put_into_store(sys.argv[2:], Path(folder))
 """
 
 
-def put(home: Path, *names: str, folder: Path = FOLDER) -> None:
-    """Put the shipped models of these names into a home's store."""
-    done = run_python(home, "-c", PUT, str(folder), *names)
+def put(home: Path, *names: str, folders: Sequence[Path] = (FOLDER,)) -> None:
+    """Put the shipped models of these names into a home's store, from one folder after the other."""
+    done = run_python(home, "-c", PUT, os.pathsep.join(map(str, folders)), *names)
     assert done.returncode == 0, done.stderr
 
 
@@ -54,8 +57,7 @@ def put_versions(home: Path, folder: Path) -> str:
     model.graph.initializer.append(onnx.helper.make_tensor("highest", onnx.TensorProto.INT64, [1], [1]))
     model.graph.node.append(onnx.helper.make_node("Sub", ["highest", "before"], ["label"]))
     onnx.save(model, path)
-    put(home, "breast_cancer", folder=made)
-    put(home, "breast_cancer")
+    put(home, "breast_cancer", folders=[made, FOLDER])
     return newest(home, "breast_cancer").name
 
 

@@ -27,8 +27,17 @@ from training.image import samples, upload
 from training.image.processor import load_processor
 
 
-def test_a_text_classifier_from_a_folder_gives_its_own_scores(distilbert: Path, tmp_path: Path) -> None:
-    found = made(tmp_path, "sentiment", "--from-hub", str(distilbert))
+@pytest.fixture(scope="module")
+def own_models(distilbert: Path, resnet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store with a text classifier and a quantized image classifier, both from folders."""
+    store = tmp_path_factory.mktemp("own")
+    made(store, "sentiment", "--from-hub", str(distilbert))
+    made(store, "image", "--from-hub", str(resnet), "--quantize")
+    return store
+
+
+def test_a_text_classifier_from_a_folder_gives_its_own_scores(distilbert: Path, own_models: Path) -> None:
+    found = metadata(own_models, "sentiment")
     assert found["labels"] == ["NEGATIVE", "POSITIVE"]
     assert found["framework"] == "transformers DistilBertForSequenceClassification"
     assert found["origin"] == {"from": str(distilbert)}
@@ -39,7 +48,7 @@ def test_a_text_classifier_from_a_folder_gives_its_own_scores(distilbert: Path, 
     batch = transformers.AutoTokenizer.from_pretrained(distilbert)(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = model(batch["input_ids"], batch["attention_mask"]).logits.numpy()
-    assert served_scores(tmp_path, "sentiment", TEXTS) == pytest.approx(logits, abs=1e-4)
+    assert served_scores(own_models, "sentiment", TEXTS) == pytest.approx(logits, abs=1e-4)
 
 
 def test_quantized_scores_do_not_depend_on_the_batch(distilbert: Path, tmp_path: Path) -> None:
@@ -93,10 +102,8 @@ def test_an_image_classifier_from_a_folder_gives_its_own_scores(
     )
 
 
-def test_the_server_serves_models_of_ones_own_without_a_change(distilbert: Path, resnet: Path, tmp_path: Path) -> None:
-    made(tmp_path, "sentiment", "--from-hub", str(distilbert))
-    made(tmp_path, "image", "--from-hub", str(resnet), "--quantize")
-    with serving(tmp_path, {"TIFFIN_MODELS": "sentiment,image"}) as address:
+def test_the_server_serves_models_of_ones_own_without_a_change(own_models: Path) -> None:
+    with serving(own_models, {"TIFFIN_MODELS": "sentiment,image"}) as address:
         answer = httpx.post(f"{address}/sentiment/predict", json={"text": TEXTS}).json()
         found = [score["label"] for scores in answer["predictions"] for score in scores]
         assert sorted(found) == ["NEGATIVE"] * 3 + ["POSITIVE"] * 3
@@ -107,14 +114,20 @@ def test_the_server_serves_models_of_ones_own_without_a_change(distilbert: Path,
         assert len(httpx.get(f"{address}/image/info").json()["labels"]) == 1_000
 
 
-@pytest.mark.parametrize(("name", "operator"), [("resnet", "QuantizeLinear"), ("vit", "MatMulIntegerToFloat")])
-def test_images_are_quantized_in_the_form_that_suits_the_network(
-    name: str, operator: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    found = made(tmp_path, "image", "--from-hub", str(request.getfixturevalue(name)), "--quantize")
-    graph = onnx.load(newest(tmp_path, "image") / "model.onnx").graph
+def assert_is_quantized(store: Path, operator: str) -> None:
+    """Assert that the images' model has 8-bit products in the form of this operator."""
+    graph = onnx.load(newest(store, "image") / "model.onnx").graph
     assert operator in {node.op_type for node in graph.node}
-    assert found["parity"]["quantized_largest_difference"] < 0.5
+    assert metadata(store, "image")["parity"]["quantized_largest_difference"] < 0.5
+
+
+def test_a_convolutional_network_is_quantized_in_its_form(own_models: Path) -> None:
+    assert_is_quantized(own_models, "QuantizeLinear")
+
+
+def test_a_transformer_of_images_is_quantized_in_its_form(vit: Path, tmp_path: Path) -> None:
+    made(tmp_path, "image", "--from-hub", str(vit), "--quantize")
+    assert_is_quantized(tmp_path, "MatMulIntegerToFloat")
 
 
 def test_images_are_evaluated_by_the_names_of_their_folders(vit: Path, tmp_path: Path) -> None:
@@ -132,7 +145,7 @@ def test_images_are_evaluated_by_the_names_of_their_folders(vit: Path, tmp_path:
 
 def test_a_run_without_options_keeps_a_model_of_ones_own_and_force_replaces_it(tmp_path: Path) -> None:
     own = entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", origin="elsewhere")
-    put(tmp_path, "breast_cancer", folder=own)
+    put(tmp_path, "breast_cancer", folders=[own])
     kept = train(tmp_path, "breast_cancer")
     assert "breast_cancer:own kept, your own from elsewhere" in kept.stdout
     assert newest(tmp_path, "breast_cancer").name == "own"

@@ -44,31 +44,31 @@ def test_a_model_that_is_not_shipped_is_none_of_its_business(tmp_path: Path) -> 
 
 
 def test_a_newer_one_replaces_an_older_one_of_ours(tmp_path: Path) -> None:
-    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "old", "old", "2026-01-01T00:00:00+00:00"))
-    put(tmp_path, "breast_cancer")
+    old = entry(tmp_path / "old", "old", "2026-01-01T00:00:00+00:00")
+    put(tmp_path, "breast_cancer", folders=[old, FOLDER])
     assert newest(tmp_path, "breast_cancer").name == read_info(FOLDER / "breast_cancer")["version"]
     assert len(versions(tmp_path)) == 2
 
 
 def test_an_older_one_does_not_replace_a_newer_one(tmp_path: Path) -> None:
-    put(tmp_path, "breast_cancer")
-    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "old", "old", "2026-01-01T00:00:00+00:00"))
+    old = entry(tmp_path / "old", "old", "2026-01-01T00:00:00+00:00")
+    put(tmp_path, "breast_cancer", folders=[FOLDER, old])
     assert newest(tmp_path, "breast_cancer").name == read_info(FOLDER / "breast_cancer")["version"]
 
 
 @pytest.mark.parametrize("created", ["2026-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])
 def test_none_comes_before_the_users_own(tmp_path: Path, created: str) -> None:
-    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "own", "own", created, origin="elsewhere"))
-    put(tmp_path, "breast_cancer")
+    own = entry(tmp_path / "own", "own", created, origin="elsewhere")
+    put(tmp_path, "breast_cancer", folders=[own, FOLDER])
     assert newest(tmp_path, "breast_cancer").name == "own"
     assert len(versions(tmp_path)) == 2
-    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "new", "new", "2099-06-01T00:00:00+00:00"))
+    put(tmp_path, "breast_cancer", folders=[entry(tmp_path / "new", "new", "2099-06-01T00:00:00+00:00")])
     assert newest(tmp_path, "breast_cancer").name == "own"
 
 
 def test_what_was_made_before_is_the_default_once_the_users_own_is_gone(tmp_path: Path) -> None:
-    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", "elsewhere"))
-    put(tmp_path, "breast_cancer")
+    own = entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", "elsewhere")
+    put(tmp_path, "breast_cancer", folders=[own, FOLDER])
     done = run_python(tmp_path, "-m", "bentoml", "models", "delete", "--yes", "breast_cancer:own")
     assert done.returncode == 0, done.stderr
     assert newest(tmp_path, "breast_cancer").name == read_info(FOLDER / "breast_cancer")["version"]
@@ -79,16 +79,16 @@ def test_none_comes_before_what_was_made_of_changed_sources_or_by_other_means(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     own = entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", **changes)
-    put(tmp_path, "breast_cancer", folder=own)
-    put(tmp_path, "breast_cancer")
+    put(tmp_path, "breast_cancer", folders=[own, FOLDER])
     assert newest(tmp_path, "breast_cancer").name == "own"
 
 
 def test_none_comes_before_any_of_several_of_the_users_own(tmp_path: Path) -> None:
-    for month in ("01", "02"):
-        own = entry(tmp_path / month, f"own{month}", f"2026-{month}-01T00:00:00+00:00", origin="elsewhere")
-        put(tmp_path, "breast_cancer", folder=own)
-    put(tmp_path, "breast_cancer")
+    own = [
+        entry(tmp_path / month, f"own{month}", f"2026-{month}-01T00:00:00+00:00", origin="elsewhere")
+        for month in ("01", "02")
+    ]
+    put(tmp_path, "breast_cancer", folders=[*own, FOLDER])
     done = run_python(tmp_path, "-m", "bentoml", "models", "delete", "--yes", "breast_cancer:own02")
     assert done.returncode == 0, done.stderr
     assert newest(tmp_path, "breast_cancer").name == "own01"
@@ -113,7 +113,7 @@ def test_what_an_interrupted_copy_of_another_version_left_is_removed(tmp_path: P
 
 
 def test_what_may_be_a_damaged_model_of_the_users_own_is_left(tmp_path: Path) -> None:
-    put(tmp_path, "breast_cancer", folder=entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", "elsewhere"))
+    put(tmp_path, "breast_cancer", folders=[entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", "elsewhere")])
     (newest(tmp_path, "breast_cancer") / "model.yaml").write_text("name: breast_cancer\nversi", encoding="utf-8")
     done = run_python(tmp_path, "-c", PUT, str(FOLDER), "breast_cancer")
     assert done.returncode != 0

@@ -289,7 +289,7 @@ def test_a_server_says_what_it_serves_and_on_what(store: Path) -> None:
 @pytest.fixture(scope="module")
 def renamed(store: Path) -> Iterator[Server]:
     """Start a server with two workers, configured by old variable names and by a new one for its model."""
-    env = {"MODELS": "segmentation", "WORKERS": "2", "SHUTDOWN_GRACE_SECONDS": "0"}
+    env = {"MODELS": "segmentation", "WORKERS": "2", "SESSION_THREADS": "1"}
     with started_server(store, env | {"TIFFIN_MODEL__SEGMENTATION__MAX_BATCH": "1"}) as server:
         yield server
 
@@ -297,8 +297,8 @@ def renamed(store: Path) -> Iterator[Server]:
 def test_a_server_of_several_workers_tells_old_names_in_one_line(renamed: Server) -> None:
     lines = [line for line in renamed.log.read_text(encoding="utf-8").splitlines() if "old name" in line]
     assert lines == [
-        "MODELS, WORKERS, SHUTDOWN_GRACE_SECONDS: old names of TIFFIN_MODELS, TIFFIN_WORKERS, "
-        "TIFFIN_SHUTDOWN_GRACE_SECONDS, which are to be used instead"
+        "MODELS, WORKERS, SESSION_THREADS: old names of TIFFIN_MODELS, TIFFIN_WORKERS, TIFFIN_SESSION_THREADS, "
+        "which are to be used instead"
     ]
 
 
@@ -323,7 +323,6 @@ def beside(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     env = {
         "TIFFIN_MODELS": "segmentation",
         "TIFFIN_SESSION_THREADS": "1",
-        "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
         "BENTOML_HOME": str(home),
     }
     limited = {"TIFFIN_RATE_LIMIT": "2/hour", "FORWARDED_ALLOW_IPS": "*"}

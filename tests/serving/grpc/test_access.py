@@ -45,7 +45,7 @@ def serving_grpc(store: Path, **settings: object) -> Iterator[tuple[Server, int]
 def guarded(store: Path) -> Iterator[int]:
     """Start a server with keys, a rate limit and control over its models; yield its port."""
     settings = {"api_keys": "secret,other,third", "rate_limit": "20/hour", "model_control": "true"}
-    with serving_grpc(store, shutdown_grace_seconds=0, **settings) as (_, port):
+    with serving_grpc(store, **settings) as (_, port):
         yield port
 
 
@@ -98,7 +98,7 @@ async def test_each_key_has_its_limit_and_is_told_what_is_left(client: Client) -
 
 
 async def test_failed_keys_have_a_limit_of_their_own(store: Path) -> None:
-    with serving_grpc(store, api_keys="secret", rate_limit="3/hour", shutdown_grace_seconds=0) as (_, port):
+    with serving_grpc(store, api_keys="secret", rate_limit="3/hour") as (_, port):
         async with client_of(port) as client:
             codes = [await code_of(client.infer(row())) for _ in range(4)]
             assert codes == [StatusCode.UNAUTHENTICATED] * 3 + [StatusCode.RESOURCE_EXHAUSTED]
@@ -141,7 +141,7 @@ async def test_calls_are_answered_until_the_grace_period_is_over(store: Path) ->
 async def test_a_call_over_tls_needs_the_clients_certificate_where_that_is_set(store: Path, certificate: Path) -> None:
     pem = certificate.read_bytes()
     files = {"grpc_tls_certificate": certificate, "grpc_tls_key": certificate, "grpc_tls_client_ca": certificate}
-    with serving_grpc(store, shutdown_grace_seconds=0, **files) as (_, port):
+    with serving_grpc(store, **files) as (_, port):
         async with client_of(port, grpc.ssl_channel_credentials(pem, pem, pem)) as client:
             assert outputs(await client.infer(row()))["label"] == ["M"]
         for credentials in (grpc.ssl_channel_credentials(pem), None):
@@ -151,7 +151,7 @@ async def test_a_call_over_tls_needs_the_clients_certificate_where_that_is_set(s
 
 async def test_a_server_ends_though_streams_are_open(store: Path) -> None:
     """Idle streams would last longer than this server's time for answers, which is a day."""
-    with serving_grpc(store, shutdown_grace_seconds=0, timeout_seconds=86_400) as (server, port):
+    with serving_grpc(store, timeout_seconds=86_400) as (server, port):
         async with client_of(port) as client:
             watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
             await watch.read()
@@ -164,7 +164,7 @@ async def test_a_server_ends_though_streams_are_open(store: Path) -> None:
 
 
 async def test_several_workers_share_a_port(store: Path) -> None:
-    with serving_grpc(store, workers=2, shutdown_grace_seconds=0) as (server, port):
+    with serving_grpc(store, workers=2) as (server, port):
         for _ in range(4):
             async with client_of(port) as client:
 
@@ -178,7 +178,7 @@ async def test_several_workers_share_a_port(store: Path) -> None:
 
 
 async def test_cancelled_calls_are_dropped_and_counted_as_such(store: Path) -> None:
-    with serving_grpc(store, models="sentiment", shutdown_grace_seconds=0) as (server, port):
+    with serving_grpc(store, models="sentiment") as (server, port):
         async with client_of(port) as client:
             texts = [[f"cancelled {call} {number} " * 100 for number in range(200)] for call in range(4)]
             calls = [client.infer(request_for("sentiment", {"text": each})) for each in texts]

@@ -9,25 +9,21 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.clocks import wait_until
+from tests.support.metrics import metric
+from tests.support.rows import TUMOUR
 from tests.support.servers import START_SECONDS, Server, started_server
 
-ENVIRONMENT = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "2", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}
+ENVIRONMENT = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "2"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_workers(store: Path) -> Iterator[Server]:
     """Start a server; yield it once two workers are ready."""
     with started_server(store, ENVIRONMENT) as server:
         wait_until(lambda: len(workers(server)) == 2, START_SECONDS)
         yield server
-
-
-def metric(server: Server, name: str) -> float:
-    families = text_string_to_metric_families(httpx.get(f"{server.address}/metrics", timeout=10).text)
-    return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
 def workers(server: Server) -> list[psutil.Process]:
@@ -44,9 +40,20 @@ def cpu_seconds(*processes: psutil.Process) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
+def test_requests_add_up_over_workers(two_workers: Server) -> None:
+    def requests() -> float:
+        return metric(two_workers.address, "tiffin_requests_total", route="/breast_cancer/predict")
+
+    before = requests()
+    for _ in range(40):  # each on a new connection, so that both workers get some
+        assert httpx.post(f"{two_workers.address}/breast_cancer/predict", json=TUMOUR).status_code == 200
+    for _ in range(10):
+        assert requests() == before + 40
+
+
 def test_memory_is_that_of_all_workers(two_workers: Server) -> None:
     before = resident_bytes(two_workers)
-    told = metric(two_workers, "process_resident_memory_bytes")
+    told = metric(two_workers.address, "process_resident_memory_bytes")
     assert before * 0.95 <= told <= resident_bytes(two_workers) * 1.05
 
 
@@ -57,5 +64,5 @@ def test_cpu_time_is_that_of_all_workers_also_of_one_that_ended(two_workers: Ser
     first.kill()
     wait_until(lambda: not first.is_running() and len(workers(two_workers)) == 2, START_SECONDS)
     before = ended + cpu_seconds(*workers(two_workers))
-    told = metric(two_workers, "process_cpu_seconds_total")
+    told = metric(two_workers.address, "process_cpu_seconds_total")
     assert before <= told <= ended + cpu_seconds(*workers(two_workers)) + 0.5

@@ -22,7 +22,6 @@ SETTINGS = {
     "TIFFIN_MODEL_CONTROL": "true",
     "TIFFIN_WORKERS": "1",
     "TIFFIN_API_KEYS": KEY["X-API-Key"],
-    "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0",
 }
 
 
