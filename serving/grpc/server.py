@@ -57,6 +57,7 @@ class GrpcServer:
         tls: Tls | None = None,
     ) -> None:
         self.health = Health(list(servicer.accepted), servicer.registry, servicer.lifecycle)
+        servicer.repository.on_change = self.health.refresh
         largest = servicer.max_message_bytes
         self.calls = calls = Calls(guards, Reads(guards.in_flight, largest), timeout_seconds, message_seconds)
         options = {
@@ -85,7 +86,7 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Take calls."""
-        await self.health.refresh()
+        self.health.refresh()
         await self.server.start()
 
     def drain(self, grace_seconds: float, stop_seconds: float) -> None:
@@ -94,7 +95,7 @@ class GrpcServer:
 
     async def end(self, grace_seconds: float, stop_seconds: float) -> None:
         """Take calls for the grace period, then stop."""
-        await self.health.refresh()
+        self.health.refresh()
         await asyncio.sleep(grace_seconds)
         await self.stop(stop_seconds)
 

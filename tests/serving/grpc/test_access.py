@@ -105,6 +105,19 @@ async def test_failed_keys_have_a_limit_of_their_own(store: Path) -> None:
             assert await code_of(client.infer(row(), metadata=KEY)) is StatusCode.OK
 
 
+async def test_who_watches_a_model_is_told_when_it_is_unloaded_and_loaded(client: Client) -> None:
+    third = (("x-api-key", "third"),)
+    request = health_pb2.HealthCheckRequest(service="breast_cancer")
+    watch = health_pb2_grpc.HealthStub(client.channel).Watch(request, timeout=60)
+    statuses = [(await watch.read()).status]
+    for method in ("RepositoryModelUnload", "RepositoryModelLoad"):
+        await client.call(method, {"model_name": "breast_cancer"}, metadata=third)
+        statuses.append((await watch.read()).status)
+    watch.cancel()
+    status = health_pb2.HealthCheckResponse
+    assert statuses == [status.SERVING, status.NOT_SERVING, status.SERVING]
+
+
 @pytest.mark.parametrize("field", ["model_name", "repository_name"])
 async def test_a_model_is_unloaded_and_loaded_by_triton_and_kserve(client: Client, field: str) -> None:
     """The name of the model is in another field of KServe's messages."""
