@@ -62,6 +62,7 @@ HOSTILE: dict[str, tuple[bytes, StatusCode]] = {
     "a long tail": (NAME + field(5, b"\2")[:-1] + b"\xff" * 2 * MEBIBYTE, BAD),
     "gzip of nothing": (b"\x1f\x8b" + bytes(100), BAD),
     "gzip cut short": (gzip.compress(GOOD)[:-9], BAD),
+    "gzip with more behind it": (gzip.compress(GOOD) + b"more", BAD),
     "gzip of much": (gzip.compress(bytes(70 * MEBIBYTE)), TOO_MUCH),
 }
 
