@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ MAX_CALLS = 1_000
 MAX_PENDING = 5_000
 # At the end: how often to look whether all calls have been answered, and how long their last answers take to be sent.
 CHECK_SECONDS, SENDING_SECONDS = 0.05, 0.5
+# By which grpc logs what its calls raise.
+LOGGER = "grpc._cython.cygrpc"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class GrpcServer:
             self.health.handlers(calls),
             reflection_handlers(calls, idle_seconds),
         ]
+        logging.getLogger(LOGGER).addFilter(is_server_fault)
         self.server = grpc.aio.server(handlers=handlers, options=list(options.items()))
         if tls is None:
             self.port = self.server.add_insecure_port(address)
@@ -106,3 +110,8 @@ class GrpcServer:
             await asyncio.sleep(CHECK_SECONDS)
         await self.server.stop(SENDING_SECONDS)
         await stopping
+
+
+def is_server_fault(record: logging.LogRecord) -> bool:
+    """Return whether a log record is about more than an answer to a client that has gone."""
+    return not record.exc_info or not isinstance(record.exc_info[1], grpc.aio.InternalError)

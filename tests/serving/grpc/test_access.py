@@ -17,6 +17,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from loadtest.processes import free_port
+from tests.support import http2
 from tests.support.clocks import eventually
 from tests.support.grpc_clients import Client, client_of, outputs, request_for
 from tests.support.rows import TUMOUR
@@ -174,6 +175,17 @@ async def test_a_server_ends_though_streams_are_open(store: Path) -> None:
             server.process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(server.process.wait, 60) is not None
             assert await stream.code() is not StatusCode.OK
+
+
+async def test_a_client_that_leaves_before_it_has_read_its_answer_is_no_fault(store: Path) -> None:
+    with serving_grpc(store, shutdown_grace_seconds=0) as (server, port):
+        for _ in range(20):
+            async with http2.unreading_client(port) as unreading:
+                call = unreading.begin("/inference.GRPCInferenceService/ModelInfer", row().SerializeToString())
+                await unreading.receive(http2.HEADERS, call)
+        async with client_of(port) as client:
+            assert outputs(await client.infer(row()))["label"] == ["M"]
+        assert "Traceback" not in server.log.read_text(encoding="utf-8")
 
 
 async def test_several_workers_share_a_port(store: Path) -> None:
