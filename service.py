@@ -244,6 +244,7 @@ def grpc_server() -> GrpcServer:
         timeout_seconds=settings.timeout_seconds,
         message_seconds=settings.body_timeout_seconds,
         idle_seconds=settings.keep_alive_seconds,
+        connection_seconds=settings.grpc_connection_seconds,
         shared=settings.workers > 1,
         tls=tls,
     )

@@ -44,7 +44,8 @@ class Tls:
 class GrpcServer:
     """Serves the Open Inference Protocol, health and reflection at `address`, `host:port`.
 
-    `shared`: whether other workers listen there, too.
+    `connection_seconds`: after that a connection takes no more calls, give or take a tenth, and ends with those that it
+    has; else clients would never ask for the addresses of new servers. `shared`: whether others listen there, too.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class GrpcServer:
         timeout_seconds: float,
         message_seconds: float,
         idle_seconds: float,
+        connection_seconds: float,
         shared: bool = False,
         tls: Tls | None = None,
     ) -> None:
@@ -67,6 +69,7 @@ class GrpcServer:
             "grpc.max_receive_message_length": largest,
             "grpc.max_concurrent_streams": MAX_CALLS,
             "grpc.max_connection_idle_ms": round(idle_seconds * 1000),
+            "grpc.max_connection_age_ms": round(connection_seconds * 1000),
             # Beyond these grpc cancels calls before the worker sees them, between them some.
             "grpc.server.max_pending_requests": MAX_PENDING,
             "grpc.server.max_pending_requests_hard_limit": 2 * MAX_PENDING,

@@ -188,6 +188,20 @@ async def test_a_client_that_leaves_before_it_has_read_its_answer_is_no_fault(st
         assert "Traceback" not in server.log.read_text(encoding="utf-8")
 
 
+async def test_an_old_connection_takes_no_more_calls_and_loses_none(store: Path) -> None:
+    with serving_grpc(store, grpc_connection_seconds=0.5, shutdown_grace_seconds=0) as (_, port):
+        async with client_of(port) as client, asyncio.timeout(60):
+            stream = client.stream()
+            for _ in range(3):
+                async with http2.unreading_client(port) as other:
+                    ended = asyncio.ensure_future(other.receive(http2.GOAWAY, 0))
+                    while not ended.done():
+                        answers = await asyncio.gather(*(client.infer(row()) for _ in range(20)))
+                        await stream.write(row())
+                        assert outputs((await stream.read()).infer_response) == outputs(answers[0])
+                    await ended
+
+
 async def test_several_workers_share_a_port(store: Path) -> None:
     with serving_grpc(store, workers=2, shutdown_grace_seconds=0) as (server, port):
         for _ in range(4):
