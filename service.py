@@ -151,7 +151,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         lifecycle.loaded = True
         logs.log_start([str(predictor.id) for predictor in registry], settings.workers, settings.session_threads)
         if self.grpc is not None:
-            await self.grpc.health.refresh()
+            self.grpc.health.refresh()
         drain_on_sigterm(asyncio.get_running_loop(), self.grpc)
         # What is alive by now stays alive: collecting it again and again would make the slowest requests slow.
         gc.collect()
@@ -244,6 +244,7 @@ def grpc_server() -> GrpcServer:
         timeout_seconds=settings.timeout_seconds,
         message_seconds=settings.body_timeout_seconds,
         idle_seconds=settings.keep_alive_seconds,
+        connection_seconds=settings.grpc_connection_seconds,
         shared=settings.workers > 1,
         tls=tls,
     )

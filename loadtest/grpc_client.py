@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import grpc
@@ -19,9 +20,21 @@ PORT = 8001
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
 
 
-def target_of(address: str) -> str:
-    """Return HOST:PORT of gRPC on the host of an HTTP address."""
-    return f"{urlsplit(address).hostname}:{PORT}"
+class Target(NamedTuple):
+    """Where gRPC is served, as HOST:PORT, and whether over TLS."""
+
+    address: str
+    secure: bool
+
+
+def target_of(host: str, written: str = "") -> Target:
+    """Return the target that is `written`, by default Triton's port of the host of HTTP.
+
+    It is over TLS where it begins with `https://`; without a scheme it is where the host of HTTP is.
+    """
+    scheme, _, address = written.rpartition("://")
+    known = urlsplit(host)
+    return Target(address or f"{known.hostname}:{PORT}", (scheme or known.scheme) == "https")
 
 
 @functools.cache
@@ -31,16 +44,16 @@ def use_gevent() -> None:
 
 
 class GrpcClient:
-    """A connection to a server; with TLS where `secure`, by the system's authorities or those of a PEM file."""
+    """A connection to a server; over TLS, by the system's authorities or those of a PEM file."""
 
-    def __init__(self, target: str, api_key: str, ca_file: str, *, secure: bool) -> None:
+    def __init__(self, target: Target, api_key: str, ca_file: str) -> None:
         use_gevent()
-        if secure:
+        if target.secure:
             tls_context(ca_file)  # raises ServerError for a file without certificates
             roots = Path(ca_file).read_bytes() if ca_file else None
-            self.channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), OPTIONS)
+            self.channel = grpc.secure_channel(target.address, grpc.ssl_channel_credentials(roots), OPTIONS)
         else:
-            self.channel = grpc.insecure_channel(target, OPTIONS)
+            self.channel = grpc.insecure_channel(target.address, OPTIONS)
         self.infer = self.channel.unary_unary(MODEL_INFER)
         self.metadata: Sequence[tuple[str, str]] = [("x-api-key", api_key)] if api_key else []
 

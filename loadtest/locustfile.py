@@ -73,7 +73,7 @@ def options(parser: LocustArgumentParser) -> None:
     add("--minutes", "the profile's length instead of its own", type=float)
     add("--cache-rate", "share of repeated inputs", type=share, default=CACHE_RATE)
     add("--protocol", f"of {', '.join(PROTOCOLS)}; of several, each request has one", type=protocols, default=PREDICT)
-    add("--grpc-target", "HOST:PORT of gRPC; by default port 8001 of the host", default="")
+    add("--grpc-target", "HOST:PORT of gRPC, https:// before it for TLS; by default port 8001 of the host", default="")
     add("--model", "the only model that mixed users ask, whatever the server has")
     add("--api-key", "key for the server", env_var="LOADTEST_API_KEY", is_secret=True, default="")
     add("--ca-file", "PEM file of the authority that signed the server's certificate", env_var="CA_FILE", default="")
@@ -138,7 +138,7 @@ def check(environment: Environment, given: Namespace) -> None:
         if not served:
             raise ServerError(f"{host} has no model that can be asked{by}")
     if GRPC in given.protocol:
-        check_port(given.grpc_target or target_of(host))
+        check_port(target_of(host, given.grpc_target).address)
 
 
 def check_port(target: str) -> None:

@@ -90,8 +90,7 @@ class ModelUser(FastHttpUser):
         assert self.host is not None  # noqa: S101  it has a default
         self.served = discover(self.host.rstrip("/"), self.api_key, self.ca_file)
         if GRPC in self.protocols:
-            target, secure = self.grpc_target or target_of(self.host), self.host.startswith("https")
-            self.grpc = GrpcClient(target, self.api_key, self.ca_file, secure=secure)
+            self.grpc = GrpcClient(target_of(self.host, self.grpc_target), self.api_key, self.ca_file)
         for protocol in self.protocols:
             for made in self.served.requests[protocol].values():
                 known(made, 0)  # the first picture takes as long as hundreds

@@ -116,6 +116,10 @@ class Settings(BaseSettings):
         le=2**16 - 1,
         description="Port of gRPC, at the same address as that of HTTP; empty or 0: no gRPC.",
     )
+    grpc_connection_seconds: Seconds = Field(
+        default=300.0,
+        description="Seconds after which a connection of gRPC takes no more calls, so that clients find new servers.",
+    )
     grpc_tls_certificate: Path | None = Field(
         default=None, description="PEM file with the certificate of gRPC, and those that lead to its authority."
     )

@@ -16,6 +16,7 @@ OVERRIDES = "model"
 NEW = {
     "batch_share",
     "execution_provider",
+    "grpc_connection_seconds",
     "grpc_port",
     "grpc_tls_certificate",
     "grpc_tls_client_ca",

@@ -5,13 +5,13 @@ Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
 from grpc.aio import ServicerContext
 from grpc_health.v1.health import OVERALL_HEALTH, SERVICE_NAME
-from grpc_health.v1.health import aio as library
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from serving.grpc.calls import Calls, Rpc
@@ -32,34 +32,51 @@ class Health:
         self.names = names
         self.registry = registry
         self.lifecycle = lifecycle
-        self.watched = library.HealthServicer()
+        self.told = self.statuses()
+        self.changed = asyncio.Event()  # set once, when `told` is no longer true
 
-    def status(self, service: str) -> int:
-        """Return the status of a service; raise UnknownModelError for a name of none."""
-        if service in self.names:
-            serving = self.lifecycle.ready and bool(self.registry.versions(service))
-        elif service in (OVERALL_HEALTH, SERVICE):
-            serving = self.lifecycle.ready
-        else:
-            raise UnknownModelError(f"no service {service[:100]}")
-        status: int = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
-        return status
+    def statuses(self) -> Mapping[str, int]:
+        """Return the status of each service."""
+        ready = self.lifecycle.ready
+        serving = {OVERALL_HEALTH: ready, SERVICE: ready}
+        serving |= {name: ready and bool(self.registry.versions(name)) for name in self.names}
+        states = (HealthCheckResponse.NOT_SERVING, HealthCheckResponse.SERVING)
+        return {service: states[each] for service, each in serving.items()}
 
-    async def refresh(self) -> None:
+    def refresh(self) -> None:
         """Tell those who watch what has changed."""
-        for service in (OVERALL_HEALTH, SERVICE, *self.names):
-            await self.watched.set(service, self.status(service))
+        statuses = self.statuses()
+        if statuses != self.told:
+            self.told = statuses
+            self.changed.set()
+            self.changed = asyncio.Event()
+
+    async def watch(self, service: str, context: ServicerContext) -> None:
+        """Write the status of a service, and again whenever it has changed, for as long as the call lasts.
+
+        A client that does not read holds up nobody but itself.
+        """
+        last = None
+        while True:
+            changed, status = self.changed, self.told.get(service, HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != last:
+                await context.write(HealthCheckResponse(status=status))
+                last = status
+            await changed.wait()
 
     def handlers(self, calls: Calls) -> grpc.GenericRpcHandler:
         """Return the handlers of the service's methods."""
 
         async def check(held: Held, _: Exchange) -> Any:
-            await self.refresh()  # models may have been loaded or unloaded
-            return HealthCheckResponse(status=self.status(parse(HealthCheckRequest, held.pop(REQUEST_BYTES)).service))
+            service = parse(HealthCheckRequest, held.pop(REQUEST_BYTES)).service
+            status = self.statuses().get(service)
+            if status is None:
+                raise UnknownModelError(f"no service {service[:100]}")
+            return HealthCheckResponse(status=status)
 
         async def watch(_: Any, context: ServicerContext) -> None:
             async for request in calls.requests(HealthCheckRequest, context, REQUEST_BYTES, calls.message_seconds):
-                await self.watched.Watch(request, context)
+                await self.watch(request.service, context)
 
         methods = {
             "Check": calls.unary_handler(Rpc(f"/{SERVICE_NAME}/Check", check, public=True)),

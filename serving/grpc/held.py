@@ -20,6 +20,8 @@ from serving.oip.errors import ProtocolError
 # How compressed messages begin.
 GZIP = b"\x1f\x8b"
 DEFLATE = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+# So many packed bytes are handed to zlib at a time, since it copies those that it leaves each time.
+PACKED_BYTES = 2**16
 
 
 class Held:
@@ -53,14 +55,18 @@ class Held:
         decoder = zlib.decompressobj(CODINGS[coding.encode()])
         found = bytearray()
         try:
-            while message and not decoder.eof:
-                piece = decoder.decompress(message, DECODED_BYTES)
-                message = decoder.unconsumed_tail
-                if len(found) + len(piece) > self.max_bytes:
-                    raise too_large(self.max_bytes)
-                self.hold(len(piece))
-                found += piece
-                await asyncio.sleep(0)
+            for start in range(0, len(message), PACKED_BYTES):
+                packed = message[start : start + PACKED_BYTES]
+                while packed:
+                    if decoder.eof:
+                        raise ProtocolError(f"the message is not valid {coding}: it goes on after its end")
+                    piece = decoder.decompress(packed, DECODED_BYTES)
+                    packed = decoder.unconsumed_tail or decoder.unused_data
+                    if len(found) + len(piece) > self.max_bytes:
+                        raise too_large(self.max_bytes)
+                    self.hold(len(piece))
+                    found += piece
+                    await asyncio.sleep(0)
         except zlib.error:
             raise ProtocolError(f"the message is not valid {coding}") from None
         if not decoder.eof:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ MAX_CALLS = 1_000
 MAX_PENDING = 5_000
 # At the end: how often to look whether all calls have been answered, and how long their last answers take to be sent.
 CHECK_SECONDS, SENDING_SECONDS = 0.05, 0.5
+# By which grpc logs what its calls raise.
+LOGGER = "grpc._cython.cygrpc"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Tls:
 class GrpcServer:
     """Serves the Open Inference Protocol, health and reflection at `address`, `host:port`.
 
-    `shared`: whether other workers listen there, too.
+    `connection_seconds`: after that a connection takes no more calls, give or take a tenth, and ends with those that it
+    has; else clients would never ask for the addresses of new servers. `shared`: whether others listen there, too.
     """
 
     def __init__(
@@ -53,16 +57,19 @@ class GrpcServer:
         timeout_seconds: float,
         message_seconds: float,
         idle_seconds: float,
+        connection_seconds: float,
         shared: bool = False,
         tls: Tls | None = None,
     ) -> None:
         self.health = Health(list(servicer.accepted), servicer.registry, servicer.lifecycle)
+        servicer.repository.on_change = self.health.refresh
         largest = servicer.max_message_bytes
         self.calls = calls = Calls(guards, Reads(guards.in_flight, largest), timeout_seconds, message_seconds)
         options = {
             "grpc.max_receive_message_length": largest,
             "grpc.max_concurrent_streams": MAX_CALLS,
             "grpc.max_connection_idle_ms": round(idle_seconds * 1000),
+            "grpc.max_connection_age_ms": round(connection_seconds * 1000),
             # Beyond these grpc cancels calls before the worker sees them, between them some.
             "grpc.server.max_pending_requests": MAX_PENDING,
             "grpc.server.max_pending_requests_hard_limit": 2 * MAX_PENDING,
@@ -77,6 +84,7 @@ class GrpcServer:
             self.health.handlers(calls),
             reflection_handlers(calls, idle_seconds),
         ]
+        logging.getLogger(LOGGER).addFilter(is_server_fault)
         self.server = grpc.aio.server(handlers=handlers, options=list(options.items()))
         if tls is None:
             self.port = self.server.add_insecure_port(address)
@@ -85,7 +93,7 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Take calls."""
-        await self.health.refresh()
+        self.health.refresh()
         await self.server.start()
 
     def drain(self, grace_seconds: float, stop_seconds: float) -> None:
@@ -94,7 +102,7 @@ class GrpcServer:
 
     async def end(self, grace_seconds: float, stop_seconds: float) -> None:
         """Take calls for the grace period, then stop."""
-        await self.health.refresh()
+        self.health.refresh()
         await asyncio.sleep(grace_seconds)
         await self.stop(stop_seconds)
 
@@ -105,3 +113,8 @@ class GrpcServer:
             await asyncio.sleep(CHECK_SECONDS)
         await self.server.stop(SENDING_SECONDS)
         await stopping
+
+
+def is_server_fault(record: logging.LogRecord) -> bool:
+    """Return whether a log record is about more than an answer to a client that has gone."""
+    return not record.exc_info or not isinstance(record.exc_info[1], grpc.aio.InternalError)

@@ -28,7 +28,7 @@ class Repository:
     """The versions of the models that are served; `names` are all that may be loaded.
 
     `stored` returns the versions in the store, oldest first; `load` loads one and has it answer its example. `refusal`
-    says why models cannot be loaded, or is empty.
+    says why models cannot be loaded, or is empty. `on_change` is called after what is loaded has changed.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Repository:
         self.stored = stored
         self.load_version = load
         self.refusal = refusal
+        self.on_change: Callable[[], None] = lambda: None
         self.lock = asyncio.Lock()
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -71,6 +72,7 @@ class Repository:
             if wanted not in self.registry:
                 self.registry.add(await self.load_version(wanted))
             self.registry.set_default(name, stored)
+            self.on_change()
             return wanted
 
     async def unload(self, name: str, version: str | None = None) -> None:
@@ -85,6 +87,7 @@ class Repository:
             versions = self.registry.versions(name) if version is None else [version]
             removed = [self.registry.remove(ModelId(name, version)) for version in versions]
             self.registry.set_default(name, stored)
+            self.on_change()
         for unloaded in versions:
             metrics.model_info.labels(name, str(ModelId(name, unloaded))).set(0)
         draining = drain(removed)

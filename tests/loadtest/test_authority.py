@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.processes import free_port
 from tests.support import ROOT
+from tests.support.servers import serving
 from tests.support.stub_server import stub
 
 SCORES = [{"label": "POSITIVE", "score": 0.7}, {"label": "NEGATIVE", "score": 0.3}]
@@ -77,4 +79,16 @@ def test_a_file_without_certificates_is_named(program: str, address: str, tmp_pa
 def test_make_hands_the_file_over(address: str, certificate: Path) -> None:
     command = ["make", "smoke", f"PYTHON={sys.executable}", f"ADDRESS={address}", f"CA_FILE={certificate}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_locust_asks_a_server_by_grpc_over_tls_beside_plain_http(
+    store: Path, certificate: Path, tmp_path: Path
+) -> None:
+    port, pem = str(free_port()), str(certificate)
+    env = {"TIFFIN_GRPC_PORT": port, "TIFFIN_GRPC_TLS_CERTIFICATE": pem, "TIFFIN_GRPC_TLS_KEY": pem}
+    given = ["--protocol", "grpc", "--grpc-target", f"https://127.0.0.1:{port}", "--reports", str(tmp_path)]
+    with serving(store, env | {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_SHUTDOWN_GRACE_SECONDS": "0"}) as address:
+        command = [sys.executable, "-m", *LOCUST, *given, "--ca-file", pem, "--host", address]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

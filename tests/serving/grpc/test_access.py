@@ -17,6 +17,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from loadtest.processes import free_port
+from tests.support import http2
 from tests.support.clocks import eventually
 from tests.support.grpc_clients import Client, client_of, outputs, request_for
 from tests.support.rows import TUMOUR
@@ -105,6 +106,19 @@ async def test_failed_keys_have_a_limit_of_their_own(store: Path) -> None:
             assert await code_of(client.infer(row(), metadata=KEY)) is StatusCode.OK
 
 
+async def test_who_watches_a_model_is_told_when_it_is_unloaded_and_loaded(client: Client) -> None:
+    third = (("x-api-key", "third"),)
+    request = health_pb2.HealthCheckRequest(service="breast_cancer")
+    watch = health_pb2_grpc.HealthStub(client.channel).Watch(request, timeout=60)
+    statuses = [(await watch.read()).status]
+    for method in ("RepositoryModelUnload", "RepositoryModelLoad"):
+        await client.call(method, {"model_name": "breast_cancer"}, metadata=third)
+        statuses.append((await watch.read()).status)
+    watch.cancel()
+    status = health_pb2.HealthCheckResponse
+    assert statuses == [status.SERVING, status.NOT_SERVING, status.SERVING]
+
+
 @pytest.mark.parametrize("field", ["model_name", "repository_name"])
 async def test_a_model_is_unloaded_and_loaded_by_triton_and_kserve(client: Client, field: str) -> None:
     """The name of the model is in another field of KServe's messages."""
@@ -161,6 +175,31 @@ async def test_a_server_ends_though_streams_are_open(store: Path) -> None:
             server.process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(server.process.wait, 60) is not None
             assert await stream.code() is not StatusCode.OK
+
+
+async def test_a_client_that_leaves_before_it_has_read_its_answer_is_no_fault(store: Path) -> None:
+    with serving_grpc(store, shutdown_grace_seconds=0) as (server, port):
+        for _ in range(20):
+            async with http2.unreading_client(port) as unreading:
+                call = unreading.begin("/inference.GRPCInferenceService/ModelInfer", row().SerializeToString())
+                await unreading.receive(http2.HEADERS, call)
+        async with client_of(port) as client:
+            assert outputs(await client.infer(row()))["label"] == ["M"]
+        assert "Traceback" not in server.log.read_text(encoding="utf-8")
+
+
+async def test_an_old_connection_takes_no_more_calls_and_loses_none(store: Path) -> None:
+    with serving_grpc(store, grpc_connection_seconds=0.5, shutdown_grace_seconds=0) as (_, port):
+        async with client_of(port) as client, asyncio.timeout(60):
+            stream = client.stream()
+            for _ in range(3):
+                async with http2.unreading_client(port) as other:
+                    ended = asyncio.ensure_future(other.receive(http2.GOAWAY, 0))
+                    while not ended.done():
+                        answers = await asyncio.gather(*(client.infer(row()) for _ in range(20)))
+                        await stream.write(row())
+                        assert outputs((await stream.read()).infer_response) == outputs(answers[0])
+                    await ended
 
 
 async def test_several_workers_share_a_port(store: Path) -> None:

@@ -9,8 +9,10 @@ import grpc
 import httpx
 import pytest
 from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.grpc.wire import outline
+from tests.support import http2
 from tests.support.grpc_clients import Client, InferRequest, outputs, request_for
 
 pytestmark = pytest.mark.anyio
@@ -60,6 +62,7 @@ HOSTILE: dict[str, tuple[bytes, StatusCode]] = {
     "a long tail": (NAME + field(5, b"\2")[:-1] + b"\xff" * 2 * MEBIBYTE, BAD),
     "gzip of nothing": (b"\x1f\x8b" + bytes(100), BAD),
     "gzip cut short": (gzip.compress(GOOD)[:-9], BAD),
+    "gzip with more behind it": (gzip.compress(GOOD) + b"more", BAD),
     "gzip of much": (gzip.compress(bytes(70 * MEBIBYTE)), TOO_MUCH),
 }
 
@@ -92,6 +95,15 @@ async def test_a_message_over_the_size_of_its_model_is_refused(client: Client, h
     with pytest.raises(grpc.aio.AioRpcError, match=StatusCode.RESOURCE_EXHAUSTED.name) as caught:
         await client.bytes("ModelInfer", field(1, b"breast_cancer") + field(3, bytes(size)))
     assert f"{size:,} bytes" in caught.value.details()
+
+
+async def test_who_watches_health_without_reading_holds_up_nobody(client: Client, grpc_port: int) -> None:
+    request = health_pb2.HealthCheckRequest()
+    async with http2.unreading_client(grpc_port) as unreading:
+        watch = unreading.begin("/grpc.health.v1.Health/Watch", b"")
+        await unreading.receive(http2.HEADERS, watch)
+        answer = await health_pb2_grpc.HealthStub(client.channel).Check(request, timeout=30)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_a_call_without_a_message_is_refused(client: Client) -> None:
