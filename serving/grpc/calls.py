@@ -122,8 +122,13 @@ class Calls:
         """Yield the messages of a call, of a class; end the call where one cannot be taken or none comes in time."""
         try:
             while (held := await self.reads.read(context, seconds)) is not None:
-                yield parse(kind, held.pop(max_bytes))
-        except (CallError, ProtocolError) as error:
+                try:
+                    await held.take()
+                    message = parse(kind, held.pop(max_bytes))
+                finally:
+                    held.release()
+                yield message
+        except (CallError, RefusedError, ProtocolError) as error:
             await abort(context, failure_of(error))
 
     async def read_and_answer(self, rpc: Rpc, exchange: Exchange, headers: Headers, context: ServicerContext) -> Any:
