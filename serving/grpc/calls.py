@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 from grpc.aio import ServicerContext
@@ -21,6 +20,7 @@ from grpc.aio import ServicerContext
 from serving.grpc.errors import CallError, Failure, Metadata, cancelled, failure_of
 from serving.grpc.held import Held
 from serving.grpc.reading import Reads
+from serving.grpc.unread import Unread, split_peer
 from serving.grpc.wire import parse
 from serving.http.errors import CLIENT_GONE, RefusedError
 from serving.http.exchange import Exchange
@@ -39,6 +39,8 @@ log = logging.getLogger("tiffin.edge")
 access = logging.getLogger("tiffin.access")
 
 PROTOCOL = "grpc"
+# Unread answers may take this part of what messages may: grpc holds each of them twice.
+UNREAD_SHARE = 4
 Headers = list[tuple[bytes, bytes]]
 Answer = Callable[[Held, Exchange], Awaitable[Any]]
 
@@ -62,6 +64,7 @@ class Calls:
     def __init__(self, guards: Guards, reads: Reads, timeout_seconds: float, message_seconds: float) -> None:
         self.guards = guards
         self.reads = reads
+        self.unread = Unread(guards.in_flight.max_bytes // UNREAD_SHARE)
         self.timeout_seconds = timeout_seconds
         self.message_seconds = message_seconds
         self.answering = 0  # how many messages
@@ -86,6 +89,9 @@ class Calls:
             await abort(context, outcome)
             return b""
         answer: bytes = outcome.SerializeToString()
+        sent = self.unread.add(len(answer), context.peer())
+        if (task := asyncio.current_task()) is not None:
+            task.add_done_callback(lambda _: sent())  # grpc sends the answer before it ends the task
         return answer
 
     async def stream(self, rpc: Rpc, context: ServicerContext, seconds: float, failed: Callable[[str], Any]) -> None:
@@ -102,8 +108,13 @@ class Calls:
                 each, _ = self.exchange(rpc, context)
                 each.owner = exchange.owner
                 outcome = await self.recorded(rpc, each, context, self.answer(rpc, held, each, headers, context))
-                answer = failed(outcome.text) if isinstance(outcome, Failure) else outcome
-                await context.write(answer.SerializeToString())
+                response = failed(outcome.text) if isinstance(outcome, Failure) else outcome
+                answer = response.SerializeToString()
+                sent = self.unread.add(len(answer), context.peer())
+                try:
+                    await context.write(answer)
+                finally:
+                    sent()
         except (RefusedError, CallError) as error:
             await abort(context, failure_of(error))
 
@@ -111,8 +122,13 @@ class Calls:
         """Yield the messages of a call, of a class; end the call where one cannot be taken or none comes in time."""
         try:
             while (held := await self.reads.read(context, seconds)) is not None:
-                yield parse(kind, held.pop(max_bytes))
-        except (CallError, ProtocolError) as error:
+                try:
+                    await held.take()
+                    message = parse(kind, held.pop(max_bytes))
+                finally:
+                    held.release()
+                yield message
+        except (CallError, RefusedError, ProtocolError) as error:
             await abort(context, failure_of(error))
 
     async def read_and_answer(self, rpc: Rpc, exchange: Exchange, headers: Headers, context: ServicerContext) -> Any:
@@ -165,7 +181,7 @@ class Calls:
 
     def address(self, headers: Headers, context: ServicerContext) -> str:
         """Return the address under which the client of a call is counted."""
-        return client_address(peer_of(context.peer()), headers, self.guards.trusted_proxies)
+        return client_address(split_peer(context.peer())[0], headers, self.guards.trusted_proxies)
 
     async def recorded(self, rpc: Rpc, exchange: Exchange, context: ServicerContext, work: Awaitable[Any]) -> Any:
         """Return the answer that `work` gives, or its Failure; trace, count and log it."""
@@ -227,9 +243,3 @@ async def abort(context: ServicerContext, failure: Failure) -> None:
     """End a call with the code of a failure."""
     with contextlib.suppress(grpc.aio.BaseError):  # what abort itself raises, or grpc where the client is gone
         await context.abort(failure.code, failure.text)
-
-
-def peer_of(written: str) -> str:
-    """Return the address in what grpc calls the other end of a connection, such as `ipv6:%5B::1%5D:50051`."""
-    kind, _, rest = unquote(written).partition(":")
-    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -200,6 +201,19 @@ async def test_an_old_connection_takes_no_more_calls_and_loses_none(store: Path)
                         await stream.write(row())
                         assert outputs((await stream.read()).infer_response) == outputs(answers[0])
                     await ended
+
+
+async def test_a_client_that_reads_no_answers_is_closed_before_they_fill_the_memory(store: Path) -> None:
+    """Each answer has 160 KB, and a quarter of 16 MiB is for those that are unread."""
+    request = request_for("segmentation", {"x91": np.zeros(10_000, np.int32)}, raw=True).SerializeToString()
+    settings = {"models": "segmentation", "max_in_flight_bytes": 2**24, "shutdown_grace_seconds": 0}
+    with serving_grpc(store, **settings) as (_, port):
+        async with http2.unreading_client(port) as unreading, client_of(port) as client, asyncio.timeout(60):
+            for _ in range(50):
+                unreading.begin("/inference.GRPCInferenceService/ModelInfer", gzip.compress(request))
+            with pytest.raises(asyncio.IncompleteReadError):
+                await unreading.receive(http2.GOAWAY, 0)
+            assert len(outputs(await client.bytes("ModelInfer", request))["predicted_class"]) == 10_000
 
 
 async def test_several_workers_share_a_port(store: Path) -> None:

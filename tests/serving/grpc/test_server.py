@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import grpc
@@ -113,6 +114,23 @@ async def test_the_health_of_what_is_not_there_is_not_found(client: Client) -> N
     stub = health_pb2_grpc.HealthStub(client.channel)
     with pytest.raises(grpc.aio.AioRpcError, match=StatusCode.NOT_FOUND.name):
         await stub.Check(health_pb2.HealthCheckRequest(service="none"))
+
+
+@pytest.mark.parametrize(
+    ("method", "asked"),
+    [
+        ("/grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest(service="sentiment")),
+        (
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+        ),
+    ],
+)
+async def test_compressed_messages_are_taken_by_streams_too(client: Client, method: str, asked: Any) -> None:
+    call = client.channel.stream_stream(method)(timeout=60)
+    await call.write(gzip.compress(asked.SerializeToString()))
+    assert await call.read()
+    call.cancel()
 
 
 async def reflect(client: Client, **asked: str) -> Any:
