@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from models.model import Model
 from serving.grpc.messages import request_class
@@ -94,7 +95,7 @@ def is_without_contents(head: bytes) -> bool:
     """Return whether the first part of a message is a message of its own, without raw contents."""
     try:
         return not Message.FromString(head).raw_input_contents
-    except ValueError:
+    except DecodeError:
         return False
 
 

@@ -38,7 +38,15 @@ def make_batcher(model: Sum, sessions: Sessions, clock: Clock) -> Iterator[Calla
     def make(threads: int = 1, linger_seconds: float = 0.0, **settings: Any) -> Batcher:
         made.append(
             Batcher(
-                model, sessions, SUM, threads, linger_seconds=linger_seconds, clock=clock, wait=clock.wait, **settings
+                model,
+                sessions,
+                SUM,
+                threads,
+                linger_seconds=linger_seconds,
+                clock=clock,
+                cpu_clock=clock,
+                wait=clock.wait,
+                **settings,
             )
         )
         return made[-1]
@@ -75,6 +83,7 @@ def predictor(tmp_path: Path, clock: Clock, model_class: type[Sum], settings: di
         threads=1,
         linger_seconds=0.0,
         clock=clock,
+        cpu_clock=clock,
         wait=clock.wait,
         **settings,
     )
