@@ -57,15 +57,16 @@ def pod(image: str) -> Iterator[Pod]:
     rendered = subprocess.run(
         ["kubectl", "kustomize", OVERLAY], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=True
     ).stdout
-    port = free_port()
+    port, grpc_port = free_port(), free_port()
     manifest = rendered.replace("hostPort: 3000", f"hostPort: {port}")
-    manifest = manifest.replace("hostPort: 8001", f"hostPort: {free_port()}")
+    manifest = manifest.replace("hostPort: 8001", f"hostPort: {grpc_port}")
     # Longer than the default, which Redis may exceed on a busy machine.
     manifest = manifest.replace("  TIFFIN_REDIS_URL:", '  TIFFIN_REDIS_TIMEOUT_SECONDS: "1"\n  TIFFIN_REDIS_URL:')
     volumes = set(engine("volume", "ls", "--quiet").stdout.split())
     try:
         played = engine("kube", "play", "-", stdin=manifest).stdout.split()
-        pod = Pod(played[played.index("Pod:") + 1], f"http://127.0.0.1:{port}")
+        pod_id = played[played.index("Pod:") + 1]
+        pod = Pod(pod_id, f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}")
         pod.server.wait_until_ready()
         yield pod
     finally:

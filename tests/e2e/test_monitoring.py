@@ -11,13 +11,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from loadtest.messages import MODEL_INFER, infer_request
 from loadtest.processes import free_port, running
+from loadtest.tensors import BYTES, Tensor
 from tests.e2e.dashboard import Panel, Prometheus, draw, panels
 from tests.support import ROOT
 from tests.support.clocks import wait_until
@@ -41,8 +44,9 @@ ALERT_SECONDS = 600
 class MixedLoad:
     """Sends requests to all models from threads until it is stopped, some of them invalid, and keeps the outcomes."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, grpc_target: str) -> None:
         self.address = address
+        self.grpc_target = grpc_target
         self.started = time.time()
         self.numbers = itertools.count()
         self.outcomes: set[int | str] = set()
@@ -64,8 +68,17 @@ class MixedLoad:
 
     def run(self, seed: int) -> None:
         rng = random.Random(seed)
-        with httpx.Client(base_url=self.address, timeout=30) as client:
+        with (
+            httpx.Client(base_url=self.address, timeout=30) as client,
+            grpc.insecure_channel(self.grpc_target) as channel,
+        ):
+            infer = channel.unary_unary(MODEL_INFER)
             while not self.stopped.is_set():
+                text = Tensor("text", BYTES, (1,), [f"film {next(self.numbers)}, a joy"])
+                try:
+                    infer(infer_request("sentiment", [text]), timeout=30)
+                except grpc.RpcError as error:
+                    self.outcomes.add(repr(error))
                 for path, arguments in self.requests(rng):
                     try:
                         self.outcomes.add(client.post(path, **arguments).status_code)
@@ -83,7 +96,7 @@ class MixedLoad:
 @pytest.fixture(scope="module")
 def load(pod: Pod) -> Iterator[MixedLoad]:
     """Put load on the pod."""
-    made = MixedLoad(pod.address)
+    made = MixedLoad(pod.address, pod.grpc_target)
     for thread in made.threads:
         thread.start()
     yield made

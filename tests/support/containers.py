@@ -88,10 +88,11 @@ def hardened(
 
 
 class Pod:
-    """The server and Redis containers of the podman overlay."""
+    """The server and Redis containers of the podman overlay; `grpc_target` is HOST:PORT of gRPC."""
 
-    def __init__(self, pod_id: str, address: str) -> None:
+    def __init__(self, pod_id: str, address: str, grpc_target: str) -> None:
         self.address = address
+        self.grpc_target = grpc_target
         names = engine("ps", "--all", "--filter", f"pod={pod_id}", "--format", "{{.Names}}").stdout.split()
         self.server, self.redis = (
             Container(next(name for name in names if name.endswith(ending)), address)
