@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from models.model import InvalidInputError
-from serving.inference.at_once import MOST_SECONDS, TRIED_ONE_IN
+from serving.inference.at_once import IDLE_SECONDS, MOST_SECONDS, TRIED_ONE_IN
 from serving.inference.batcher import Batcher
 from serving.inference.context import Priority
 from serving.inference.errors import UnknownModelError
 from tests.support.batchers import RowSum, Run, Sessions, Sum, outputs, rows, submit
+from tests.support.clocks import Clock
 
 
 @pytest.fixture
@@ -86,6 +87,20 @@ class TestRows:
         asyncio.run(use())
         assert threads[0]
         assert sum(threads[100:]) == 1
+
+    def test_a_graph_that_comes_to_wait_for_something_else_is_left_to_the_thread(
+        self, small: Batcher, sessions: Sessions, threads: list[bool]
+    ) -> None:
+        small.at_once.cpu_clock = Clock()
+        sessions.seconds = lambda items: IDLE_SECONDS * 10
+
+        async def use() -> None:
+            for _ in range(10):
+                await outputs(submit(small, rows(1)))
+
+        asyncio.run(use())
+        assert threads[0]
+        assert not threads[-1]
 
     def test_a_bad_row_fails_alone(self, small: Batcher, threads: list[bool]) -> None:
         async def use() -> None:
