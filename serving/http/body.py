@@ -27,6 +27,8 @@ START_BYTES = 2**20
 SMALL_BODY_BYTES = 2**14
 # How much of a compressed body is decoded at a time: more would hold up other requests.
 DECODED_BYTES = 2**18
+# The most members of a compressed body: each has what follows it copied.
+MAX_MEMBERS = 10_000
 # What zlib is to expect, by Content-Encoding (RFC 9110, section 8.4.1: deflate is the zlib format).
 CODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 # How many digits of a Content-Length are read; more make it larger than any bound.
@@ -160,14 +162,18 @@ class RequestBody:
             yield await self.next()
 
     async def decoded(self, coding: bytes) -> AsyncIterator[bytes]:
-        """Yield the body unzipped, in pieces; it may have several members (RFC 1952)."""
+        """Yield the body unzipped, in pieces; it may have several members (RFC 1952), MAX_MEMBERS at most."""
         name = coding.decode()
         decoder = zlib.decompressobj(CODINGS[coding])
+        members = 1
         try:
             while self.more:
                 chunk = await self.next()
                 while chunk:
                     if decoder.eof:
+                        members += 1
+                        if members > MAX_MEMBERS:
+                            raise RefusedError(too_large(f"{MAX_MEMBERS:,} members of {name}"))
                         decoder = zlib.decompressobj(CODINGS[coding])
                     piece = decoder.decompress(chunk, DECODED_BYTES)
                     chunk = decoder.unconsumed_tail or decoder.unused_data

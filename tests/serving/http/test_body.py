@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from serving.http.body import PROGRESS_BYTES, START_BYTES, BytesInFlight, RequestBody
+from serving.http.body import MAX_MEMBERS, PROGRESS_BYTES, START_BYTES, BytesInFlight, RequestBody
 from serving.http.endpoints import Accepted
 from serving.http.errors import ClientGoneError, RefusedError
 from tests.support.edge import edge_around, public_guards
@@ -134,6 +134,14 @@ class TestGzip:
     def test_it_may_have_several_members(self, client: TestClient) -> None:
         body = b"".join(map(gzip.compress, (b'"a', b"", b'b"')))
         assert client.post("/echo", content=body, headers={"Content-Encoding": "identity, gzip"}).content == b'"ab"'
+
+    def test_it_may_have_only_so_many_members(self, client: TestClient, in_flight: BytesInFlight) -> None:
+        empty, text = gzip.compress(b""), gzip.compress(b'"ab"')
+        headers = {"Content-Encoding": "gzip"}
+        assert client.post("/echo", content=empty * (MAX_MEMBERS - 1) + text, headers=headers).content == b'"ab"'
+        status, message = fault(client.post("/echo", content=empty * MAX_MEMBERS + text, headers=headers))
+        assert (status, "members" in message) == (413, True)
+        assert in_flight.bytes == 0
 
     def test_the_bound_is_of_the_decoded_size(self, client: TestClient, in_flight: BytesInFlight) -> None:
         bomb = gzip.compress(b"1" * (MAX_BYTES + 1))
