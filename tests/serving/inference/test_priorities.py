@@ -201,6 +201,7 @@ def test_batch_work_beside_interactive_work_leaves_a_thread_free(
     async def use() -> None:
         await warm_up(batcher, sessions, 1)
         await outputs(submit_batch_work(batcher, [BATCH]))  # takes more than its share
+        await until(lambda: not batcher.busy)  # which is counted once its thread is free
         sessions.runs.clear()
         sessions.during = lambda run: run.items != [INTERACTIVE] and release.wait(LIMIT_SECONDS)
         long, short = submit(batcher, [[9], INTERACTIVE])
