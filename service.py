@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -149,7 +150,10 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         for stored in store.stored_models(settings.models, Tiffin.bento):
             registry.add(await loaded(stored))
         lifecycle.loaded = True
-        logs.log_start([str(predictor.id) for predictor in registry], settings.workers, settings.session_threads)
+        serving = [str(predictor.id) for predictor in registry]
+        logs.log_start(serving, settings.workers, settings.session_threads, settings.grpc_port)
+        if settings.model_control and repository.refusal:
+            logging.getLogger("tiffin.repository").warning(repository.refusal)
         if self.grpc is not None:
             self.grpc.health.refresh()
         drain_on_sigterm(asyncio.get_running_loop(), self.grpc)

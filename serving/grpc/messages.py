@@ -59,7 +59,9 @@ MESSAGES = {
     "ModelStatisticsRequest": "1 string name, 2 string version",
     "ModelStatisticsResponse": "1 ModelStatistics* model_stats",
     "ModelStatistics": "1 string name, 2 string version, 3 uint64 last_inference, 4 uint64 inference_count, "
-    "5 uint64 execution_count, 6 InferStatistics inference_stats",
+    "5 uint64 execution_count, 6 InferStatistics inference_stats, 7 InferBatchStatistics* batch_stats",
+    "InferBatchStatistics": "1 uint64 batch_size, 2 StatisticDuration compute_input, "
+    "3 StatisticDuration compute_infer, 4 StatisticDuration compute_output",
     "InferStatistics": "1 StatisticDuration success, 2 StatisticDuration fail, 3 StatisticDuration queue, "
     "4 StatisticDuration compute_input, 5 StatisticDuration compute_infer, 6 StatisticDuration compute_output, "
     "7 StatisticDuration cache_hit, 8 StatisticDuration cache_miss",

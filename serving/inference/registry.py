@@ -52,7 +52,9 @@ class Registry:
         if known is None:
             loaded = ", ".join(self.versions(name)) or "none"
             raise UnknownModelError(
-                f"no model {name}" if version is None else f"no version {version} of {name}, only {loaded}"
+                f"no version of {name} is loaded"
+                if version is None
+                else f"no version {version} of {name} is loaded, only {loaded}"
             )
         return known
 

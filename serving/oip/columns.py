@@ -92,6 +92,11 @@ def check_described(inputs: Sequence[Description], outputs: Sequence[str], model
     """
     known = {column.name: column for column in model.inputs}
     if not is_matrix(inputs, model):
+        if len(inputs) == 1 and inputs[0].name not in known and len(inputs[0].shape) == 2 and takes_matrix(model):
+            raise ProtocolError(
+                f"the shape of {inputs[0].name[:100]} is {list(inputs[0].shape)}; one tensor of all columns must be "
+                f"[rows, {len(model.inputs)}], of numbers"
+            )
         check_names([entry.name for entry in inputs], known)
     for name, datatype, shape in inputs:
         count_of(name, datatype, shape)
@@ -112,7 +117,7 @@ def check_names(names: Sequence[str], known: Collection[str]) -> None:
         if name not in known:
             raise ProtocolError(f"the model has no input {name[:100]!r}; it has {listing(known)}")
         if name in seen:
-            raise ProtocolError("an input is there twice")
+            raise ProtocolError(f"the input {name} is there twice")
         seen.add(name)
 
 
@@ -123,6 +128,11 @@ def is_matrix(inputs: Sequence[Description], model: type[Model[Any]]) -> bool:
     _, datatype, shape = inputs[0]
     numeric = all(datatype in datatypes(column) for column in model.inputs)
     return numeric and datatype != BYTES and shape[1:] == (len(model.inputs),)
+
+
+def takes_matrix(model: type[Model[Any]]) -> bool:
+    """Return whether a model takes one tensor of numbers for all of its columns."""
+    return len(model.inputs) > 1 and all(datatypes(column) == NUMBERS for column in model.inputs)
 
 
 def check_count(rows: int, model: type[Model[Any]]) -> None:
@@ -215,5 +225,5 @@ def check_outputs(names: Sequence[str], declared: Sequence[Column]) -> None:
     for name in names:
         if name not in known:
             raise ProtocolError(f"the model has no output {name[:100]!r}; it has {listing(known)}")
-    if len(set(names)) < len(names):
-        raise ProtocolError("an output is asked for twice")
+        if names.count(name) > 1:
+            raise ProtocolError(f"the output {name} is asked for twice")

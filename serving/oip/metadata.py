@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from models.model import Column, Model
@@ -63,9 +63,13 @@ def config_of(column: Column) -> Fields:
     return {"name": column.name, "data_type": f"TYPE_{datatype}", "dims": column.described()["shape"][1:]}
 
 
-def repository_index(registry: Registry, stored: Iterable[ModelId]) -> list[Fields]:
-    """Return the state of each version of a model, those in the store and those that are loaded."""
+def repository_index(registry: Registry, stored: Sequence[ModelId]) -> list[Fields]:
+    """Return the state of each version of a model, those in the store, oldest first, and those that are loaded.
+
+    Of each model the newest comes first.
+    """
     loaded = {predictor.id for predictor in registry}
+    age = {model_id: place for place, model_id in enumerate(reversed(stored))}
     return [
         {
             "name": name,
@@ -73,7 +77,7 @@ def repository_index(registry: Registry, stored: Iterable[ModelId]) -> list[Fiel
             "state": READY if (name, version) in loaded else UNAVAILABLE,
             "reason": "" if (name, version) in loaded else "not loaded",
         }
-        for name, version in sorted(loaded.union(stored))
+        for name, version in sorted(loaded.union(stored), key=lambda each: (each.name, age.get(each, 0), each.version))
     ]
 
 
@@ -81,7 +85,8 @@ def statistics(registry: Registry, asked: Predictor | None, *, all_versions: boo
     """Return Triton's statistics of the version that is asked for, of all of its model, or without one of all models.
 
     They are summed over the workers since their start. Answers from the response cache are successes too; what was in
-    the prediction cache counts as a hit, an item each. Reading the metrics takes milliseconds: call it in a thread.
+    the prediction cache counts as a hit, an item each. What is not measured is 0 or empty, as Triton's tools read it.
+    Reading the metrics takes milliseconds: call it in a thread.
     """
     samples = metrics.samples()
     chosen = [
@@ -118,8 +123,11 @@ def statistics_of(predictor: Predictor, samples: metrics.Samples) -> Fields:
             "success": of_histogram("tiffin_request_seconds", **model, outcome="success"),
             "fail": of_histogram("tiffin_request_seconds", **model, outcome="fail"),
             "queue": of_histogram("tiffin_queue_seconds", **model),
+            "compute_input": duration(0),
             "compute_infer": of_histogram("tiffin_inference_seconds", **model),
+            "compute_output": duration(0),
             "cache_hit": duration(sum(hits.values())),
             "cache_miss": duration(misses),
         },
+        "batch_stats": [],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -22,6 +23,7 @@ CHECK_SECONDS = 0.1
 VERSION = "version"
 
 Result = TypeVar("Result")
+log = logging.getLogger("tiffin.repository")
 
 
 class Repository:
@@ -73,6 +75,7 @@ class Repository:
                 self.registry.add(await self.load_version(wanted))
             self.registry.set_default(name, stored)
             self.on_change()
+            log.info("loaded %s", wanted)
             return wanted
 
     async def unload(self, name: str, version: str | None = None) -> None:
@@ -89,6 +92,7 @@ class Repository:
             self.registry.set_default(name, stored)
             self.on_change()
         for unloaded in versions:
+            log.info("unloaded %s", ModelId(name, unloaded))
             metrics.model_info.labels(name, str(ModelId(name, unloaded))).set(0)
         draining = drain(removed)
         del removed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from models.model import Array, Columns, InvalidInputError
@@ -12,13 +13,15 @@ from serving.inference.predictor import Predictor
 from serving.inference.service import InferenceService
 from serving.oip.columns import items_of, tensors_of
 from serving.oip.errors import placed
-from serving.oip.requests import InferAnswer, InferRequest, apply_parameters, check_supported
+from serving.oip.requests import MICROSECONDS, InferAnswer, InferRequest, apply_parameters, check_supported
 from serving.oip.tensors import Tensor
 
 # Checking fewer elements takes less time than handing them to a thread; numbers are checked all at once.
 FEW_OBJECTS, FEW_NUMBERS = 2_000, 100_000
 # The same for the characters or bytes of elements.
 FEW_BYTES = 2**18
+
+NO_TIMEOUT = contextlib.nullcontext()
 
 
 class TensorInference:
@@ -41,17 +44,15 @@ class TensorInference:
                 check_supported(tensor.name, tensor.parameters)
         seconds = apply_parameters(request.parameters, context)
         try:
-            if seconds is None:
+            async with asyncio.timeout(seconds) if seconds else NO_TIMEOUT:
                 columns = await self.columns(predictor, request, context)
-            else:
-                async with asyncio.timeout(seconds):
-                    columns = await self.columns(predictor, request, context)
         except InvalidInputError as error:
             raise placed(error, model) from None
         except DeadlineExceededError:
             raise
         except TimeoutError:
-            raise DeadlineExceededError(f"not answered within the timeout of {seconds:g} seconds") from None
+            told = f"not answered within the timeout of {(seconds or 0) * MICROSECONDS:,.0f} µs"
+            raise DeadlineExceededError(told) from None
         square = all(tensor.shape[1:] == (1,) for tensor in request.inputs)
         names = [output.name for output in request.outputs]
         outputs = tensors_of(columns, model.outputs, names, square=square)

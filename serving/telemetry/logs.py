@@ -76,9 +76,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def log_start(models: Sequence[str], workers: int, threads: int) -> None:
+def log_start(models: Sequence[str], workers: int, threads: int, grpc_port: int | None) -> None:
     """Log which models a worker serves, by their tags, and on what; a JSON object has a field for each."""
-    where = {"workers": workers, "session_threads": threads, "instruction_set": instruction_set()}
+    where: dict[str, Any] = {"workers": workers, "session_threads": threads, "instruction_set": instruction_set()}
+    if grpc_port:
+        where["grpc_port"] = grpc_port
     told = ", ".join([*models, *(f"{name} {value}" for name, value in where.items())])
     log.info("ready: %s", told, extra={"models": models, **where})
 

@@ -120,11 +120,13 @@ def v2_paths(names: Iterable[str], accepted: Mapping[str, Accepted], errors: Doc
         path = infer_path(name)
         paths[path] = {"post": inference(name, accepted[path].max_body_bytes, errors)}
     for path, text in REPOSITORY_PATHS.items():
-        schema = LIST if path.endswith("/index") else OBJECT
+        is_index = path.endswith("/index")
+        schema = LIST if is_index else OBJECT
+        body: Document = {"ready": True} if is_index else {"parameters": {"version": "TAG"}}
         operation: Document = {"tags": [TAG], "summary": text, "responses": responses(errors, schema)}
         operation["requestBody"] = {
             "required": False,
-            "content": {"application/json": {"schema": {**OBJECT, "example": {}}}},
+            "content": {"application/json": {"schema": {**OBJECT, "example": body}}},
         }
         operation["x-max-body-bytes"] = REQUEST_BYTES
         if "{model}" in path:

@@ -16,7 +16,7 @@ from serving.oip.errors import ProtocolError
 from serving.oip.repository import Repository, version_of
 
 
-class CommandObject(msgspec.Struct, gc=False):
+class CommandObject(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A request to the repository; its body may be empty."""
 
     ready: bool = False

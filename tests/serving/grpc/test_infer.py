@@ -258,4 +258,4 @@ class TestRefusals:
         request = request_for("breast_cancer", {"all": np.ones((1, 6))}, parameters={"timeout": 1})
         with pytest.raises(grpc.aio.AioRpcError, match=StatusCode.DEADLINE_EXCEEDED.name) as caught:
             await client.infer(request, metadata=(("cache-control", "no-store"),))
-        assert "not answered within the timeout of 1e-06 seconds" in caught.value.details()
+        assert "not answered within the timeout of 1 µs" in caught.value.details()

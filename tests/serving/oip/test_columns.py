@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Annotated, Any
 
 import numpy as np
@@ -124,6 +125,13 @@ def test_long_base64_is_decoded_to_its_end_and_no_further() -> None:
 def test_one_tensor_may_have_all_columns_of_numbers() -> None:
     found = columns_of([tensor("input", "FP32", [1, 2, 3, 4], (2, 2))], Floats)
     assert {name: values.tolist() for name, values in found.items()} == {"a": [1.0, 3.0], "b": [2.0, 4.0]}
+
+
+@pytest.mark.parametrize(("shape", "datatype"), [((1, 3), "FP32"), ((2, 1), "INT32"), ((1, 2), BYTES)])
+def test_the_shape_of_one_tensor_for_all_columns_is_told(shape: tuple[int, ...], datatype: str) -> None:
+    values = [1] * (shape[0] * shape[1]) if datatype != BYTES else [b"1"] * 2
+    with pytest.raises(ProtocolError, match=re.escape("one tensor of all columns must be [rows, 2], of numbers")):
+        checked([tensor("input", datatype, values, shape)], Floats)
 
 
 @pytest.mark.parametrize(

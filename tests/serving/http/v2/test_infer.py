@@ -204,7 +204,7 @@ class TestRefusals:
             ({"inputs": [text_input(data=[1])]}, "the data of text must be a list of BYTES"),
             ({"inputs": [text_input(data="a")]}, "the data of text must be a list of BYTES"),
             ({"inputs": [text_input(name="txt")]}, "the model has no input 'txt'; it has text"),
-            ({"inputs": [text_input(), text_input()]}, "an input is there twice"),
+            ({"inputs": [text_input(), text_input()]}, "the input text is there twice"),
             ({"inputs": [text_input(shape=[0], data=[])]}, "the inputs have no rows"),
             ({"inputs": [text_input(parameters={"a": "b" * 2**14})]}, "of text must have at most 16,384 bytes"),
             ({"inputs": [text_input(parameters=[])]}, "the parameters of text cannot be: Expected `object"),
@@ -214,7 +214,10 @@ class TestRefusals:
             ({"inputs": [text_input()], "outputs": [SHARED_OUTPUT]}, "shared memory is not supported"),
             ({"inputs": [text_input()], "outputs": [CLASSES]}, "classification is not supported"),
             ({"inputs": [text_input()], "outputs": [{"name": "logits"}]}, "no output 'logits'; it has label, score"),
-            ({"inputs": [text_input()], "outputs": [{"name": "label"}, {"name": "label"}]}, "asked for twice"),
+            (
+                {"inputs": [text_input()], "outputs": [{"name": "label"}, {"name": "label"}]},
+                "the output label is asked for twice",
+            ),
             ({"inputs": [text_input()], "parameters": {"timeout": -1}}, "the parameter timeout must be a whole"),
             ({"inputs": [text_input()], "parameters": {"timeout": 10**400}}, "the parameter timeout must be a whole"),
             ({"inputs": [text_input()], "parameters": {"timeout": "1"}}, "the parameter timeout must be a whole"),
@@ -323,5 +326,5 @@ class TestRefusals:
     def test_a_timeout_that_has_passed_is_504(self, client: httpx.Client) -> None:
         texts = {**TEXT_INPUT, "shape": [64], "data": [f"text {number} that takes long" * 50 for number in range(64)]}
         response = infer(client, "sentiment", [texts], parameters={"timeout": 1})
-        told = "not answered within the timeout of 1e-06 seconds"
+        told = "not answered within the timeout of 1 µs"
         assert (response.status_code, response.json()["error"]) == (504, told)

@@ -56,7 +56,7 @@ def states(client: httpx.Client) -> dict[str, str]:
 
 
 def test_versions_are_loaded_beside_each_other_and_the_newest_is_the_default(client: httpx.Client, newest: str) -> None:
-    assert states(client) == {newest: "READY", "opposite": "UNAVAILABLE"}
+    assert [*states(client).items()] == [(newest, "READY"), ("opposite", "UNAVAILABLE")]
     assert predict(client, "opposite").status_code == 404
     assert command(client, "load", "opposite").json()["version"] == "opposite"
     assert states(client) == {newest: "READY", "opposite": "READY"}
@@ -89,6 +89,7 @@ def test_a_model_that_is_unloaded_is_not_there(client: httpx.Client) -> None:
         (f"{REPOSITORY}/load", {"parameters": {"version": "absent"}}, 404),
         (f"{REPOSITORY}/load", {"parameters": {"version": 1}}, 400),
         (f"{REPOSITORY}/load", {"parameters": {"config": "{}"}}, 400),
+        (f"{REPOSITORY}/load", {"version": "absent"}, 400),
         (f"{REPOSITORY}/load", [], 400),
         ("/v2/repository/models/none/load", {}, 404),
         ("/v2/repository/models/sentiment/load", {}, 404),
