@@ -46,14 +46,15 @@ def items_of(tensors: Sequence[Tensor], model: type[Model[Any]]) -> Collection[A
     Numbers of all columns are checked together, and column by column only where one may not fit.
     """
     plain = plain_rows(model)
-    if plain is not None and all(tensor.values.dtype.kind == "f" for tensor in tensors):
-        if len(tensors) == 1:
-            rows = tensors[0].values.reshape(tensors[0].shape)
+    whole = is_matrix([tensor.description for tensor in tensors], model) or len(tensors) == len(model.inputs)
+    if plain is not None and whole and all(tensor.values.dtype.kind == "f" for tensor in tensors):
+        rows = np.empty((tensors[0].shape[0], len(model.inputs)))
+        if len(tensors) < len(model.inputs):
+            rows[:] = tensors[0].values.reshape(tensors[0].shape)
         else:
-            rows = np.empty((len(tensors[0].values), len(tensors)))
             for tensor in tensors:
                 rows[:, plain.places[tensor.name]] = tensor.values
-        if rows.shape[1:] == (len(model.inputs),) and plain.admits(rows):
+        if plain.admits(rows):
             return float_rows(rows)
     return model.items(columns_of(tensors, model))
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import override
 
 from models.model import Array, Column, Columns, InvalidInputError, Model
-from serving.oip.columns import PIECE, check_described, columns_of, tensors_of
+from serving.oip.columns import PIECE, check_described, columns_of, items_of, tensors_of
 from serving.oip.errors import ProtocolError
 from serving.oip.tensors import BYTES, Tensor
 
@@ -48,6 +48,12 @@ class Floats(Kinds):
     """A model of floating numbers only."""
 
     inputs = (Column("a", float), Column("b", float))
+
+
+class Bounded(Kinds):
+    """A model of floating numbers with bounds."""
+
+    inputs = (Column("a", Annotated[float, Field(gt=0, lt=5, allow_inf_nan=False)]), Column("b", float))
 
 
 class File(Kinds):
@@ -122,9 +128,36 @@ def test_long_base64_is_decoded_to_its_end_and_no_further() -> None:
         columns_of([tensor("file", BYTES, [ends_early], content_type="base64")], File)
 
 
+MATRIX = [tensor("input", "FP32", [1, 2, 3, 4], (2, 2))]
+IN_COLUMNS = [tensor("b", "FP64", [2, 4], (2, 1)), tensor("a", "FP32", [1, 3])]
+
+
 def test_one_tensor_may_have_all_columns_of_numbers() -> None:
-    found = columns_of([tensor("input", "FP32", [1, 2, 3, 4], (2, 2))], Floats)
+    found = columns_of(MATRIX, Floats)
     assert {name: values.tolist() for name, values in found.items()} == {"a": [1.0, 3.0], "b": [2.0, 4.0]}
+
+
+@pytest.mark.parametrize("tensors", [MATRIX, IN_COLUMNS, [tensor("a", "INT32", [1, 3]), IN_COLUMNS[0]]])
+def test_rows_of_numbers_become_items_in_the_order_of_the_columns(tensors: list[Tensor]) -> None:
+    items = items_of(tensors, Floats)
+    assert isinstance(items, np.ndarray)
+    assert (items.dtype, items.tolist()) == (np.float32, [[1.0, 2.0], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_rows_of_numbers_without_a_column_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="is missing"):
+        items_of([tensor(name, "FP64", [1.5])], Floats)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0, 5.0, 6.0])
+def test_rows_of_numbers_that_do_not_fit_are_refused_as_their_columns_are(value: float) -> None:
+    tensors = [tensor("a", "FP64", [value]), tensor("b", "FP64", [1.0])]
+    with pytest.raises(InvalidInputError) as refused:
+        items_of(tensors, Bounded)
+    with pytest.raises(InvalidInputError) as expected:
+        columns_of(tensors, Bounded)
+    assert (str(refused.value), refused.value.location) == (str(expected.value), (0, "a"))
 
 
 @pytest.mark.parametrize(("shape", "datatype"), [((1, 3), "FP32"), ((2, 1), "INT32"), ((1, 2), BYTES)])
