@@ -42,6 +42,7 @@ def read_column(column: Column, array: pa.Array) -> Read:
 
     Numbers are checked together. Of what else there is, each distinct value is checked once.
     """
+    array = without_views(array)
     if column.is_list:
         return read_lists(column, array)
     if column.base is float and not column.notation and column.bounds is not None:
@@ -180,11 +181,14 @@ def plain(array: pa.Array) -> pa.Array:
         return pc.if_else(array.is_valid(), True, pa.scalar(None, pa.bool_()))
     if pa.types.is_decimal(kind):
         return array.cast(pa.float64())
-    if pa.types.is_string_view(kind):
-        return array.cast(pa.large_string())
-    if pa.types.is_binary_view(kind):
-        return array.cast(pa.large_binary())
     return array
+
+
+def without_views(array: pa.Array) -> pa.Array:
+    """Return an array of string or binary views as one of large strings or binaries, which Arrow computes with."""
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.large_string())
+    return array.cast(pa.large_binary()) if pa.types.is_binary_view(array.type) else array
 
 
 def read_lists(column: Column, array: pa.Array) -> Read:
@@ -214,9 +218,4 @@ def read_lists(column: Column, array: pa.Array) -> Read:
 
 def is_text(kind: pa.DataType) -> bool:
     """Return whether a type's cells are text, or JSON."""
-    return (
-        isinstance(kind, pa.JsonType)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-    )
+    return isinstance(kind, pa.JsonType) or pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,19 +45,31 @@ class Source:
     form: str
 
     def rows(self) -> int:
-        """Return about how many rows there are: of text the lines."""
-        if self.form == PARQUET:
-            found: int = pa.parquet.read_metadata(self.path).num_rows
-            return found
-        if self.form == FILES:
-            return len(file_names(self.path))
-        with self.path.open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(2**22), b"")) - (self.form == CSV)
+        """Return about how many rows there are: of text the lines; raise SourceError for what cannot be read."""
+        with self.faults():
+            if self.form == PARQUET:
+                found: int = pa.parquet.read_metadata(self.path).num_rows
+                return found
+            if self.form == FILES:
+                return len(file_names(self.path))
+            with self.path.open("rb") as file:
+                return sum(block.count(b"\n") for block in iter(lambda: file.read(2**22), b"")) - (self.form == CSV)
 
     def batches(self, model: type[Model[Any]], skip: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows after the first `skip`, in their order; raise SourceError for what cannot be read."""
+        batches = READERS[self.form](self.path, model, skip)
+        while True:
+            with self.faults():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    @contextlib.contextmanager
+    def faults(self) -> Iterator[None]:
+        """Raise SourceError for what goes wrong in reading."""
         try:
-            yield from READERS[self.form](self.path, model, skip)
+            yield
         except (pa.ArrowInvalid, OSError, InvalidInputError, zipfile.BadZipFile) as error:
             raise SourceError(f"{self.path}: {str(error).splitlines()[0]}") from error
 
