@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.model import Array, Column, InvalidInputError
+from scoring.notations import has_shapes, shaped_numbers
 from serving.tables.cells import MISSING, values_of
 from serving.tables.json_files import decoded
 
@@ -47,6 +48,8 @@ def read_column(column: Column, array: pa.Array) -> Read:
         return read_lists(column, array)
     if column.base is float and not column.notation and column.bounds is not None:
         return read_numbers(column, array)
+    if has_shapes(column) and (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        return read_notation(column, array)
     return read_distinct(column, array)
 
 
@@ -102,6 +105,17 @@ def parsed(text: pa.Array, *, optional: bool) -> tuple[pa.Array, Array]:
     if not pc.all(certain).as_py():
         text = pc.if_else(certain, text, pa.scalar(None, text.type))
     return text.cast(pa.float64()), ~certain.to_numpy(zero_copy_only=False)
+
+
+def read_notation(column: Column, text: pa.Array) -> Read:
+    """Return the values of a column of numbers in a notation; what no shape tells is read one by one."""
+    values, known = shaped_numbers(column, text)
+    rows = np.flatnonzero(~known)
+    if not rows.size:
+        return Read(values, [])
+    others = read_distinct(column, text.take(pa.array(rows)))
+    values[rows] = others.values
+    return Read(values, [fault._replace(row=int(rows[fault.row])) for fault in others.faults])
 
 
 def read_distinct(column: Column, array: pa.Array) -> Read:
