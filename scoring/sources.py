@@ -118,7 +118,7 @@ def csv_batches(path: Path, model: type[Model[Any]], skip: int) -> Iterator[pa.R
 
 def parquet_batches(path: Path, model: type[Model[Any]], skip: int) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a Parquet file; row groups that are skipped are not read."""
-    with pa.parquet.ParquetFile(path) as file:
+    with pa.parquet.ParquetFile(path, pre_buffer=False) as file:
         groups: list[int] = []
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
