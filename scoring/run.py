@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
 from models.model import Model
-from scoring.engine import Scored, Scorer
+from scoring.engine import ERROR, Scored, Scorer
 from scoring.parts import Part, Parts, PartsError
 from scoring.sources import CSV, FILES, Source, cut
 from serving.tables.schema import Schema
@@ -110,26 +112,29 @@ def more(
     first, skip = (done[-1].source, done[-1].end) if done else (0, 0)
     for place in range(first, len(sources)):
         source, end = sources[place], skip
-        for batch in cut(source.batches(scorer.model_class, skip), rows):
-            scored = scorer.score(batch)
-            errors = scored.batch.column(scored.batch.num_columns - 1)
+        for batches in cut(source.batches(scorer.model_class, skip), rows):
+            scored = [scorer.score(batch) for batch in batches]
+            table = kept(scored, source, scorer)
+            errors = table.column(scorer.prefix + ERROR)
             if strict and errors.null_count < len(errors):
                 raise BadRowError(first_error(source, end, errors))
-            end += batch.num_rows
-            faults = [(column, kind, count) for (column, kind), count in sorted(scored.faults.items())]
-            part = Part(place, end, batch.num_rows, len(errors) - errors.null_count, faults)
-            parts.write(number, kept(scored, source, scorer), part)
+            end += len(errors)
+            counts = sum((each.faults for each in scored), Counter[tuple[str, str]]())
+            faults = [(column, kind, count) for (column, kind), count in sorted(counts.items())]
+            part = Part(place, end, len(errors), len(errors) - errors.null_count, faults)
+            parts.write(number, table, part)
             number += 1
             yield part
         skip = 0
 
 
-def kept(scored: Scored, source: Source, scorer: Scorer) -> pa.RecordBatch:
-    """Return what is written of a scored batch: of files their names, not their content."""
-    return scored.batch.drop_columns(list(Schema(scorer.model_class).columns)) if source.form == FILES else scored.batch
+def kept(scored: list[Scored], source: Source, scorer: Scorer) -> pa.Table:
+    """Return what is written of scored batches: of files their names, not their content."""
+    table = pa.Table.from_batches([each.batch for each in scored])
+    return table.drop_columns(list(Schema(scorer.model_class).columns)) if source.form == FILES else table
 
 
-def first_error(source: Source, first_row: int, errors: pa.Array) -> str:
+def first_error(source: Source, first_row: int, errors: pa.ChunkedArray) -> str:
     """Return the place and the text of the first error, rows counted from 0."""
-    row = errors.is_valid().index(True).as_py()
+    row = pc.index(errors.is_valid(), True).as_py()
     return f"{source.path}, row {first_row + row:,}: {errors[row]}"

@@ -25,8 +25,8 @@ SUFFIXES = {".csv": CSV, ".tsv": CSV, ".jsonl": JSON, ".ndjson": JSON, ".json": 
 FILE = "file"
 # What a CSV file is read in; a line may be no longer.
 BLOCK_BYTES = 2**22
-# Rows of JSON that are read at a time: DuckDB's own number.
-JSON_ROWS = 2_048
+# Rows of JSON that are read at a time.
+JSON_ROWS = 2**14
 # Files that are read at a time.
 BATCH_FILES = 16
 # What DuckDB may hold of a file.
@@ -196,8 +196,8 @@ def skipped(batches: Any, skip: int) -> Iterator[pa.RecordBatch]:
         skip = max(0, skip - batch.num_rows)
 
 
-def cut(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield batches of so many rows each, the last of what is left."""
+def cut(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
+    """Yield batches that have so many rows together, at last what is left; none is copied."""
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
@@ -207,7 +207,7 @@ def cut(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch
             count += part.num_rows
             batch = batch.slice(part.num_rows)
             if count == rows:
-                yield pa.concat_batches(held)
+                yield held
                 held, count = [], 0
     if held:
-        yield pa.concat_batches(held)
+        yield held

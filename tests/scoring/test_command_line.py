@@ -17,12 +17,18 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from scoring.__main__ import main
+from serving.bento.shipped import FOLDER
 from tests.scoring.conftest import Run
 from tests.scoring.drawn import customers
 from tests.support import ROOT
 from tests.support.photos import photo
 
 WAIT_SECONDS = 120
+# Folders, since BentoML, which finds a model by its name, takes a second to import.
+BREAST_CANCER, IMAGE, SEGMENTATION, SENTIMENT = (
+    str(FOLDER / name) for name in ("breast_cancer", "image", "segmentation", "sentiment")
+)
 
 
 def write_customers(path: Path, rows: int, seed: int = 1) -> Path:
@@ -40,7 +46,7 @@ def read_parts(folder: Path) -> list[dict[str, Any]]:
 def test_the_parts_of_a_folder_are_those_of_a_file(scoring: Run, tmp_path: Path) -> None:
     source = write_customers(tmp_path / "in.parquet", 250)
     for target in (tmp_path / "parts", tmp_path / "out.parquet"):
-        assert scoring("segmentation", source, target, "--rows", "100").returncode == 0
+        assert scoring(SEGMENTATION, source, target, "--rows", "100").returncode == 0
     assert len(list((tmp_path / "parts").glob("part-*.parquet"))) == 3
     assert read_parts(tmp_path / "parts") == read_parts(tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet.parts").exists()
@@ -50,7 +56,7 @@ def test_a_folder_of_files_is_read_in_the_order_of_names(scoring: Run, tmp_path:
     (tmp_path / "in").mkdir()
     for name, text in (("b.csv", "dull"), ("a.csv", "a delight")):
         (tmp_path / "in" / name).write_text(f'id,text\n1,"{text}, \nsaid ""she"""\n', encoding="utf-8")
-    assert scoring("sentiment", tmp_path / "in", tmp_path / "out.jsonl").returncode == 0
+    assert scoring(SENTIMENT, tmp_path / "in", tmp_path / "out.jsonl").returncode == 0
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["text"] for row in rows] == ['a delight, \nsaid "she"', 'dull, \nsaid "she"']
     assert [row["label"] for row in rows] == ["POSITIVE", "NEGATIVE"]
@@ -59,7 +65,7 @@ def test_a_folder_of_files_is_read_in_the_order_of_names(scoring: Run, tmp_path:
 def test_json_lines_keep_what_the_model_does_not_read(scoring: Run, tmp_path: Path) -> None:
     rows = [{"text": "dull", "about": {"a": [1, None]}}, {"id": 7, "text": 5}]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert scoring("sentiment", tmp_path / "in.jsonl", tmp_path / "out.jsonl").returncode == 0
+    assert scoring(SENTIMENT, tmp_path / "in.jsonl", tmp_path / "out.jsonl").returncode == 0
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert found[0]["about"] == {"a": [1, None]}
     assert (found[1]["id"], found[1]["text"], found[1]["label"]) == (7, 5, None)
@@ -79,7 +85,7 @@ def test_pictures_come_from_a_folder_or_an_archive(packed: bool, scoring: Run, t
         for name, content in contents.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes(content)
-    done = scoring("image", source, tmp_path / "out.csv")
+    done = scoring(IMAGE, source, tmp_path / "out.csv")
     assert done.returncode == 0, done.stderr
     rows = pa.csv.read_csv(tmp_path / "out.csv").to_pylist()
     assert [row["file"] for row in rows] == list(contents)
@@ -89,7 +95,7 @@ def test_pictures_come_from_a_folder_or_an_archive(packed: bool, scoring: Run, t
 
 def test_the_summary_counts_faults_by_kind(scoring: Run, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("x12,x44\n$5,1\nfive,2\nsix,three\n", encoding="utf-8")
-    done = scoring("segmentation", tmp_path / "in.csv", tmp_path / "out.csv")
+    done = scoring(SEGMENTATION, tmp_path / "in.csv", tmp_path / "out.csv")
     assert done.returncode == 0, done.stderr
     cells = [[cell.strip() for cell in line.strip("│┃ ").split("│")] for line in done.stdout.splitlines()]
     assert ["scored", "1"] in cells
@@ -100,7 +106,7 @@ def test_the_summary_counts_faults_by_kind(scoring: Run, tmp_path: Path) -> None
 
 def test_strict_stops_at_the_first_bad_row(scoring: Run, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("x12\n$5\n$6\nseven\neight\n", encoding="utf-8")
-    done = scoring("segmentation", tmp_path / "in.csv", tmp_path / "out.csv", "--strict")
+    done = scoring(SEGMENTATION, tmp_path / "in.csv", tmp_path / "out.csv", "--strict")
     assert done.returncode == 1
     assert "row 2: x12: Input should be a number or an amount" in done.stderr
     assert not (tmp_path / "out.csv").exists()
@@ -108,7 +114,7 @@ def test_strict_stops_at_the_first_bad_row(scoring: Run, tmp_path: Path) -> None
 
 def test_a_killed_run_goes_on_where_it_was(store: Path, scoring: Run, tmp_path: Path) -> None:
     source = write_customers(tmp_path / "in.parquet", 20_000)
-    arguments = ["segmentation", str(source), str(tmp_path / "parts"), "--rows", "50"]
+    arguments = [SEGMENTATION, str(source), str(tmp_path / "parts"), "--rows", "50"]
     process = subprocess.Popen(
         [sys.executable, "-m", "scoring", *arguments], cwd=ROOT, env={**os.environ, "BENTOML_HOME": str(store)}
     )
@@ -125,26 +131,26 @@ def test_a_killed_run_goes_on_where_it_was(store: Path, scoring: Run, tmp_path: 
     times = {file: file.stat().st_mtime_ns for file in done}
     assert scoring(*arguments).returncode == 0
     assert {file: file.stat().st_mtime_ns for file in done} == times
-    assert scoring("segmentation", source, tmp_path / "out.parquet").returncode == 0
+    assert scoring(SEGMENTATION, source, tmp_path / "out.parquet").returncode == 0
     assert read_parts(tmp_path / "parts") == read_parts(tmp_path / "out.parquet")
 
 
 def test_a_run_that_is_done_does_nothing_again(scoring: Run, tmp_path: Path) -> None:
     source = write_customers(tmp_path / "in.parquet", 100)
-    first = scoring("segmentation", source, tmp_path / "parts")
+    first = scoring(SEGMENTATION, source, tmp_path / "parts")
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / "parts").iterdir() if file.name != "_lock"}
-    again = scoring("segmentation", source, tmp_path / "parts")
+    again = scoring(SEGMENTATION, source, tmp_path / "parts")
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "parts").iterdir() if file.name != "_lock"} == times
 
 
 @pytest.mark.parametrize(
-    ("model", "rows", "told"), [("breast_cancer", 100, "model"), ("segmentation", 101, "input")], ids=str
+    ("model", "rows", "told"), [(BREAST_CANCER, 100, "model"), (SEGMENTATION, 101, "input")], ids=str
 )
 def test_parts_of_another_run_are_not_gone_on_with(
     model: str, rows: int, told: str, scoring: Run, tmp_path: Path
 ) -> None:
-    assert scoring("segmentation", write_customers(tmp_path / "in.parquet", 100), tmp_path / "parts").returncode == 0
+    assert scoring(SEGMENTATION, write_customers(tmp_path / "in.parquet", 100), tmp_path / "parts").returncode == 0
     done = scoring(model, write_customers(tmp_path / "in.parquet", rows), tmp_path / "parts")
     assert done.returncode == 1
     assert f"was begun with another {told}" in done.stderr
@@ -165,7 +171,9 @@ def test_parts_of_another_run_are_not_gone_on_with(
         ("folder", "has no files"),
     ],
 )
-def test_input_that_cannot_be_read_gets_one_line(source: str, told: str, scoring: Run, tmp_path: Path) -> None:
+def test_input_that_cannot_be_read_gets_one_line(
+    source: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     contents = {
         "in.xlsx": b"",
         "empty.csv": b"",
@@ -179,15 +187,13 @@ def test_input_that_cannot_be_read_gets_one_line(source: str, told: str, scoring
     (tmp_path / "folder").mkdir()
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    done = scoring("segmentation", tmp_path / source, tmp_path / "out.csv")
-    assert done.returncode == 1
-    assert told in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert main([SEGMENTATION, str(tmp_path / source), str(tmp_path / "out.csv")]) == 1
+    assert told in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_folder_that_cannot_be_written_gets_one_line(scoring: Run, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("x12\n$5\n", encoding="utf-8")
-    done = scoring("segmentation", tmp_path / "in.csv", tmp_path / "in.csv" / "out.csv")
+    done = scoring(SEGMENTATION, tmp_path / "in.csv", tmp_path / "in.csv" / "out.csv")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"cannot write {tmp_path / 'in.csv' / 'out.csv'}: Not a directory"
 
@@ -198,7 +204,7 @@ def test_a_disk_that_is_full_gets_one_line_and_the_run_goes_on_later(
 ) -> None:
     resource = pytest.importorskip("resource")
     source = write_customers(tmp_path / "in.parquet", 2_000)
-    arguments = ["segmentation", str(source), str(tmp_path / f"out.{form}"), "--rows", "2000"]
+    arguments = [SEGMENTATION, str(source), str(tmp_path / f"out.{form}"), "--rows", "2000"]
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
@@ -221,11 +227,11 @@ def test_a_disk_that_is_full_gets_one_line_and_the_run_goes_on_later(
 
 def test_an_output_that_is_there_is_left_alone(scoring: Run, tmp_path: Path) -> None:
     source = write_customers(tmp_path / "in.parquet", 10)
-    done = scoring("segmentation", source, source)
+    done = scoring(SEGMENTATION, source, source)
     assert done.returncode == 1
     assert "exists" in done.stderr
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "mine.txt").touch()
-    done = scoring("segmentation", source, tmp_path / "others")
+    done = scoring(SEGMENTATION, source, tmp_path / "others")
     assert done.returncode == 1
     assert "name another output" in done.stderr
