@@ -24,7 +24,7 @@ SUFFIXES = {".csv": CSV, ".tsv": CSV, ".jsonl": JSON, ".ndjson": JSON, ".json": 
 # The column that names the file of a picture.
 FILE = "file"
 # What a CSV file is read in; a line may be no longer.
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**24
 # Rows of JSON that are read at a time.
 JSON_ROWS = 2**14
 # Files that are read at a time.
