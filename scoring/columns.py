@@ -222,11 +222,15 @@ def read_lists(column: Column, array: pa.Array) -> Read:
     ]
     rows = array.filter(pa.array(same))
     given = rows.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
-    for row, value in zip(np.flatnonzero(same).tolist(), given, strict=True):
-        try:
-            values[row] = column.checked(value[None])[0]
-        except InvalidInputError as error:
-            faults.append(Fault(row, column.name, str(error), error.kind))
+    places = np.flatnonzero(same)
+    try:
+        values[places] = column.checked(given)
+    except InvalidInputError:
+        for row, value in zip(places.tolist(), given, strict=True):
+            try:
+                values[row] = column.checked(value[None])[0]
+            except InvalidInputError as error:
+                faults.append(Fault(row, column.name, str(error), error.kind))
     return Read(values, sorted(faults))
 
 

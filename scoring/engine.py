@@ -22,6 +22,10 @@ TYPES = {float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: pa.string(
 VERSION, ERROR = "model_version", "error"
 
 
+class ColumnsError(ValueError):
+    """The columns of a batch do not fit the model."""
+
+
 class Scored(NamedTuple):
     """A batch with its output columns, and how many cells are faulty, by column and kind of fault."""
 
@@ -47,21 +51,28 @@ class Scorer:
     def schema(self, given: pa.Schema) -> pa.Schema:
         """Return the schema of what a batch of the schema `given` becomes.
 
-        Raises ValueError where a column is missing, stands twice, or has the name of an output.
+        Raises ColumnsError where a column is missing, stands twice, or has the name of an output.
         """
-        if len(set(given.names)) < len(given.names):
-            raise ValueError("the input has two columns of the same name")
-        found = self.names.positions(given.names)
+        found = self.places(given)
         missing = [column.name for column in self.used if not column.optional and column.name not in found]
         if missing:
-            raise ValueError(f"the input has no column {' and no column '.join(missing)}")
+            raise ColumnsError(f"the input has no column {' and no column '.join(missing)}")
         if not self.names.count(given.names):
-            raise ValueError(f"the input has none of the columns {listing(self.names.columns)}")
+            raise ColumnsError(f"the input has none of the columns {listing(self.names.columns)}")
         outputs = self.output_fields()
         for field in outputs:
             if field.name in given.names:
-                raise ValueError(f"the input has a column {field.name}, which the output has, too: set a prefix")
+                raise ColumnsError(f"the input has a column {field.name}, which the output has, too: set a prefix")
         return pa.schema([*given, *outputs], given.metadata)
+
+    def places(self, given: pa.Schema) -> dict[str, int]:
+        """Return the places of the columns that the model reads; raise ColumnsError where a column stands twice."""
+        if len(set(given.names)) < len(given.names):
+            raise ColumnsError("the input has two columns of the same name")
+        try:
+            return self.names.positions(given.names)
+        except ValueError as error:
+            raise ColumnsError(str(error)) from None
 
     def output_fields(self) -> list[pa.Field]:
         """Return the columns that are added: the model's, null in bad rows, its version, and what is wrong."""
@@ -74,7 +85,7 @@ class Scorer:
         Raises what `schema` raises.
         """
         schema = self.schema(batch.schema)
-        places = self.names.positions(batch.schema.names)
+        places = self.places(batch.schema)
         columns: dict[str, Array] = {}
         faults: list[Fault] = []
         for column in self.used:
@@ -199,7 +210,7 @@ def score(
 ) -> Iterator[pa.RecordBatch]:
     """Score record batches one after the other; `functools.partial(score, model=...)` suits Spark's `mapInArrow`.
 
-    `model` is what `find_entry` takes. Raises EntryError, and ValueError for batches that lack a column.
+    `model` is what `find_entry` takes. Raises EntryError, and ColumnsError for batches that lack a column.
     """
     scorer = open_scorer(model, threads, prefix)
     for batch in batches:

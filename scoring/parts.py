@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,24 +94,27 @@ class Parts:
     def join(self, count: int, target: Path) -> None:
         """Join the parts into one file, which is there when it is whole."""
         unfinished = self.folder / f"{UNFINISHED}-joined.{self.form}"
-        paths = [self.path(number) for number in range(count)]
+        files = [self.path(number) for number in range(count)]
         if self.form == PARQUET:
-            join_parquet(paths, unfinished)
+            join_parquet(files, unfinished)
         else:
-            join_text(paths, unfinished, header=self.form == CSV)
+            join_text(files, unfinished, header=self.form == CSV)
         unfinished.replace(target)
 
 
 def write_rows(path: Path, table: pa.Table, form: str) -> None:
-    """Write a table as a file and have it on the disk when this returns."""
-    if form == JSON:
-        write_json(path, table)
-    elif form == CSV:
-        pa.csv.write_csv(as_text(table, nested=True), path, pa.csv.WriteOptions(quoting_style="needed"))
-    else:
-        # Numbers seldom repeat: without dictionaries they are written and read in half the time.
-        repeating = [column.name for column in table.schema if not is_number(column.type)]
-        pa.parquet.write_table(as_text(table, nested=False), path, use_dictionary=repeating)
+    """Write a table as a file and have it on the disk when this returns; raise PartsError where it has no such form."""
+    try:
+        if form == JSON:
+            write_json(path, table)
+        elif form == CSV:
+            write_csv(path, as_text(table, nested=True))
+        else:
+            # Numbers seldom repeat: without dictionaries they are written and read in half the time.
+            repeating = [column.name for column in table.schema if not is_number(column.type)]
+            pa.parquet.write_table(as_text(table, nested=False), path, use_dictionary=repeating)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise PartsError(f"the rows cannot be written as {form}: {str(error).splitlines()[0]}") from error
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -120,6 +122,16 @@ def write_rows(path: Path, table: pa.Table, form: str) -> None:
 def is_number(kind: pa.DataType) -> bool:
     """Return whether cells are numbers, or lists of them."""
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_nested(kind))
+
+
+def write_csv(path: Path, table: pa.Table) -> None:
+    """Write a table of plain columns as CSV."""
+    if any("\n" in name or "\r" in name for name in table.column_names):
+        raise PartsError("the name of a column has a line break, which a header of CSV cannot have here")
+    for place, column in enumerate(table.schema):
+        if pa.types.is_dictionary(column.type):
+            table = table.set_column(place, column.name, table.column(place).cast(column.type.value_type))
+    pa.csv.write_csv(table, path, pa.csv.WriteOptions(quoting_style="needed"))
 
 
 def write_json(path: Path, table: pa.Table) -> None:
@@ -189,11 +201,11 @@ def join_parquet(files: list[Path], target: Path) -> None:
                     writer.write_table(file.read_row_group(group))
 
 
-def join_text(paths: Iterable[Path], target: Path, *, header: bool) -> None:
+def join_text(files: list[Path], target: Path, *, header: bool) -> None:
     """Write text files one after the other; of their headers the first, and PartsError where another differs."""
     first = b""
     with target.open("wb") as joined:
-        for path in paths:
+        for path in files:
             with path.open("rb") as file:
                 if header:
                     line = file.readline()

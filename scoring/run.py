@@ -61,8 +61,8 @@ def run(
 ) -> list[Part]:
     """Score the rows of sources in parts of so many; return what each part has.
 
-    Parts that are done are not done again. Raises PartsError, SourceError, OSError, ValueError for columns that do not
-    fit the model, and with `strict` BadRowError for the first bad row.
+    Parts that are done are not done again. Raises PartsError, SourceError, ColumnsError, OSError where nothing
+    can be written, and with `strict` BadRowError for the first bad row.
     """
     if not target.is_folder and target.path.exists():
         raise PartsError(f"{target.path} exists: remove it, or name another output")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from serving.tables.database import quoted
 from serving.tables.schema import Schema
 
 CSV, JSON, PARQUET, FILES = "csv", "jsonl", "parquet", "files"
-SUFFIXES = {".csv": CSV, ".tsv": CSV, ".jsonl": JSON, ".ndjson": JSON, ".json": JSON, ".parquet": PARQUET}
+WRITTEN = {".csv": CSV, ".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
+SUFFIXES = WRITTEN | {".tsv": CSV, ".json": JSON}
 # The column that names the file of a picture.
 FILE = "file"
 # What a CSV file is read in; a line may be no longer.
-BLOCK_BYTES = 2**24
+BLOCK_BYTES = 2**22
 # Rows of JSON that are read at a time.
 JSON_ROWS = 2**14
 # Files that are read at a time.
@@ -81,6 +83,8 @@ def find_sources(path: Path, model: type[Model[Any]]) -> list[Source]:
     """
     blobs = Schema(model).blobs
     if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise SourceError(f"{path} may not be read")
         files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith((".", "_"))]
         if blobs and not any(file.suffix.lower() in SUFFIXES for file in files):
             return [Source(path, FILES)]
@@ -89,16 +93,18 @@ def find_sources(path: Path, model: type[Model[Any]]) -> list[Source]:
         return [Source(file, form_of(file)) for file in files]
     if not path.is_file():
         raise SourceError(f"there is no {path}")
+    if not os.access(path, os.R_OK):
+        raise SourceError(f"{path} may not be read")
     if blobs and is_archive(path):
         return [Source(path, FILES)]
     return [Source(path, form_of(path))]
 
 
-def form_of(path: Path) -> str:
-    """Return the format of a file, by its name; raise SourceError."""
-    form = SUFFIXES.get(path.suffix.lower())
+def form_of(path: Path, suffixes: Mapping[str, str] = SUFFIXES) -> str:
+    """Return the format of a file, by its name; raise SourceError where it ends with none of the suffixes."""
+    form = suffixes.get(path.suffix.lower())
     if form is None:
-        raise SourceError(f"{path}: the name must end with {', '.join(SUFFIXES)}")
+        raise SourceError(f"{path}: the name must end with {', '.join(suffixes)}")
     return form
 
 
@@ -109,9 +115,9 @@ def csv_batches(path: Path, model: type[Model[Any]], skip: int) -> Iterator[pa.R
         raise InvalidInputError("cells must be separated by commas or tabs", (), "csv")
     reading = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
     parsing = pa.csv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True)
-    converting = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(header.header, pa.string()), strings_can_be_null=False
-    )
+    with pa.csv.open_csv(path, reading, parsing) as reader:
+        names = reader.schema.names
+    converting = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     with pa.csv.open_csv(path, reading, parsing, converting) as reader:
         yield from skipped(reader, skip)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,8 @@ def test_parts_of_another_run_are_not_gone_on_with(
         ("semicolons.csv", "cells must be separated by commas or tabs"),
         ("latin.csv", "invalid UTF8"),
         ("words.csv", "none of the columns"),
+        ("header.csv", "the input has no rows"),
+        ("array.json", "array.json: "),
         ("broken.jsonl", "broken.jsonl: "),
         ("broken.parquet", "broken.parquet: Parquet magic bytes not found"),
         ("folder", "has no files"),
@@ -181,6 +185,8 @@ def test_input_that_cannot_be_read_gets_one_line(
         "semicolons.csv": b"x12;x44\n1;2\n",
         "latin.csv": b"x12,x5\n1,\xe9\n",
         "words.csv": b"a,b\n1,2\n",
+        "header.csv": b"x12,x44\n",
+        "array.json": b'[{"x12": 1},\n{"x12": 2}]',
         "broken.jsonl": b'{"x12": 1}\n{"x12": \n',
         "broken.parquet": b"PAR1 and no more",
     }
@@ -235,3 +241,37 @@ def test_an_output_that_is_there_is_left_alone(scoring: Run, tmp_path: Path) -> 
     done = scoring(SEGMENTATION, source, tmp_path / "others")
     assert done.returncode == 1
     assert "name another output" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_columns_of_any_type_are_kept(form: str, tmp_path: Path) -> None:
+    columns = {
+        "x12": pa.array(["$5", None]),
+        "kind": pa.array(["a", "b"]).dictionary_encode(),
+        "price": pa.array([Decimal("1.50"), None]),
+        "day": pa.array([datetime.date(2026, 11, 27), None]),
+        "list": pa.array([[1, 2], None]),
+        "flag": pa.array([True, None]),
+    }
+    pa.parquet.write_table(pa.table(columns), tmp_path / "in.parquet")
+    assert main([SEGMENTATION, str(tmp_path / "in.parquet"), str(tmp_path / f"out.{form}")]) == 0
+    text = (tmp_path / f"out.{form}").read_bytes()
+    if form == "parquet":
+        kept = pa.parquet.read_table(tmp_path / "out.parquet").select(list(columns)).to_pylist()
+        assert kept == pa.table(columns).to_pylist()
+    else:
+        assert b"2026-11-27" in text.splitlines()[form == "csv"]
+        assert b"[1,2]" in text
+
+
+def test_an_entry_that_is_damaged_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "entry").mkdir()
+    (tmp_path / "entry" / "model.yaml").write_text("name: sentiment\nversion: a\n", encoding="utf-8")
+    assert main([str(tmp_path / "entry"), "in.csv", "out.csv"]) == 1
+    assert capsys.readouterr().err.startswith(f"the entry in {tmp_path / 'entry'} cannot be loaded: ")
+
+
+def test_an_output_of_another_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_customers(tmp_path / "in.parquet", 1)
+    assert main([SEGMENTATION, str(source), str(tmp_path / "out.tsv")]) == 1
+    assert "out.tsv: the name must end with .csv, .jsonl" in capsys.readouterr().err

@@ -6,12 +6,15 @@ import math
 import pickle
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pytest
+from pydantic import Field
 
+from models.model import Column
 from scoring import Entry, EntryError, Scorer, find_entry, score
+from scoring.columns import read_column
 from serving.bento.shipped import FOLDER
 from tests.support.rows import TUMOUR
 
@@ -153,3 +156,10 @@ def test_a_model_that_is_not_there_is_refused() -> None:
 def test_an_entry_has_its_version() -> None:
     assert isinstance(find_entry(SENTIMENT), Entry)
     assert find_entry(SENTIMENT).id.name == "sentiment"
+
+
+def test_lists_are_read_as_rows_of_one_length() -> None:
+    column = Column("point", list[Annotated[float, Field(ge=0)]])
+    found = read_column(column, pa.array([[1.0, 2.0], [3.0], None, [4.0, -5.0], [6.0, 7.0]]))
+    assert [fault.row for fault in found.faults] == [1, 2, 3]
+    assert found.values[[0, 4]].tolist() == [[1.0, 2.0], [6.0, 7.0]]
