@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import math
@@ -17,12 +18,15 @@ import pyarrow.parquet
 import pytest
 
 from loadtest import inputs
+from loadtest.processes import free_port
 from models.model import Array
 from models.segmentation.columns import THRESHOLD
 from serving.bento.shipped import FOLDER
 from tests.scoring.conftest import Run
 from tests.scoring.drawn import Customer, customers, expected
 from tests.support.answers import answer
+from tests.support.grpc_clients import client_of, outputs, request_for
+from tests.support.servers import serving
 
 ROWS = 10_000
 TOLERANCE = 1e-6
@@ -127,6 +131,26 @@ def test_v2_gives_what_the_coefficients_say(client: httpx.Client, golden: list[C
     check_classes(found["predicted_class"], found["class_probability"])
 
 
+def test_grpc_gives_what_the_coefficients_say(store: Path, golden: list[Customer], probabilities: Array) -> None:
+    good, right = good_rows(golden, probabilities)
+    columns: dict[str, Any] = {}
+    for tensor in columns_of([drawn.row for drawn in good]):
+        if tensor["datatype"] == "BYTES":
+            columns[tensor["name"]] = [value or "" for value in tensor["data"]]
+        else:
+            columns[tensor["name"]] = np.array(tensor["data"], dtype=np.float64)
+
+    async def asked(port: int) -> dict[str, Any]:
+        async with client_of(port) as client:
+            return outputs(await client.infer(request_for("segmentation", columns, raw=True)))
+
+    port = free_port()
+    with serving(store, {"TIFFIN_MODELS": "segmentation", "TIFFIN_GRPC_PORT": str(port)}):
+        found = asyncio.run(asked(port))
+    check(found["class_probability"], good, right)
+    check_classes(found["predicted_class"], found["class_probability"])
+
+
 def test_every_way_in_says_the_same_of_each_bad_row(
     client: httpx.Client, golden: list[Customer], scoring: Run, tmp_path: Path
 ) -> None:
@@ -214,11 +238,9 @@ def test_pictures_are_answered_alike(client: httpx.Client, scoring: Run, tmp_pat
         if row["error"] is None:
             assert answer(response)["Label"] == row["label"]
             assert answer(response)["Score"] == pytest.approx(row["score"], abs=TOLERANCE)
-            outputs = {output["name"]: output["data"] for output in answer(by_v2)["outputs"]}
-            assert (outputs["label"], outputs["score"]) == (
-                [row["label"]],
-                pytest.approx([row["score"]], abs=TOLERANCE),
-            )
+            tensors = {output["name"]: output["data"] for output in answer(by_v2)["outputs"]}
+            assert tensors["label"] == [row["label"]]
+            assert tensors["score"] == pytest.approx([row["score"]], abs=TOLERANCE)
         else:
             assert (response.status_code, by_v2.status_code) == (422, 422)
             for detail in (response.json()["detail"], by_v2.json()["detail"]):
