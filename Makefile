@@ -75,7 +75,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak clients bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak clients scoring bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -111,6 +111,11 @@ ship: $(VENV)/.training ## Make all models and write them to models/shipped; DAT
 
 reproduce: $(VENV)/.training ## Make all models and prove that they are those in models/shipped; DATA=DIR measures them, too
 	$(BIN)/python -m training reproduce $(if $(DATA),--data $(DATA))
+
+##@ Score files
+
+scoring: $(VENV)/.development $(VENV)/.scoring ## Install what `python -m scoring` needs, pyarrow among it, and test it
+	$(BIN)/python -m pytest tests/scoring $(PARALLEL)
 
 ##@ Measure it
 
@@ -256,6 +261,10 @@ $(VENV)/.training-$(TORCH): $(VENV)/.serving requirements/training.txt requireme
 	@$(INSTALL) $$(grep '^torch==' requirements/training.txt) --no-deps $(TORCH_$(TORCH))
 	@$(INSTALL) -r requirements/training.txt
 	@$(INSTALL) --no-deps -r requirements/no-deps.txt
+	@touch $@
+
+$(VENV)/.scoring: $(VENV)/.serving requirements/scoring.txt
+	@$(INSTALL) -r requirements/scoring.txt
 	@touch $@
 
 $(VENV)/.benchmarks: $(VENV)/.development requirements/benchmarks.txt

@@ -10,7 +10,7 @@ from tests.support import ROOT
 
 FOLDER = ROOT / "requirements"
 # Files of separate environments may have other pins.
-SHARED = ("benchmarks", "development", "image", "locust", "no-deps", "serving", "training")
+SHARED = ("benchmarks", "development", "image", "locust", "no-deps", "scoring", "serving", "training")
 
 
 def pins(file: str) -> dict[str, str]:
