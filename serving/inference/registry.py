@@ -54,7 +54,7 @@ class Registry:
             raise UnknownModelError(
                 f"no version of {name} is loaded"
                 if version is None
-                else f"no version {version} of {name} is loaded, only {loaded}"
+                else f"no version {version} of {name}, only {loaded}"
             )
         return known
 

@@ -67,7 +67,7 @@ def ours(server_python: str) -> dict[str, Field]:
             "grpc/service_pb2.py",
             set(),
             set(),
-            {f"ModelStatistics.{name}" for name in ("batch_stats", "memory_usage", "response_stats")},
+            {f"ModelStatistics.{name}" for name in ("memory_usage", "response_stats")},
         ),
         (
             "kserve",
