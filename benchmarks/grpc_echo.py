@@ -15,16 +15,14 @@ from typing import Any
 
 import grpc
 import numpy as np
-import onnxruntime
 
 from serving.grpc.messages import SERVICE, message_class
+from serving.inference.session import open_session
 
 
 async def serve(port: int, response: Any, graph: str) -> None:
     """Answer calls until the process is ended."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options)
+    session = open_session(Path(graph), threads=1)
 
     async def infer(request: Any, context: grpc.aio.ServicerContext) -> Any:
         row = np.frombuffer(b"".join(request.raw_input_contents), np.float64).astype(np.float32)

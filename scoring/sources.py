@@ -55,7 +55,8 @@ class Source:
             if self.form == FILES:
                 return len(file_names(self.path))
             with self.path.open("rb") as file:
-                return sum(block.count(b"\n") for block in iter(lambda: file.read(2**22), b"")) - (self.form == CSV)
+                blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
+                return sum(block.count(b"\n") for block in blocks) - (self.form == CSV)
 
     def batches(self, model: type[Model[Any]], skip: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows after the first `skip`, in their order; raise SourceError for what cannot be read."""

@@ -79,7 +79,6 @@ class AtOnce:
         if not self.gathered and self.delivery.loop is not None:
             self.delivery.loop.call_soon(self.compute)
         self.gathered += jobs
-        self.delivery.admission.unfinished += total_size(jobs)
 
     def compute(self) -> None:
         """Compute what was gathered, or hand it over where it has become too much."""
@@ -89,7 +88,6 @@ class AtOnce:
         try:
             if len(jobs) > 1 and not self.takes(size):
                 self.hand_over(jobs)
-                self.delivery.admission.unfinished -= size  # counted twice
                 return
             failed = preprocess(self.model, jobs, self.delivery.is_awaited)
             for batch in batches(self.delivery.without_failed(jobs, failed), size):

@@ -137,6 +137,7 @@ class Batcher:
             self.at_once.gather(jobs)
         else:
             self.hand_over(jobs)
+        self.admission.unfinished += size  # jobs are settled in this thread, and so later
 
     def hand_over(self, jobs: Sequence[Job]) -> None:
         """Queue jobs for the batcher's thread; raise UnknownModelError once closed."""
@@ -144,7 +145,6 @@ class Batcher:
             if self.closed:
                 raise UnknownModelError("the model has been unloaded")
             self.queue.put(jobs)
-            self.admission.unfinished += total_size(jobs)
             self.changed.notify()
         self.observe_queue(jobs[0].priority)
 

@@ -256,28 +256,13 @@ class Predictor:
 
 async def outcome_of(jobs: Collection[Job]) -> None:
     """Wait until jobs are done; cancel those for which nobody waits any more."""
-    pending = [job for job in jobs if not job.future.done()]
-    if not pending:
-        return
-    for job in pending:
+    for job in jobs:
         job.waiters += 1
-    # Awaiting a future itself would cancel it for everybody when one of those who wait is cancelled.
-    left = len(pending)
-    done = asyncio.get_running_loop().create_future()
-
-    def settled(_: asyncio.Future[Any]) -> None:
-        nonlocal left
-        left -= 1
-        if not left and not done.done():
-            done.set_result(None)
-
-    for job in pending:
-        job.future.add_done_callback(settled)
     try:
-        await done
+        # Awaiting a future itself would cancel it for everybody when one of those who wait is cancelled.
+        await asyncio.wait([job.future for job in jobs])
     finally:
-        for job in pending:
-            job.future.remove_done_callback(settled)
+        for job in jobs:
             job.waiters -= 1
             if not job.waiters:
                 job.future.cancel()  # no effect on a finished job

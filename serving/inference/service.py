@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from models.model import Array, Columns, InvalidInputError
@@ -10,9 +11,6 @@ from serving.inference.context import RequestContext
 from serving.inference.errors import DeadlineExceededError, ModelFaultError, OverloadedError, UnknownModelError
 from serving.inference.predictor import Predictor
 from serving.inference.registry import Registry
-
-# Errors that are the engine's own.
-PASSED_ON = (OverloadedError, InvalidInputError, UnknownModelError)
 
 
 class InferenceService:
@@ -29,28 +27,26 @@ class InferenceService:
         Raises UnknownModelError, OverloadedError, DeadlineExceededError, or ModelFaultError where the model fails.
         """
         predictor = self.registry.get(name, version)
-        try:
+        with faults(predictor, len(items)):
             return await predictor.outputs(items, context)
-        except PASSED_ON:
-            raise
-        except Exception as error:
-            raise fault_of(error, predictor, len(items)) from error
 
     async def columns(self, predictor: Predictor, items: Collection[Any], context: RequestContext) -> Columns:
         """Return the output columns of items; raise the first InvalidInputError, with the index of its item.
 
         Raises what `infer` raises. A predictor that was taken out of the registry answers, too.
         """
-        try:
+        with faults(predictor, len(items)):
             return predictor.model.columns(await predictor.infer(items, context))
-        except PASSED_ON:
-            raise
-        except Exception as error:
-            raise fault_of(error, predictor, len(items)) from error
 
 
-def fault_of(error: Exception, predictor: Predictor, items: int) -> Exception:
-    """Return the engine's error for any other."""
-    if isinstance(error, TimeoutError):
-        return DeadlineExceededError(str(error))
-    return ModelFaultError(f"{predictor.id} failed on {items} items")
+@contextmanager
+def faults(predictor: Predictor, items: int) -> Iterator[None]:
+    """Raise the engine's errors for those of the code inside."""
+    try:
+        yield
+    except (OverloadedError, InvalidInputError, UnknownModelError):
+        raise
+    except TimeoutError as error:
+        raise DeadlineExceededError(str(error)) from error
+    except Exception as error:
+        raise ModelFaultError(f"{predictor.id} failed on {items} items") from error

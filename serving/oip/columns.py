@@ -46,10 +46,14 @@ def items_of(tensors: Sequence[Tensor], model: type[Model[Any]]) -> Collection[A
     Numbers of all columns are checked together, and column by column only where one may not fit.
     """
     plain = plain_rows(model)
-    whole = is_matrix([tensor.description for tensor in tensors], model) or len(tensors) == len(model.inputs)
-    if plain is not None and whole and all(tensor.values.dtype.kind == "f" for tensor in tensors):
+    in_columns = len(tensors) == len(model.inputs)
+    if (
+        plain is not None
+        and all(tensor.values.dtype.kind == "f" for tensor in tensors)
+        and (in_columns or is_matrix([tensor.description for tensor in tensors], model))
+    ):
         rows = np.empty((tensors[0].shape[0], len(model.inputs)))
-        if len(tensors) < len(model.inputs):
+        if not in_columns:
             rows[:] = tensors[0].values.reshape(tensors[0].shape)
         else:
             for tensor in tensors:
@@ -201,10 +205,10 @@ def decoded(element: str | bytes, row: int, column: Column) -> bytes:
     pieces = (element[start : start + PIECE] for start in range(0, len(element), PIECE))
     try:
         found = [base64.b64decode(piece, validate=True) for piece in pieces]
+        if any(len(piece) < PIECE // 4 * 3 for piece in found[:-1]):
+            raise binascii.Error("it ends before the element does")
     except (binascii.Error, ValueError):
-        found = [b"", b""]
-    if any(len(piece) < PIECE // 4 * 3 for piece in found[:-1]):  # no Base64, or its end is before that of the element
-        raise InvalidInputError("Input should be Base64", (row, column.name), "base64")
+        raise InvalidInputError("Input should be Base64", (row, column.name), "base64") from None
     return b"".join(found)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 
 from models.model import Array, Columns, InvalidInputError
@@ -13,15 +12,13 @@ from serving.inference.predictor import Predictor
 from serving.inference.service import InferenceService
 from serving.oip.columns import items_of, tensors_of
 from serving.oip.errors import placed
-from serving.oip.requests import MICROSECONDS, InferAnswer, InferRequest, apply_parameters, check_supported
+from serving.oip.requests import InferAnswer, InferRequest, apply_parameters, check_supported
 from serving.oip.tensors import Tensor
 
 # Checking fewer elements takes less time than handing them to a thread; numbers are checked all at once.
 FEW_OBJECTS, FEW_NUMBERS = 2_000, 100_000
 # The same for the characters or bytes of elements.
 FEW_BYTES = 2**18
-
-NO_TIMEOUT = contextlib.nullcontext()
 
 
 class TensorInference:
@@ -40,18 +37,17 @@ class TensorInference:
         for output in request.outputs:
             check_supported(output.name, output.parameters)
         for tensor in request.inputs:
-            if tensor.parameters:
-                check_supported(tensor.name, tensor.parameters)
+            check_supported(tensor.name, tensor.parameters)
         seconds = apply_parameters(request.parameters, context)
         try:
-            async with asyncio.timeout(seconds) if seconds else NO_TIMEOUT:
+            async with asyncio.timeout(seconds):
                 columns = await self.columns(predictor, request, context)
         except InvalidInputError as error:
             raise placed(error, model) from None
         except DeadlineExceededError:
             raise
         except TimeoutError:
-            told = f"not answered within the timeout of {(seconds or 0) * MICROSECONDS:,.0f} µs"
+            told = f"not answered within the timeout of {request.parameters['timeout']:,} µs"
             raise DeadlineExceededError(told) from None
         square = all(tensor.shape[1:] == (1,) for tensor in request.inputs)
         names = [output.name for output in request.outputs]

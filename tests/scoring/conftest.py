@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def scoring(store: Path) -> Run:
-    """Return a function that runs `python -m scoring` with arguments and returns the ended process."""
+    """Return a function that runs `python -m scoring` with arguments and returns the ended process.
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return run_python(store, "-m", "scoring", *map(str, arguments))
+    It takes the options of `subprocess.run`, too.
+    """
+
+    def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run_python(store, "-m", "scoring", *map(str, arguments), **options)
 
     return run

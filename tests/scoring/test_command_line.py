@@ -205,9 +205,7 @@ def test_a_folder_that_cannot_be_written_gets_one_line(scoring: Run, tmp_path: P
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_a_disk_that_is_full_gets_one_line_and_the_run_goes_on_later(
-    form: str, store: Path, scoring: Run, tmp_path: Path
-) -> None:
+def test_a_disk_that_is_full_gets_one_line_and_the_run_goes_on_later(form: str, scoring: Run, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     source = write_customers(tmp_path / "in.parquet", 2_000)
     arguments = [SEGMENTATION, str(source), str(tmp_path / f"out.{form}"), "--rows", "2000"]
@@ -215,15 +213,7 @@ def test_a_disk_that_is_full_gets_one_line_and_the_run_goes_on_later(
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
-    full = subprocess.run(
-        [sys.executable, "-m", "scoring", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "BENTOML_HOME": str(store)},
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=limit,
-    )
+    full = scoring(*arguments, preexec_fn=limit)
     assert full.returncode == 1
     assert full.stderr.splitlines()[-1].startswith(f"cannot write {tmp_path}")
     assert not (tmp_path / f"out.{form}").exists()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.support import ROOT
 
@@ -17,9 +18,9 @@ def train(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.Completed
 
 
 def run_python(
-    home: Path, *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+    home: Path, *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python with the BentoML home `home`."""
+    """Run Python with the BentoML home `home` and other options of `subprocess.run`."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -28,4 +29,5 @@ def run_python(
         text=True,
         timeout=600,
         check=False,
+        **options,
     )
