@@ -83,6 +83,7 @@ help: ## Show this list
 
 ##@ Run it
 
+serve: export TIFFIN_JOB_STORE ?= $(CURDIR)/.jobs
 serve: $(VENV)/.serving ## Set up and serve the models on PORT (3000)
 	@$(BIN)/python -m serving.bento.start '$(PORT)'
 	@$(BIN)/bentoml serve service:Tiffin --port $(PORT)

@@ -29,6 +29,7 @@ from serving.bento import start
 start.set_environment()
 
 import bentoml
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from models.model import Array
@@ -37,6 +38,7 @@ from serving.bento.api import InferenceApi, api_methods
 from serving.bento.document import openapi_document
 from serving.bento.errors import UniformErrors
 from serving.bento.infer import InferEndpoint
+from serving.bento.loading import loaded
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.caching.redis_tier import RedisCache
@@ -44,6 +46,7 @@ from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.http.application import application
 from serving.http.body import BytesInFlight
 from serving.http.guards import Guards
+from serving.http.jobs.openapi import with_tasks
 from serving.http.lifecycle import Lifecycle
 from serving.http.openapi import complete
 from serving.http.routes import accepted_bodies, model_routes
@@ -78,6 +81,11 @@ shared = None
 if redis is not None and settings.cache_ttl_seconds:
     shared = RedisCache(redis, settings.redis_prefix, settings.cache_ttl_seconds)
 cache = PredictionCache(memory, shared)
+jobs = None
+if settings.job_store is not None:
+    from serving.jobs.background import BackgroundJobs
+
+    jobs = BackgroundJobs(settings, registry, has_worker=settings.has_job_worker, root_path=settings.root_path)
 guards = Guards(
     ApiKeys([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file),
     limit,
@@ -148,7 +156,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
             self.grpc = grpc_server()
             await self.grpc.start()
         for stored in store.stored_models(settings.models, Tiffin.bento):
-            registry.add(await loaded(stored))
+            registry.add(await loaded(stored, cache, settings))
         lifecycle.loaded = True
         serving = [str(predictor.id) for predictor in registry]
         logs.log_start(serving, settings.workers, settings.session_threads, settings.grpc_port)
@@ -156,6 +164,8 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
             logging.getLogger("tiffin.repository").warning(repository.refusal)
         if self.grpc is not None:
             self.grpc.health.refresh()
+        if jobs is not None:
+            jobs.start()
         drain_on_sigterm(asyncio.get_running_loop(), self.grpc)
         # What is alive by now stays alive: collecting it again and again would make the slowest requests slow.
         gc.collect()
@@ -167,6 +177,8 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         """Release the threads of the models, and the connections."""
         if self.grpc is not None:
             await self.grpc.stop(settings.timeout_seconds)
+        if jobs is not None:
+            await jobs.stop(grace_seconds=0)
         registry.close()
         await cache.close()
         if redis is not None:
@@ -174,31 +186,9 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
         tracing.stop()
 
 
-async def loaded(stored: bentoml.Model) -> Predictor:
-    """Load the model of a store entry and have it answer once."""
-    own = settings.of(stored.tag.name)
-    predictor = await asyncio.to_thread(
-        store.load,
-        stored,
-        cache,
-        own.session_threads,
-        queue_items=own.queue_items,
-        queue_seconds=own.queue_seconds,
-        linger_seconds=own.linger_seconds,
-        batch_share=own.batch_share,
-        max_batch=own.max_batch,
-        provider=settings.execution_provider,
-    )
-    try:
-        await predictor.warm_up()
-    except Exception as error:
-        raise RuntimeError(f"{predictor.id} failed to answer its own example: {error}") from error
-    return predictor
-
-
 async def load(model_id: ModelId) -> Predictor:
     """Load a version of a model while the server answers requests."""
-    return await loaded(await asyncio.to_thread(store.stored_model, str(model_id), None))
+    return await loaded(await asyncio.to_thread(store.stored_model, str(model_id), None), cache, settings)
 
 
 def own_version() -> str:
@@ -212,6 +202,8 @@ def drain_on_sigterm(loop: asyncio.AbstractEventLoop, grpc: GrpcServer | None) -
 
     def begin() -> None:
         logs.log_end(settings.shutdown_grace_seconds)
+        if jobs is not None:
+            jobs.drain()
         if grpc is not None:
             grpc.drain(settings.shutdown_grace_seconds, settings.timeout_seconds)
 
@@ -262,9 +254,25 @@ def document() -> dict[str, Any]:
         registry,
         accepted,
         accepted_v2=accepted_v2,
+        has_jobs=jobs is not None,
         root_path=settings.root_path,
         secured=guards.keys.required,
     )
+
+
+def schema() -> dict[str, Any]:
+    """Return what BentoML's clients ask for: the service's API methods, and the tasks."""
+    found: dict[str, Any] = Tiffin.schema()
+    return found if jobs is None else with_tasks(found, settings.names)
+
+
+def task_routes() -> list[Route]:
+    """Return the routes of background jobs, where there is a store for them."""
+    if jobs is None:
+        return []
+    from serving.http.jobs.routes import job_routes
+
+    return job_routes(settings.names, registry, accepted, guards, jobs)
 
 
 def edge(app: ASGIApp) -> ASGIApp:
@@ -286,8 +294,9 @@ def edge(app: ASGIApp) -> ASGIApp:
                 own_version,
                 lambda: lifecycle.ready,
             ),
+            *task_routes(),
             *info_routes(settings.names, registry, guards.admission()),
-            *system_routes(lambda: lifecycle.ready, document, lambda: Tiffin.schema()),
+            *system_routes(lambda: lifecycle.ready, document, schema),
             static_files(UniformErrors(app)),
         ],
         lifecycle,

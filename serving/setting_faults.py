@@ -12,7 +12,7 @@ from serving.settings import Settings
 from serving.variables import DELIMITER, OVERRIDES, new_name, variable, variable_below
 
 # Settings that hold passwords, or may.
-SECRET = {"api_keys", "otel_exporter_otlp_endpoint", "redis_url"}
+SECRET = {"api_keys", "job_store", "otel_exporter_otlp_endpoint", "redis_url"}
 SHOWN_CHARACTERS = 80
 
 

@@ -20,6 +20,7 @@ from serving.empty_values import EmptyValues
 from serving.http.access import parse_rate, read_keys
 from serving.http.addresses import is_http_url
 from serving.http.proxies import Network, network
+from serving.jobs.settings import JobSettings
 from serving.old_names import OldNames
 from serving.setting_types import (
     MAX_SECONDS,
@@ -37,7 +38,7 @@ from serving.setting_values import checked_origins, known_model, model_entries, 
 from serving.variables import DELIMITER, PREFIX
 
 
-class Settings(BaseSettings):
+class Settings(JobSettings):
     """Settings of the server, read from the environment once, when `service.py` is imported."""
 
     model_config = SettingsConfigDict(

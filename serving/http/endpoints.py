@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.responses import Response
@@ -40,6 +40,10 @@ class Accepted:
         if self.any_media_type:
             return None
         return FORM if self.files else JSON
+
+    def uncached(self) -> Accepted:
+        """Return the same for a route whose answers differ although bodies are equal."""
+        return replace(self, cacheable=False)
 
 
 class JsonEndpoint:

@@ -12,10 +12,21 @@ from starlette.responses import JSONResponse, Response
 
 from models.model import InvalidInputError
 from serving.inference.errors import DeadlineExceededError, ModelFaultError, OverloadedError, UnknownModelError
+from serving.jobs.errors import (
+    JobStateError,
+    KeyReusedError,
+    StoreFullError,
+    StoreUnavailableError,
+    TooManyJobsError,
+    UnfinishedError,
+    UnknownJobError,
+)
 from serving.oip.errors import ProtocolError
 
 # What nginx logs for a client that closed the connection before it was answered.
 CLIENT_GONE = 499
+# After which another job may be admitted.
+JOBS_RETRY_SECONDS = "10"
 
 
 class ClientGoneError(Exception):
@@ -94,6 +105,17 @@ RESPONSES: dict[type[Exception], Callable[[Any], Response]] = {
     DeadlineExceededError: lambda error: error_response(HTTPStatus.GATEWAY_TIMEOUT, str(error)),
     ProtocolError: lambda error: error_response(HTTPStatus.BAD_REQUEST, str(error)),
     UnknownModelError: lambda error: error_response(HTTPStatus.NOT_FOUND, str(error)),
+    UnknownJobError: lambda error: error_response(HTTPStatus.NOT_FOUND, str(error)),
+    UnfinishedError: lambda error: error_response(HTTPStatus.BAD_REQUEST, str(error)),
+    JobStateError: lambda error: error_response(HTTPStatus.CONFLICT, str(error)),
+    KeyReusedError: lambda error: unprocessable(
+        [ErrorDetail(loc=["header", "Idempotency-Key"], msg=str(error), type="idempotency_key")]
+    ),
+    TooManyJobsError: lambda error: error_response(
+        HTTPStatus.TOO_MANY_REQUESTS, str(error), headers={"Retry-After": JOBS_RETRY_SECONDS}
+    ),
+    StoreFullError: lambda error: overloaded(int(JOBS_RETRY_SECONDS), str(error)),
+    StoreUnavailableError: lambda error: overloaded(1, "the job store does not answer"),
     ModelFaultError: lambda error: error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error"),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import models
 from serving.http.endpoints import Accepted
 from serving.http.errors import ErrorBody
+from serving.http.jobs import openapi as jobs
 from serving.http.system import predict_of
 from serving.http.v2 import openapi as v2
 from serving.inference.registry import Registry
@@ -58,12 +59,14 @@ def complete(
     accepted: Mapping[str, Accepted],
     *,
     accepted_v2: Mapping[str, Accepted] | None = None,
+    has_jobs: bool = False,
     root_path: str = "",
     secured: bool = False,
 ) -> Document:
     """Add to BentoML's OpenAPI document errors, bounds of bodies, `info` and versions of each model.
 
-    `accepted_v2`: what the Open Inference Protocol accepts by path, where it is served. `secured`: keys are needed.
+    `accepted_v2`: what the Open Inference Protocol accepts by path, where it is served. `has_jobs`: there are routes of
+    background jobs. `secured`: keys are needed.
     """
     names = list(names)
     errors = add_errors(document["components"]["schemas"])
@@ -83,6 +86,9 @@ def complete(
         info["get"]["responses"] |= {status: errors[status] for status in ("401", "429")}
         document["paths"][f"/{name}/info"] = info
         document["paths"] |= version_paths(document, name, registry.versions(name))
+    if has_jobs:
+        document["components"]["schemas"] |= jobs.SCHEMAS
+        document["paths"] |= jobs.job_paths(names, document["paths"], errors)
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
     document["tags"] = [{"name": name} for name in [*names, v2.TAG, "Infrastructure"]]
     document["info"] |= {"title": "Tiffin", "description": DESCRIPTION}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import starlette.routing
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
@@ -28,6 +28,8 @@ from serving.inference.context import own_context
 from serving.inference.errors import ModelFaultError, OverloadedError
 from serving.inference.predictor import Predictor
 from serving.inference.registry import Registry
+
+Result = TypeVar("Result")
 
 # How many files of many rows are read at a time; each takes a thread, and memory beyond its bytes.
 UPLOADS_AT_A_TIME = 2
@@ -149,13 +151,13 @@ def form_answer(
     return answer
 
 
-async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Response]) -> Response:
+async def one_of(slots: asyncio.Semaphore, work: Coroutine[Any, Any, Result]) -> Result:
     """Wait for a free slot, then run `work` in it and return its result.
 
     Work that is cancelled keeps its slot until it ends: a thread that reads a file goes on when nobody waits for it.
     """
 
-    async def hold_slot() -> Response:
+    async def hold_slot() -> Result:
         try:
             return await work
         finally:

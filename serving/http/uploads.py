@@ -13,11 +13,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 import models
-from models.model import Array, Infer, InvalidInputError, Model, Route
+from models.model import Array, Columns, Infer, InvalidInputError, Model, Route
 from serving.inference import context
 from serving.inference.context import Priority
 from serving.inference.errors import OverloadedError
 from serving.tables.archives import archived_names, is_archive
+from serving.tables.faults import in_file, named
 from serving.tables.formats import read_columns, read_items
 from serving.tables.schema import Schema
 
@@ -25,8 +26,6 @@ from serving.tables.schema import Schema
 PART_BYTES = 2**22
 
 RETRY_SECONDS = 0.2
-# Of the name of an archived file in a message.
-MAX_NAME_CHARACTERS = 200
 
 
 def routes_of(name: str) -> list[Route]:
@@ -49,7 +48,7 @@ def upload_route(model: type[Model[Any]]) -> Route:
         file=(Path, Field(description=f"{kinds}; columns: {schema.listing}", examples=examples)),
     )
     response = model.file_response or rows_of(model)
-    constants = {name: field.default for name, field in response.model_fields.items() if field.default}
+    constants = fixed_fields(model)
 
     async def uploadfile(self: Model[Any], request: Any, infer: Infer[Any]) -> BaseModel:
         names: list[str] = []
@@ -67,6 +66,18 @@ def upload_route(model: type[Model[Any]]) -> Route:
 
     summary = f"Answer a file of up to {model.max_file_items:,} rows."
     return Route("uploadfile", uploadfile, request, response, summary, upload=True)
+
+
+def fixed_fields(model: type[Model[Any]]) -> dict[str, Any]:
+    """Return what the answer to a file holds beside the output columns, by name."""
+    fields = model.file_response.model_fields if model.file_response else {}
+    return {name: field.default for name, field in fields.items() if field.default and not field.is_required()}
+
+
+def output_names(model: type[Model[Any]], columns: Columns) -> list[str]:
+    """Return the names of output columns in the order in which the model declares them; what else there is follows."""
+    declared = [column.name for column in model.outputs]
+    return [*declared, *(name for name in columns if name not in declared)]
 
 
 def rows_of(model: type[Model[Any]]) -> type[BaseModel]:
@@ -145,17 +156,3 @@ async def to_its_end(function: Callable[..., Any], *arguments: Any) -> Any:
         raise
     finally:
         del running  # it may hold an error, which holds this frame
-
-
-def in_file(error: InvalidInputError, first_row: int, model: type[Model[Any]]) -> InvalidInputError:
-    """Return the error of an item as one of the file's row and column, where a model has one column."""
-    columns = [column.name for column in model.inputs if column.used]
-    column = columns if len(columns) == 1 else error.location
-    return InvalidInputError(str(error), ("file", "data", first_row + (error.item or 0), *column), error.kind)
-
-
-def named(error: InvalidInputError, names: list[str]) -> InvalidInputError:
-    """Return an error of a file's row with the name of the archived file that is this row, where there are names."""
-    row = next((part for part in error.location if isinstance(part, int)), None)
-    name = names[row][:MAX_NAME_CHARACTERS] if row is not None and row < len(names) else ""
-    return InvalidInputError(f"{name}: {error}" if name else str(error), error.location, error.kind)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from serving.tables.json_arrays import BLOCK_BYTES, SPACE
 from serving.tables.json_files import json_cells
 from serving.tables.parquet_files import parquet_cells
 from serving.tables.schema import Cells, Schema, invalid
+
+Result = TypeVar("Result")
 
 # How files begin that would be taken for CSV otherwise.
 OTHER_FORMATS = {
@@ -44,13 +46,7 @@ def read_items(path: Path, model: type[Model[Any]]) -> Array:
 
     Raises InvalidInputError that names row and column of the first fault.
     """
-    faults: list[str] = []
-    for way in ways(path, Schema(model)):
-        try:
-            return np.concatenate([model.items(columns) for columns in way.columns()])
-        except UnreadableError as fault:
-            faults.append(str(fault))
-    raise invalid(faults[0], "csv")
+    return with_columns(path, Schema(model), lambda found: np.concatenate([model.items(columns) for columns in found]))
 
 
 def read_columns(path: Path, model: type[Model[Any]]) -> Iterator[Columns]:
@@ -58,15 +54,36 @@ def read_columns(path: Path, model: type[Model[Any]]) -> Iterator[Columns]:
 
     Raises InvalidInputError that names row and column of the first fault.
     """
+
+    def checked(found: Iterator[Columns]) -> None:
+        deque(found, maxlen=0)  # keeps none of them
+
+    readable, _ = readable_way(path, Schema(model), checked)
+    yield from readable.columns()
+
+
+def check_start(path: Path, model: type[Model[Any]]) -> None:
+    """Raise InvalidInputError where the format of a file, its columns or its first rows do not fit the model."""
+    with_columns(path, Schema(model), next)
+
+
+def with_columns(path: Path, schema: Schema, use: Callable[[Iterator[Columns]], Result]) -> Result:
+    """Return what `use` makes of the input columns of some rows of a file at a time.
+
+    `use` is called again where a CSV file turns out to be of another dialect. Raises InvalidInputError that names row
+    and column of the first fault.
+    """
+    return readable_way(path, schema, use)[1]
+
+
+def readable_way(path: Path, schema: Schema, use: Callable[[Iterator[Columns]], Result]) -> tuple[Way, Result]:
+    """Return the way in which a file can be read, and what `use` makes of its columns."""
     faults: list[str] = []
-    for way in ways(path, Schema(model)):
+    for way in ways(path, schema):
         try:
-            deque(way.columns(), maxlen=0)  # keeps none of them
+            return way, use(way.columns())
         except UnreadableError as fault:
             faults.append(str(fault))
-        else:
-            yield from way.columns()
-            return
     raise invalid(faults[0], "csv")
 
 

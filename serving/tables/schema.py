@@ -19,13 +19,13 @@ MAX_FILE_BYTES = 32 * 2**20
 
 
 class Schema:
-    """The columns that a model reads of a file, of at most `max_rows` rows."""
+    """The columns that a model reads of a file, of at most `max_rows` rows, by default as many as the model says."""
 
-    def __init__(self, model: type[Model[Any]]) -> None:
+    def __init__(self, model: type[Model[Any]], max_rows: int | None = None) -> None:
         self.model = model
         self.columns = {column.name: column for column in model.inputs if column.used}
         self.names = ColumnNames(model.inputs)
-        self.max_rows = model.max_file_items
+        self.max_rows = max_rows or model.max_file_items
         self.too_many_rows = f"the file has more than {self.max_rows:,} rows"
         # Names that are read as numbers, and of these the ones with a notation of their own.
         self.numeric = [name for name, column in self.columns.items() if column.base in (float, int)]

@@ -101,6 +101,31 @@ model_info = Gauge(
     multiprocess_mode="livemax",
 )
 
+jobs = Gauge(
+    "tiffin_jobs",
+    "Unfinished background jobs, by state (queued, running); the same in every process that knows the job store.",
+    [*MODEL, "state"],
+    multiprocess_mode="mostrecent",
+)
+job_oldest_seconds = Gauge(
+    "tiffin_job_oldest_seconds",
+    "Age of the oldest unfinished job in seconds; 0 where there is none.",
+    MODEL,
+    multiprocess_mode="mostrecent",
+)
+job_rows = Counter("tiffin_job_rows_total", "Rows of background jobs that were answered.", MODEL)
+job_chunks = Counter(
+    "tiffin_job_chunks_total",
+    "Chunks of background jobs, by outcome: done, failed (each attempt), lost (their lease, or the job).",
+    [*MODEL, "outcome"],
+)
+jobs_finished = Counter(
+    "tiffin_jobs_finished_total",
+    "Background jobs that ended, by state (completed, failed, canceled).",
+    [*MODEL, "state"],
+)
+job_store_errors = Counter("tiffin_job_store_errors_total", "Faults of the job store's database or files.")
+
 
 class Counted(NamedTuple):
     """What a request is counted by; routes belong to one model and one protocol each."""

@@ -69,6 +69,22 @@ def span(name: str, **attributes: str | int) -> AbstractContextManager[Span]:
     return tracer.start_as_current_span(name, attributes={f"tiffin.{key}": value for key, value in attributes.items()})
 
 
+def job_span(name: str, traceparent: str | None, **attributes: str | int) -> AbstractContextManager[Span]:
+    """Start a span around the code inside it, as a child of the request that submitted the job."""
+    if tracer is None:
+        return untraced
+    parent = TraceContextTextMapPropagator().extract({"traceparent": traceparent or ""})
+    attributes = {f"tiffin.{key}": value for key, value in attributes.items()}
+    return tracer.start_as_current_span(name, parent, kind=SpanKind.CONSUMER, attributes=attributes)
+
+
+def traceparent() -> str | None:
+    """Return what makes a span elsewhere a child of the one that is being recorded, or None."""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent")
+
+
 @contextmanager
 def detached() -> Iterator[None]:
     """Detach the code inside from any request."""
