@@ -287,6 +287,11 @@ $(VENV)/clients/.installed: requirements/clients.txt requirements/clients-no-dep
 	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/clients --no-deps -r requirements/clients-no-deps.txt
 	@touch $@
 
+# Without what the packages ask for besides, of which only a part is used.
+$(VENV)/stores/.installed: requirements/stores.txt
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/stores --no-deps -r requirements/stores.txt
+	@touch $@
+
 $(VENV)/lock/.installed: requirements/lock.txt
 	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/lock -r requirements/lock.txt
 	@touch $@

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.job_stores import FolderStores, Stores, shared_stores
 from tests.support.servers import serving
 from tests.support.stores import shipped_store
 
@@ -28,9 +29,32 @@ LONGEST = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the environment that has requirements/stores.txt."""
+    parser.addoption("--stores", help="folder of the environment with PostgreSQL and a stand-in for S3")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs stores of jobs on a folder, and with `--stores` on shared ones, too."""
+    if "stores" in metafunc.fixturenames:
+        environment = metafunc.config.getoption("--stores")
+        kinds = ["folder", "shared"] if environment else ["folder"]
+        metafunc.parametrize("stores", kinds, indirect=True, scope="module")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of LONGEST first, file by file."""
     items.sort(key=lambda item: [not item.nodeid.startswith(file) for file in LONGEST])
+
+
+@pytest.fixture(scope="module")
+def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    """Yield stores of one kind."""
+    if request.param == "folder":
+        yield FolderStores(tmp_path_factory.mktemp("jobs"))
+    else:
+        with shared_stores(Path(request.config.getoption("--stores"))) as shared:
+            yield shared
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ class BackgroundJobs:
         self.database = Database(settings.job_database, SCHEMA.read_text(encoding="utf-8"))
         self.files = JobFiles(settings.job_folder)
         self.store = JobStore(self.database, Limits(settings.job_max_unfinished, settings.job_max_bytes))
-        self.upkeep = Upkeep(self.database, self.files, settings.job_retention_seconds)
+        self.upkeep = Upkeep(registry, self.database, self.files, settings.job_retention_seconds)
         self.worker: Worker | None = None
         if has_worker:
             leases = Leases(self.database, settings.job_lease_seconds)

@@ -29,21 +29,31 @@ ACTIVE = "(" + ", ".join(f"'{state}'" for state in State if not state.is_final) 
 class Dialect(NamedTuple):
     """What differs between databases.
 
-    `now`: seconds since 1970 by the database's clock, which all workers share. `skip_locked`: has a `SELECT` of a row
-    pass over those that others are about to change. `one_at_a_time`: a statement that waits until no other transaction
-    has run it, for what SQLite does with every transaction that writes.
+    `begin`: begins a transaction that writes. `now`: seconds since 1970 by the database's clock, which all workers
+    share. `skip_locked`: has a `SELECT` of a row pass over those that others are about to change. `one_at_a_time`:
+    waits until no other transaction goes on that has run it; SQLite's are one at a time. `tables`: counts our tables.
     """
 
+    begin: str
     now: str
     skip_locked: str
     one_at_a_time: str
+    tables: str
 
 
-SQLITE = Dialect("((julianday('now') - 2440587.5) * 86400.0)", "", "SELECT 1")
+SQLITE = Dialect(
+    "BEGIN IMMEDIATE",
+    "((julianday('now') - 2440587.5) * 86400.0)",
+    "",
+    "SELECT 1",
+    "SELECT count(*) FROM sqlite_master WHERE name = 'chunks'",
+)
 POSTGRESQL = Dialect(
+    "BEGIN",
     "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)",
     "FOR UPDATE OF chunks SKIP LOCKED",
     f"SELECT pg_advisory_xact_lock({SUBMISSIONS})",
+    "SELECT count(*) FROM information_schema.tables WHERE table_name = 'chunks' AND table_schema = current_schema()",
 )
 
 
@@ -91,20 +101,33 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self.thread, self.transact, work)
 
     def transact(self, work: Callable[[Transaction], Result]) -> Result:
-        """Run `work` as one transaction: all of it counts, or nothing where it raises."""
+        """Run `work` as one transaction: all of it counts, or nothing where it raises.
+
+        It is run again where the connection was lost, which may have been after all of it had counted.
+        """
         if time.monotonic() < self.down_until:  # others shall not wait for a database that is down
             raise StoreUnavailableError("the database of the job store does not answer")
+        try:
+            return self.attempt(work)
+        except StoreUnavailableError:
+            pass  # as after a restart of the database, or where two transactions waited for each other
+        try:
+            return self.attempt(work)
+        except StoreUnavailableError:
+            self.down_until = time.monotonic() + PAUSE_SECONDS
+            raise
+
+    def attempt(self, work: Callable[[Transaction], Result]) -> Result:
+        """Run `work` as one transaction, once."""
         try:
             if self.connection is None:
                 self.connection = self.open()
             cursor = self.connection.cursor()
-            if not self.is_shared:
-                cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(self.dialect.begin)
             result = work(Transaction(cursor, self.dialect))
             self.connection.commit()
         except faults(shared=self.is_shared) as error:
             self.disconnect()
-            self.down_until = time.monotonic() + PAUSE_SECONDS
             raise StoreUnavailableError(f"the database of the job store failed: {error}") from error
         except BaseException:
             self.connection.rollback()
@@ -115,9 +138,12 @@ class Database:
         """Open a connection to a database that has our tables."""
         connection = connect_postgresql(self.url) if self.is_shared else connect_sqlite(Path(self.url))
         cursor = connection.cursor()
+        cursor.execute(self.dialect.begin)
         cursor.execute(self.dialect.one_at_a_time)  # two that make a table at once would fail
-        for statement in self.schema.split(";"):
-            cursor.execute(statement)
+        cursor.execute(self.dialect.tables)
+        if not cursor.fetchone()[0]:
+            for statement in self.schema.split(";"):
+                cursor.execute(statement)
         connection.commit()
         return connection
 
@@ -161,7 +187,9 @@ def connect_postgresql(url: str) -> Any:
     from pg8000 import dbapi  # which servers without such a store are spared
 
     dbapi.paramstyle = "named"
-    return dbapi.connect(**postgresql_options(url))
+    connection = dbapi.connect(**postgresql_options(url))
+    connection.autocommit = True  # transactions begin where we say so, as in SQLite
+    return connection
 
 
 def postgresql_options(url: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ RETRY_SECONDS = 2.0
 NEXT_CHUNK = (
     "SELECT chunks.*, jobs.model, jobs.plan, jobs.trace FROM chunks JOIN jobs ON jobs.id = chunks.job"
     " WHERE jobs.state IN {active} AND jobs.model IN (MODELS) AND chunks.result IS NULL AND chunks.due_at <= {now}"
-    " ORDER BY jobs.served_at, jobs.created_at, chunks.number LIMIT 1 {skip_locked}"
+    " ORDER BY jobs.turn, jobs.created_at, chunks.number LIMIT 1 {skip_locked}"
 )
 CRASHED = {"error": f"a chunk's worker ended {MAX_CRASHES} times while it computed it", "detail": []}
 
@@ -70,7 +70,8 @@ class Leases:
             number=row["number"],
         )
         active = transaction.run(
-            "UPDATE jobs SET state = 'in_progress', executed_at = COALESCE(executed_at, {now}), served_at = {now}"
+            "UPDATE jobs SET state = 'in_progress', executed_at = COALESCE(executed_at, {now}),"
+            " turn = (SELECT max(turn) + 1 FROM jobs)"
             " WHERE id = :job AND state IN {active}",
             job=row["job"],
         )

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   created_at DOUBLE PRECISION NOT NULL,
   executed_at DOUBLE PRECISION,
   finished_at DOUBLE PRECISION,
-  served_at DOUBLE PRECISION NOT NULL,
+  turn BIGINT NOT NULL,
   error TEXT,
   trace TEXT
 );

@@ -57,7 +57,7 @@ class JobStore:
                 return earlier
             transaction.run(
                 "INSERT INTO jobs (id, owner, model, idempotency_key, digest, state, bytes, done_rows, done_chunks,"
-                " created_at, served_at, trace)"
+                " created_at, turn, trace)"
                 " VALUES (:id, :owner, :model, :key, :digest, 'pending', :bytes, 0, 0, {now}, 0, :trace)",
                 id=submission.id,
                 owner=submission.owner,
@@ -150,11 +150,10 @@ class JobStore:
 
 
 def find_again(transaction: Transaction, submission: Submission) -> Job | None:
-    """Return the job that has a submission's idempotency key; raise KeyReusedError where it is for something else."""
-    if submission.idempotency_key is None:
-        return None
+    """Return the job of a submission, or that of its idempotency key; KeyReusedError where it is for something else."""
     found = transaction.rows(
-        "SELECT * FROM jobs WHERE owner = :owner AND idempotency_key = :key",
+        "SELECT * FROM jobs WHERE id = :id OR (owner = :owner AND idempotency_key = :key)",
+        id=submission.id,
         owner=submission.owner,
         key=submission.idempotency_key,
     )

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import NamedTuple
 
-from serving.inference.registry import ModelId
+from serving.inference.registry import ModelId, Registry
 from serving.jobs.database import Database, Transaction
 from serving.jobs.errors import StoreUnavailableError
 from serving.jobs.files import JobFiles
@@ -32,7 +32,8 @@ class Backlog(NamedTuple):
 class Upkeep:
     """Runs in every process that knows the job store; it does not matter how many do."""
 
-    def __init__(self, database: Database, files: JobFiles, retention_seconds: float) -> None:
+    def __init__(self, registry: Registry, database: Database, files: JobFiles, retention_seconds: float) -> None:
+        self.registry = registry
         self.database = database
         self.files = files
         self.retention_seconds = retention_seconds
@@ -69,14 +70,14 @@ class Upkeep:
             await asyncio.sleep(max(0.1, min(due) - time.monotonic()))
 
     async def tell_backlog(self) -> None:
-        """Set the gauges of unfinished jobs."""
+        """Set the gauges of unfinished jobs: of the versions that are loaded, and of others that have some or had."""
         found = {backlog.model: backlog for backlog in await self.database.run(backlogs)}
-        for model in self.told | set(found):
+        self.told |= {*found, *(predictor.id for predictor in self.registry)}
+        for model in self.told:
             backlog = found.get(model, Backlog(model, 0, 0, 0.0))
             metrics.jobs.labels(*model, "queued").set(backlog.queued)
             metrics.jobs.labels(*model, "running").set(backlog.running)
             metrics.job_oldest_seconds.labels(*model).set(backlog.oldest_seconds)
-        self.told |= set(found)
 
     async def expire(self) -> None:
         """Forget jobs that ended long ago, and delete their files."""
