@@ -22,6 +22,8 @@ PROTOCOL := $(or $(PROTOCOL),predict)
 COMPARE ?=
 # Of `make bench`: --quick, names of scenarios.
 BENCH ?=
+# Of `make kills`.
+KILLS := $(or $(KILLS),200)
 # Of `make clients`: pytest's, such as -k kserve.
 CLIENTS ?=
 BACKEND := $(or $(BACKEND),docker)
@@ -75,7 +77,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak clients scoring bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak kills clients scoring bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -195,6 +197,11 @@ fuzz: $(VENV)/.development ## Send REQUESTS (100000) requests made from the Open
 
 attacks: $(VENV)/.development ## Attack servers in many ways beside an honest client, and print what it costs (ATTACKS=--quick: 1 second each)
 	$(BIN)/python -m tests.attacks $(ATTACKS)
+
+kills: $(VENV)/.development ## Test background jobs on PostgreSQL and a bucket, and kill what does them KILLS (200) times
+	@$(MAKE) $(VENV)/stores/.installed
+	$(BIN)/python -m pytest tests/test_jobs.py tests/serving/jobs --stores $(VENV)/stores -k shared
+	$(BIN)/python -m tests.kills --kills $(KILLS) --stores $(VENV)/stores $(if $(SEED),--seed $(SEED))
 
 clients: $(VENV)/.development ## Test the server by clients of the Open Inference Protocol: tritonclient's and KServe's
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

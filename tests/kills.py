@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from loadtest import inputs
 from loadtest.processes import free_port, store_home, tiffin_command
@@ -34,8 +34,8 @@ LEASE_SECONDS = 2
 START_SECONDS, END_SECONDS = 120, 300
 # Of a log, where something was lost.
 LOG_CHARACTERS = 4_000
-# Unfinished jobs at a time; and texts of one, in chunks of 256, each of which takes a second or so to compute.
-JOBS, TEXTS = 3, 1_024
+# Unfinished jobs at a time, of so many files; and texts of one, in chunks of 256, which take a second or so each.
+JOBS, FILES, TEXTS = 2, 4, 640
 # How long a killed worker stays away, while the other goes on; the last one for longer than a lease.
 AWAY_SECONDS = (0.0, 0.5, 1.5 * LEASE_SECONDS)
 # Share of the kills that do not wait until a chunk is being computed.
@@ -49,7 +49,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Victim:
-    """A server or a worker, as a group of processes that can be killed at once."""
+    """A server or a worker, whose processes are killed at once."""
 
     def __init__(self, name: str, command: list[str], env: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -62,15 +62,15 @@ class Victim:
     def start(self) -> None:
         """Start it."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True
-            )
+            self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.env, stdout=log, stderr=log)
 
     def kill(self, away_seconds: float = 0.0) -> None:
         """Kill all of its processes; it may be started again after so many seconds."""
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            whole = psutil.Process(self.process.pid)
+            for process in [whole, *whole.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             self.process.wait()
             self.process = None
         self.absent_until = time.monotonic() + away_seconds
@@ -87,13 +87,12 @@ class Trial:
     def __init__(self, stores: Stores, victims: list[Victim], address: str, draw: random.Random) -> None:
         self.stores = stores
         self.victims = victims
-        self.client = httpx.Client(base_url=address, timeout=30)
+        self.client = httpx.Client(base_url=address, timeout=60)
         self.draw = draw
         url = stores.env["TIFFIN_JOB_STORE"]
         self.database = Database(url if "://" in url else f"{url}/jobs.sqlite", SCHEMA.read_text(encoding="utf-8"))
         # Ids by idempotency key, once the server has given them; None until then.
         self.jobs: dict[str, str | None] = {}
-        self.files: dict[str, bytes] = {}
         self.killed: dict[str, int] = {}
         self.computing = 0
 
@@ -104,7 +103,6 @@ class Trial:
                 self.submit(key)
             while self.count("SELECT count(*) AS found FROM jobs WHERE state IN {active}") < JOBS:
                 key = f"job-{len(self.jobs)}"
-                self.files[key] = text_file(len(self.jobs))
                 self.jobs[key] = None
                 self.submit(key)
 
@@ -112,7 +110,7 @@ class Trial:
         """Submit a job, or submit it again; note its id."""
         response = self.client.post(
             "/sentiment/score/submit",
-            files={"file": ("texts.jsonl", self.files[key])},
+            files={"file": text_file(key)},
             headers={"Idempotency-Key": key},
         )
         if response.status_code == 202:
@@ -187,12 +185,15 @@ class Trial:
         known = set(self.jobs.values())
         assert len(known) == len(self.jobs), "a submission is the job of another one"
         assert known == set(ids) or len(ids) == 100, f"jobs that nobody knows of: {set(ids) - known}"
+        right: dict[bytes, Any] = {}
         for key, job in self.jobs.items():
             response = self.client.get("/sentiment/score/get", params={"task_id": job or ""})
             assert response.status_code == 200, f"{key} was answered {response.status_code}: {response.text}"
-            file = {"file": ("texts.jsonl", self.files[key])}
-            right = self.client.post("/sentiment/uploadfile", files=file).raise_for_status().json()
-            assert same(response.json(), right), f"{key} has another result than an upload"
+            file = text_file(key)
+            if file not in right:
+                uploaded = self.client.post("/sentiment/uploadfile", files={"file": file})
+                right[file] = uploaded.raise_for_status().json()
+            assert same(response.json(), right[file]), f"{key} has another result than an upload"
 
     def report(self, name: str) -> str:
         """Return a line that says what was done."""
@@ -216,9 +217,10 @@ def same(job: dict[str, list[Any]], upload: dict[str, list[Any]]) -> bool:
     return job["label"] == upload["label"] and all(abs(one - other) < 1e-6 for one, other in scores)
 
 
-def text_file(seed: int) -> bytes:
-    """Return a file of texts."""
-    numbers = range(seed * 100, seed * 100 + TEXTS)
+def text_file(key: str) -> bytes:
+    """Return the file of texts of a job."""
+    first = int(key.rpartition("-")[2]) % FILES * TEXTS
+    numbers = range(first, first + TEXTS)
     return "".join(f"{json.dumps({'text': inputs.text(number)})}\n" for number in numbers).encode()
 
 

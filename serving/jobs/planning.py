@@ -34,7 +34,7 @@ def cut(path: Path, model: type[Model[Any]], max_rows: int, store: Callable[[int
     def store_all(found: Iterator[Columns]) -> list[int]:
         rows: list[int] = []
         for number, columns in enumerate(chunks(found, model)):
-            count = len(next(iter(columns.values())))
+            count = rows_of(columns)
             if names:
                 columns[NAMES] = texts(names[sum(rows) : sum(rows) + count])
             store(number, columns)
@@ -50,12 +50,12 @@ def cut(path: Path, model: type[Model[Any]], max_rows: int, store: Callable[[int
 
 
 def chunks(found: Iterator[Columns], model: type[Model[Any]]) -> Iterator[dict[str, Array]]:
-    """Yield the columns of a chunk at a time, from those of a few rows at a time."""
+    """Yield the columns of a chunk at a time, from those of some rows at a time."""
     most = CHUNK_ROWS if model.vectorized else model.max_items
     pieces: list[Columns] = []
     rows = size = 0
-    for columns in found:
-        count, more = len(next(iter(columns.values()))), bytes_of(columns)
+    for columns in slices(found, most):
+        count, more = rows_of(columns), bytes_of(columns)
         if pieces and (rows + count > most or size + more > CHUNK_BYTES):
             yield joined(pieces)
             pieces, rows, size = [], 0, 0
@@ -63,6 +63,18 @@ def chunks(found: Iterator[Columns], model: type[Model[Any]]) -> Iterator[dict[s
         rows, size = rows + count, size + more
     if pieces:
         yield joined(pieces)
+
+
+def slices(found: Iterator[Columns], most: int) -> Iterator[Columns]:
+    """Yield columns of so many rows at most, from those of any number of rows."""
+    for columns in found:
+        for start in range(0, rows_of(columns), most):
+            yield {name: values[start : start + most] for name, values in columns.items()}
+
+
+def rows_of(columns: Columns) -> int:
+    """Return the number of rows."""
+    return len(next(iter(columns.values())))
 
 
 def joined(pieces: list[Columns]) -> dict[str, Array]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from loadtest.processes import free_port
 
@@ -113,14 +114,11 @@ class SharedStores(Stores):
 
     def kill(self) -> None:
         """Kill PostgreSQL with all of its processes, and start it again."""
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.database.pid)], capture_output=True, text=True, check=False
-        )
-        self.database.kill()
+        whole = psutil.Process(self.database.pid)
+        for process in [whole, *whole.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.database.wait()
-        for child in map(int, children.stdout.split()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
         self.database = self.start_database()
 
     def close(self) -> None:
