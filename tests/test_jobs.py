@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from bentoml import AsyncHTTPClient
 from bentoml.exceptions import BentoMLException
 
 from loadtest import inputs
+from tests.support import ROOT
 from tests.support.answers import answer
 from tests.support.job_stores import Stores
+from tests.support.pages import blocks
 from tests.support.rows import OTHER_ROW, ROW
 from tests.support.servers import Server, started_server
 
@@ -345,6 +348,18 @@ def test_the_document_has_the_routes_of_jobs(asking: httpx.Client) -> None:
             for method in paths[f"/{model}/score/{action}"]
         }
         assert len(found) == 7
+
+
+def test_the_page_shows_how_to_submit_and_fetch(asking: httpx.Client, job_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "customers.csv").write_text("x5,x12\nmonday,$1.50\n", encoding="utf-8")
+    submit, status, get = blocks(ROOT / "docs" / "jobs.md", "sh")[0].splitlines()
+    lines = [submit, f"until {status} | grep completed; do sleep 0.2; done", get]
+    key = f'curl -H "X-API-Key: {KEYS[0]}"'
+    script = "\n".join(lines).replace("localhost:3000", job_server.address).replace("curl", key)
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, timeout=END_SECONDS, capture_output=True)
+    header, row = (tmp_path / "scored.csv").read_text(encoding="utf-8").splitlines()
+    assert header == "class_probability,predicted_class"
+    assert 0 < float(row.split(",")[0]) < 1
 
 
 def test_without_a_store_there_are_no_jobs(client: httpx.Client) -> None:
