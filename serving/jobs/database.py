@@ -194,18 +194,22 @@ def connect_postgresql(url: str) -> Any:
 
 def postgresql_options(url: str) -> dict[str, Any]:
     """Return what pg8000 needs to know of an address; raise ValueError for one that it cannot be."""
+    wrong = "must be like postgresql://user:password@host/database?sslmode=require (or verify-full)"
     parts = urlsplit(url)
+    try:
+        port = parts.port or 5432
+    except ValueError:
+        raise ValueError(wrong) from None
     options = parse_qs(parts.query)
     mode = options.pop("sslmode", ["disable"])[0]
     host = options.pop("host", [parts.hostname or "localhost"])[0]  # a folder stands for the socket in it
     if options or mode not in ("disable", "require", "verify-full") or not parts.path.strip("/"):
-        raise ValueError("must be like postgresql://user:password@host/database?sslmode=require (or verify-full)")
+        raise ValueError(wrong)
     context = None
     if mode != "disable":
         context = ssl.create_default_context()
         if mode == "require":  # encrypted, by whatever certificate, as libpq does
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    port = parts.port or 5432
     place = {"unix_sock": f"{host}/.s.PGSQL.{port}"} if host.startswith("/") else {"host": host, "port": port}
     return {
         **place,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 from serving.setting_types import MAX_TTL_SECONDS, Items, Seconds, Secret
@@ -25,6 +25,7 @@ class JobSettings(BaseSettings):
     job_files: str | None = Field(
         default=None,
         min_length=1,
+        validate_default=True,
         description="Where the files of jobs are kept: a folder that all servers and workers see, or "
         "s3://bucket/prefix (gs://, az://); by default in the folder of TIFFIN_JOB_STORE.",
     )
@@ -52,7 +53,7 @@ class JobSettings(BaseSettings):
 
     @field_validator("job_store")
     @classmethod
-    def connectable(cls, value: SecretStr | None) -> SecretStr | None:
+    def is_job_store(cls, value: SecretStr | None) -> SecretStr | None:
         """Refuse the address of another database, and of PostgreSQL what cannot be understood."""
         if value is not None and "://" in value.get_secret_value():
             from serving.jobs.database import is_postgresql, postgresql_options
@@ -64,8 +65,11 @@ class JobSettings(BaseSettings):
 
     @field_validator("job_files")
     @classmethod
-    def storable(cls, value: str | None) -> str | None:
-        """Refuse the address of a store of another kind."""
+    def is_for_job_files(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Refuse the address of a store of another kind, and none where the job store is no folder."""
+        store = info.data.get("job_store")
+        if value is None and store is not None and "://" in store.get_secret_value():
+            raise ValueError("must say where files are kept, since TIFFIN_JOB_STORE is no folder")
         if value is not None and "://" in value:
             parts = urlsplit(value)
             if parts.scheme not in FILE_SCHEMES or not parts.netloc:

@@ -25,11 +25,13 @@ from serving.bento.shipped import FOLDER
 from tests.scoring.conftest import Run
 from tests.scoring.drawn import Customer, customers, expected
 from tests.support.answers import answer
+from tests.support.clocks import wait_until
 from tests.support.grpc_clients import client_of, outputs, request_for
 from tests.support.servers import serving
 
 ROWS = 10_000
 TOLERANCE = 1e-6
+JOB_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,27 @@ def test_uploadfile_gives_what_the_coefficients_say(
     file = write(tmp_path / f"in.{form}", good).read_bytes()
     response = client.post("/segmentation/uploadfile", files={"file": ("rows", file)})
     check(answer(response)["class_probability"], good, right)
+
+
+def test_a_job_gives_what_the_coefficients_say(
+    store: Path, golden: list[Customer], probabilities: Array, tmp_path: Path
+) -> None:
+    good, right = good_rows(golden, probabilities)
+    with (
+        serving(store, {"TIFFIN_MODELS": "segmentation", "TIFFIN_JOB_STORE": str(tmp_path / "jobs")}) as address,
+        httpx.Client(base_url=f"{address}/segmentation/score", timeout=30) as job_client,
+    ):
+        for form in ("csv", "jsonl", "parquet"):
+            file = write(tmp_path / f"in.{form}", good).read_bytes()
+            task = job_client.post("/submit", files={"file": ("rows", file)}).json()["task_id"]
+            wait_until(lambda task=task: job_status(job_client, task) == "completed", JOB_SECONDS)  # type: ignore[misc]
+            found = answer(job_client.get("/get", params={"task_id": task}))
+            check(found["class_probability"], good, right)
+            check_classes(found["predicted_class"], found["class_probability"])
+
+
+def job_status(client: httpx.Client, task: str) -> Any:
+    return answer(client.get("/status", params={"task_id": task}))["status"]
 
 
 def test_v2_gives_what_the_coefficients_say(client: httpx.Client, golden: list[Customer], probabilities: Array) -> None:
