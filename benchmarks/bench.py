@@ -27,6 +27,7 @@ import psutil
 from benchmarks.call_cost import call_cost
 from benchmarks.command_line import part_parser, run_parts
 from benchmarks.compare.assets import FOLDER, Assets, entry
+from benchmarks.job_beside import job_beside
 from benchmarks.speed_bench import SpeedBench, say
 from benchmarks.wrk import wrk
 from loadtest import inputs
@@ -274,6 +275,7 @@ SCENARIOS: dict[str, Callable[[SpeedBench], None]] = {
         distilbert,
         many_rows,
         overload,
+        job_beside,
     )
 }
 

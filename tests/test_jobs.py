@@ -362,6 +362,14 @@ def test_the_page_shows_how_to_submit_and_fetch(asking: httpx.Client, job_server
     assert 0 < float(row.split(",")[0]) < 1
 
 
+def test_without_keys_there_is_no_list_of_jobs(store: Path, tmp_path: Path) -> None:
+    settings = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_JOB_STORE": str(tmp_path / "jobs")}
+    with started_server(store, settings) as server, httpx.Client(base_url=server.address) as client:
+        task = submitted(client, "breast_cancer", tumour_file(1))
+        assert client.get("/breast_cancer/score/tasks").status_code == 403
+        ended(client, "breast_cancer", task)
+
+
 def test_without_a_store_there_are_no_jobs(client: httpx.Client) -> None:
     assert client.post("/segmentation/score/submit").status_code == 404
     assert not any("/score/" in path for path in answer(client.get("/docs.json"))["paths"])

@@ -103,8 +103,8 @@ class Leases:
 
         await self.database.run(work)
 
-    async def plan(self, claim: Claim, folder: str, rows: Sequence[int]) -> None:
-        """Note the chunks of a job by their numbers of rows, and the folder of their inputs."""
+    async def plan(self, claim: Claim, folder: str, rows: Sequence[int], size: int) -> None:
+        """Note the chunks of a job by their numbers of rows, and the folder of their inputs, of `size` bytes."""
 
         def work(transaction: Transaction) -> None:
             if not self.note_result(transaction, claim, folder):
@@ -114,10 +114,11 @@ class Leases:
                 add_chunk(transaction, claim.job, number, first, count)
                 first += count
             transaction.run(
-                "UPDATE jobs SET plan = :folder, rows = :rows, chunks = :chunks WHERE id = :job",
+                "UPDATE jobs SET plan = :folder, rows = :rows, chunks = :chunks, bytes = bytes + :size WHERE id = :job",
                 folder=folder,
                 rows=first,
                 chunks=len(rows),
+                size=size,
                 job=claim.job,
             )
 

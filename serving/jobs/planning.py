@@ -12,12 +12,14 @@ from models.model import Array, Columns, InvalidInputError, Model
 from serving.tables.archives import archived_names, is_archive
 from serving.tables.faults import named
 from serving.tables.formats import with_columns
-from serving.tables.schema import Schema
+from serving.tables.schema import Schema, invalid
 
 # Rows of a chunk, where a model answers many rows as one array. Of other models it has as many items as a request.
 CHUNK_ROWS = 5_000
 # A chunk has no more bytes of texts or files, unless some rows that were read together do.
 CHUNK_BYTES = 2**22
+# The columns that are read of a file may take many times its bytes, of Parquet above all; no more than these.
+MAX_BYTES = 2**31
 # Among the columns of an input: the names of an archive's files. No column of a model has an empty name.
 NAMES = ""
 
@@ -33,8 +35,12 @@ def cut(path: Path, model: type[Model[Any]], max_rows: int, store: Callable[[int
 
     def store_all(found: Iterator[Columns]) -> list[int]:
         rows: list[int] = []
+        size = 0
         for number, columns in enumerate(chunks(found, model)):
             count = rows_of(columns)
+            size += bytes_of(columns)
+            if size > MAX_BYTES:
+                raise invalid(f"the columns that are read have more than {MAX_BYTES:,} bytes", "too_long")
             if names:
                 columns[NAMES] = texts(names[sum(rows) : sum(rows) + count])
             store(number, columns)

@@ -165,11 +165,14 @@ class Worker:
         folder = f"{claim.job}/inputs-{claim.token}"
         loop = asyncio.get_running_loop()
         lost = False
+        sizes: dict[int, int] = {}
 
         def store(number: int, columns: Any) -> None:
             if lost:
                 raise StoreUnavailableError("the lease was lost")
-            asyncio.run_coroutine_threadsafe(self.files.put(f"{folder}/{number}", encoded(columns)), loop).result()
+            content = encoded(columns)
+            sizes[number] = len(content)
+            asyncio.run_coroutine_threadsafe(self.files.put(f"{folder}/{number}", content), loop).result()
 
         with tempfile.TemporaryDirectory(prefix="tiffin-job-") as temporary:
             path = Path(temporary) / "file"
@@ -181,7 +184,7 @@ class Worker:
                 lost = True
                 await asyncio.wait([cutting])  # it reads the file
                 raise
-        await self.insist(self.leases.plan, claim, folder, rows)
+        await self.insist(self.leases.plan, claim, folder, rows, sum(sizes.values()))
 
     async def answer(self, claim: Claim, predictor: Predictor) -> None:
         """Answer the rows of a chunk, and store the output columns."""

@@ -66,6 +66,7 @@ LIMIT: Document = {
     "schema": {"type": "integer", "minimum": 1, "maximum": 100},
 }
 ERRORS = {
+    "403": "Without API keys there is no list.",
     "404": "There is no such task.",
     "406": "The result has no such format.",
     "409": "The task has ended already.",
@@ -118,9 +119,12 @@ def job_paths(names: Iterable[str], paths: Document, errors: Document) -> Docume
                 "responses": {"202": answer(SUBMITTED), **some("400", "404")},
             },
             ("tasks", "get"): {
-                "summary": "The newest jobs.",
+                "summary": "The newest jobs of an API key.",
                 "parameters": [LIMIT],
-                "responses": {"200": {"description": "JSON", "content": {JSON: {"schema": listed}}}, **some("422")},
+                "responses": {
+                    "200": {"description": "JSON", "content": {JSON: {"schema": listed}}},
+                    **some("403", "422"),
+                },
             },
             ("tasks", "delete"): {
                 "summary": "Cancel a job where it goes on, and forget it with its files.",

@@ -165,8 +165,12 @@ class Tasks:
         return self.accepted(again, request.scope[EXCHANGE])
 
     async def listing(self, request: Request) -> Response:
-        """Answer the newest jobs."""
-        found = await self.jobs.store.jobs(self.name, owner_of(request.scope[EXCHANGE]), limit_of(request))
+        """Answer the newest jobs of a key; RefusedError where no keys are needed."""
+        exchange: Exchange = request.scope[EXCHANGE]
+        if exchange.owner is None:  # the list would give away what ids that nobody can guess protect
+            error = "there is a list for each API key only, and this server needs none"
+            raise RefusedError(error_response(HTTPStatus.FORBIDDEN, error))
+        found = await self.jobs.store.jobs(self.name, exchange.owner, limit_of(request))
         return json_response({"tasks": [job.described() for job in found]})
 
     async def delete(self, request: Request) -> Response:

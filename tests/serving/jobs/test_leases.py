@@ -45,7 +45,7 @@ class Board:
     async def planned(self, *rows: int) -> Job:
         """Submit a job that has been cut into chunks."""
         job = await self.submit()
-        await self.leases.plan(await self.claimed(), "folder", rows)
+        await self.leases.plan(await self.claimed(), "folder", rows, 0)
         return job
 
     async def claimed(self, leases: Leases | None = None) -> Claim:
@@ -70,7 +70,7 @@ async def test_a_job_is_read_then_answered_chunk_by_chunk(board: Board) -> None:
     assert job.state is State.PENDING
     plan = await board.claimed()
     assert (plan.job, plan.number, plan.plan) == (job.id, PLAN, None)
-    await board.leases.plan(plan, "folder", [5_000, 7])
+    await board.leases.plan(plan, "folder", [5_000, 7], 0)
     first, second = await board.claimed(), await board.claimed()
     assert [(each.number, each.first_row, each.rows, each.plan) for each in (first, second)] == [
         (0, 0, 5_000, "folder"),
@@ -115,9 +115,9 @@ async def test_a_file_is_cut_once_however_often_that_is_noted(board: Board) -> N
     job = await board.submit()
     dead = await board.claimed(board.short)
     plan = await board.claimed()
-    await board.leases.plan(plan, "alive", [1, 1])
-    await board.leases.plan(plan, "alive", [1, 1])
-    await board.leases.plan(dead, "dead", [1])
+    await board.leases.plan(plan, "alive", [1, 1], 0)
+    await board.leases.plan(plan, "alive", [1, 1], 0)
+    await board.leases.plan(dead, "dead", [1], 0)
     found = await board.store.job(job.id, board.owner)
     assert (found.plan, found.chunks) == ("alive", 2)
 
@@ -235,6 +235,14 @@ async def test_a_full_store_refuses_jobs_and_loses_none(board: Board) -> None:
     with pytest.raises(StoreFullError):
         await board.submit(size=10_000)
     assert await board.state(job) is State.PENDING
+
+
+async def test_the_inputs_of_chunks_count_as_the_jobs(board: Board) -> None:
+    await board.submit(size=10)
+    await board.leases.plan(await board.claimed(), "folder", [1], 9_980)
+    await board.submit(size=10)
+    with pytest.raises(StoreFullError):
+        await board.submit(size=1)
 
 
 async def test_a_job_belongs_to_its_owner(board: Board) -> None:

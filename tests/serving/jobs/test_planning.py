@@ -15,6 +15,7 @@ from models.image import ImageClassifier
 from models.model import Array, Columns, InvalidInputError
 from models.segmentation import Segmentation
 from models.sentiment import Sentiment
+from serving.jobs import planning
 from serving.jobs.parts import decoded, encoded
 from serving.jobs.planning import CHUNK_BYTES, CHUNK_ROWS, NAMES, bytes_of, cut
 
@@ -65,6 +66,15 @@ def test_a_file_of_more_rows_than_jobs_may_have_is_refused(tmp_path: Path, store
 def test_a_job_may_have_more_rows_than_an_upload(tmp_path: Path, stored: dict[int, Columns]) -> None:
     path = lines(tmp_path / "rows", [{"text": "a"}] * (Sentiment.max_file_items + 1))
     assert sum(cut(path, Sentiment, 10**6, stored.__setitem__)) == Sentiment.max_file_items + 1
+
+
+def test_columns_that_take_too_many_bytes_are_refused(
+    tmp_path: Path, stored: dict[int, Columns], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "MAX_BYTES", 1_000)
+    path = lines(tmp_path / "rows", [{"text": "a" * 100}] * 11)
+    with pytest.raises(InvalidInputError, match="more than 1,000 bytes"):
+        cut(path, Sentiment, 100, stored.__setitem__)
 
 
 @pytest.mark.parametrize(
