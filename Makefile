@@ -75,7 +75,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak clients scoring bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives loadtestimage fuzz attacks soak clients scoring bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -130,6 +130,11 @@ compare: $(VENV)/.benchmarks $(VENV)/.training ## Measure against FastAPI, LitSe
 loadtest: $(VENV)/.development ## Send the load PROFILE (smoke) to HOST, for MINUTES_OF it, at CACHE_RATE (0.95), by PROTOCOL (predict); CA_FILE: its authority; UI=1: from a browser
 	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \
 	  --protocol $(PROTOCOL) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
+
+k6: $(VENV)/.development ## Send the load PROFILE to HOST by k6, for MINUTES_OF it, at CACHE_RATE
+	@command -v k6 >/dev/null || { echo 'make k6 needs k6, see https://k6.io; make loadtest needs nothing' >&2; exit 2; }
+	$(BIN)/python -m loadtest.k6 $(PROFILE) reports/k6.json --cache-rate $(CACHE_RATE) $(if $(MINUTES_OF),--minutes $(MINUTES_OF))
+	k6 run --env HOST=$(HOST) --env INPUTS=$(CURDIR)/reports/k6.json loadtest/k6/load.js
 
 objectives: $(VENV)/.development ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
 	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(OPTIONS)
