@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +228,7 @@ REGISTRIES = {
 }
 
 
-@pytest.mark.parametrize("registry", REGISTRIES)
-@pytest.mark.parametrize("pipeline", ["github", "gitlab"])
+@pytest.mark.parametrize(("pipeline", "registry"), zip(cycle(["github", "gitlab"]), REGISTRIES, strict=False))
 def test_an_image_goes_to_any_registry_after_a_login(pipeline: str, registry: str, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     for program in ("docker", "gcloud", "aws", "az"):

@@ -83,6 +83,15 @@ def test_the_image_asked_for_is_deployed(
     assert list(k8s.parent.glob(".cache/*")) == []
 
 
+@pytest.mark.parametrize("overlay", ["canary-gateway-api", "course", "local-autoscaling", "queue"])
+def test_an_overlay_gives_its_servers_the_image_asked_for(
+    deploy: Callable[..., Done], tmp_path: Path, overlay: str
+) -> None:
+    done = deploy(overlay, IMAGE)
+    assert done.returncode == 0, done.stderr
+    assert applied(tmp_path)["tiffin"] == {IMAGE}
+
+
 @pytest.mark.parametrize(
     "image",
     [

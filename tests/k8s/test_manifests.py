@@ -310,6 +310,9 @@ def test_a_server_has_every_probe_but_with_podman(name: str) -> None:
         ready = {"port": GRPC_PORT} if "grpc-probes" in RENDERS[name][1] else "/readyz"
         if name == "podman":
             assert asked == {"livenessProbe": None}
+        elif name == "course":
+            health = f"{settings(name, deployment)['TIFFIN_ROOT_PATH']}/health"
+            assert asked == {"startupProbe": health, "readinessProbe": health, "livenessProbe": health}
         else:
             assert asked == {"startupProbe": ready, "readinessProbe": ready, "livenessProbe": "/livez"}
 
