@@ -1,6 +1,6 @@
 """Simulate the shipped autoscaler: how many pods it runs, and how many requests find none, as the load changes.
 
-python -m benchmarks.autoscaling [--start-seconds 10] [--targets 0.9,0.8,...] [--picture reports/autoscaling.png]
+python -m benchmarks.autoscaling [--start-seconds 10] [--capacity 774] [--cpu-seconds 2337] [--targets 0.9,0.8,...]
 
 No cluster is needed: pods are as fast as docs/sizing.md says, and Kubernetes' algorithm (benchmarks/autoscaler.py) adds
 and removes them. The loads are those of the systems that Tiffin replaces, and one that grows tenfold from one second to
@@ -32,6 +32,9 @@ SPIKE_START, SPIKE_END = 600, 1_200
 # On one core a server was ready 3.2 s after its start (docs/deploy.md); the rest is for scheduling the pod, starting
 # its containers and the gateway that learns of it, with the image on the node.
 START_SECONDS = 10.0
+# New texts on two cores: requests/s of a pod, and CPU seconds of a million of them (docs/sizing.md).
+CAPACITY = 774.0
+CPU_SECONDS = 2_337.0
 # TIFFIN_QUEUE_SECONDS: what would wait longer is refused.
 QUEUE_SECONDS = 2.0
 # How often metrics-server asks the nodes (--metric-resolution), in turn with the autoscaler.
@@ -113,10 +116,11 @@ def spike(rate: float, pod: PodModel) -> Scenario:
     return Scenario("tenfold spike", 2_400, lambda now: rate * (10 if SPIKE_START <= now < SPIKE_END else 1), pod)
 
 
-def scenarios(start_seconds: float) -> list[Scenario]:
-    """Return all loads, on the pods of two cores that docs/sizing.md measured.
+def scenarios(start_seconds: float, capacity: float = CAPACITY, cpu_seconds: float = CPU_SECONDS) -> list[Scenario]:
+    """Return all loads, on the pods of two cores that docs/sizing.md measured; the last is the spike.
 
     For pictures and rows, whose hit rate there is 0 and 1, the means for 95 % of known inputs are computed from both.
+    `capacity` in requests/s and `cpu_seconds` of a million requests are those of the spike's pods.
     """
 
     def known(new: tuple[float, float], old: tuple[float, float]) -> PodModel:
@@ -124,7 +128,7 @@ def scenarios(start_seconds: float) -> list[Scenario]:
         return PodModel(capacity, (0.05 * new[1] + 0.95 * old[1]) / 1e6, requested_cores(), start_seconds)
 
     texts = PodModel(5_453, 264e-6, requested_cores(), start_seconds)
-    new_texts = PodModel(774, 2_337e-6, requested_cores(), start_seconds)
+    new_texts = PodModel(capacity, cpu_seconds / 1e6, requested_cores(), start_seconds)
     return [
         # Users without pauses send as many as are answered: 3 536 requests/s of ten (docs/load-tests.md).
         of_profile("sentiment", 353.6, texts),
@@ -274,10 +278,12 @@ def main(arguments: list[str]) -> None:
     """Print both tables and write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--start-seconds", type=float, default=START_SECONDS, help="until a new pod is ready")
+    parser.add_argument("--capacity", type=float, default=CAPACITY, help="requests/s that a pod serves in the spike")
+    parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="of a million requests of the spike")
     parser.add_argument("--targets", default=",".join(map(str, TARGETS)), help="of CPU, as shares of the request")
     parser.add_argument("--picture", type=Path, default=ROOT / "reports" / "autoscaling.png")
     given = parser.parse_args(arguments)
-    loads = scenarios(given.start_seconds)
+    loads = scenarios(given.start_seconds, given.capacity, given.cpu_seconds)
     found = [(scenario, simulate(scenario, shipped())) for scenario in loads]
     print(*load_rows(found), "", sep="\n")
     results = try_targets(loads[-1].pod, shipped(), sorted(map(float, given.targets.split(",")), reverse=True))
