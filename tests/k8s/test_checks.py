@@ -132,6 +132,7 @@ def test_custom_resources_are_as_defined(tmp_path: Path) -> None:
         "Gateway",
         "GatewayClass",
         "HTTPRoute",
+        "PodMonitor",
         "PrometheusRule",
         "ScaledObject",
         "ServiceMonitor",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
-from tests.support.manifests import RENDERS, containers, manifests, named, pod, servers, settings
+from tests.support.manifests import RENDERS, containers, labels, manifests, named, pod, selects, servers, settings
 
 COURSE = {"lab": "breast_cancer", "project": "sentiment"}
 SIDECARS = [name for name in RENDERS if manifests(name, "VirtualService")]
@@ -130,6 +130,20 @@ def test_a_sidecar_is_told_where_the_metrics_of_its_server_are(name: str) -> Non
         assert hints["prometheus.io/scrape"] == "true"
         assert hints["prometheus.io/port"] == str(ports["http"])
         assert hints["prometheus.io/path"] == "/metrics"
+
+
+def test_in_a_strict_mesh_sidecars_are_scraped_instead_of_servers() -> None:
+    name = "base+all, their alternatives"
+    assert manifests(name, "ServiceMonitor") == []
+    (monitor,) = manifests(name, "PodMonitor")
+    (deployment,) = servers(name)
+    assert selects(monitor["spec"]["selector"]["matchLabels"], labels(deployment))
+    assert labels(deployment)[monitor["spec"]["jobLabel"]] == "tiffin"
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["path"] == "/stats/prometheus"
+    assert [found["replacement"] for found in endpoint["relabelings"] if "replacement" in found] == ["$1:15020"]
+    (policy,) = [found for found in manifests(name, "NetworkPolicy") if found["metadata"]["name"] == "tiffin"]
+    assert [port for rule in policy["spec"]["ingress"] for port in rule["ports"] if port["port"] == 15020]
 
 
 def certified_hosts(name: str) -> set[str]:
