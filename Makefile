@@ -27,9 +27,22 @@ KILLS := $(or $(KILLS),200)
 # Of `make clients`: pytest's, such as -k kserve.
 CLIENTS ?=
 BACKEND := $(or $(BACKEND),docker)
+# Where images are kept, HOST/PATH: that of IMAGE is then HOST/PATH/tiffin, with its own tag.
+REGISTRY ?=
 # Registries want the name in small letters, which that of a repository's owner may not be; a tag may have others.
-override IMAGE := $(shell echo '$(or $(IMAGE),tiffin:latest)' | \
-  awk '{ match($$0, /(:[^:\/]*)?(@.*)?$$/); print tolower(substr($$0, 1, RSTART - 1)) substr($$0, RSTART) }')
+override IMAGE := $(shell echo '$(or $(IMAGE),tiffin:latest)' | awk -v registry='$(REGISTRY:/=)' \
+  '{ match($$0, /(:[^:\/]*)?(@.*)?$$/); name = registry ? registry "/tiffin" : substr($$0, 1, RSTART - 1); \
+    print tolower(name) substr($$0, RSTART) }')
+# The registries of clouds take a token of whoever is logged in there.
+REGISTRY_HOST := $(if $(findstring /,$(IMAGE)),$(firstword $(subst /, ,$(IMAGE))))
+REGISTRY_CLOUD := $(if $(filter %.pkg.dev,$(REGISTRY_HOST)),gke,$(if $(findstring .dkr.ecr.,$(REGISTRY_HOST)),eks,$(if \
+  $(filter %.azurecr.io,$(REGISTRY_HOST)),aks)))
+REGISTRY_USER_gke := oauth2accesstoken
+REGISTRY_USER_eks := AWS
+REGISTRY_USER_aks := 00000000-0000-0000-0000-000000000000
+REGISTRY_TOKEN_gke = gcloud auth print-access-token
+REGISTRY_TOKEN_eks = aws ecr get-login-password --region $(word 4,$(subst ., ,$(REGISTRY_HOST)))
+REGISTRY_TOKEN_aks = az acr login --name $(firstword $(subst ., ,$(REGISTRY_HOST))) --expose-token --query accessToken --output tsv
 LOADTEST_IMAGE := $(or $(LOADTEST_IMAGE),tiffin-loadtest:latest)
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Without the password that an address may hold.
@@ -77,7 +90,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest objectives loadtestimage fuzz attacks soak kills clients scoring bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives loadtestimage fuzz attacks soak kills clients scoring bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -134,6 +147,11 @@ loadtest: $(VENV)/.development ## Send the load PROFILE (smoke) to HOST, for MIN
 	$(BIN)/python -m locust --locustfile loadtest/locustfile.py --profile $(PROFILE) --host $(HOST) --cache-rate $(CACHE_RATE) \
 	  --protocol $(PROTOCOL) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(if $(UI),,--headless --only-summary) $(OPTIONS)
 
+k6: $(VENV)/.development ## Send the load PROFILE to HOST by k6, for MINUTES_OF it, at CACHE_RATE
+	@command -v k6 >/dev/null || { echo 'make k6 needs k6, see https://k6.io; make loadtest needs nothing' >&2; exit 2; }
+	$(BIN)/python -m loadtest.k6 $(PROFILE) reports/k6.json --cache-rate $(CACHE_RATE) $(if $(MINUTES_OF),--minutes $(MINUTES_OF))
+	k6 run --env HOST=$(HOST) --env INPUTS=$(CURDIR)/reports/k6.json loadtest/k6/load.js
+
 objectives: $(VENV)/.development ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
 	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(OPTIONS)
 
@@ -165,10 +183,16 @@ audit: $(VENV)/.serving ## Look for known vulnerabilities in what make image has
 loadtestimage: engine ## Build the image of the load generator, LOADTEST_IMAGE (tiffin-loadtest:latest)
 	$(BACKEND) build $(if $(filter podman,$(BACKEND)),--format docker) --tag $(LOADTEST_IMAGE) --file loadtest/Dockerfile .
 
-push: ## Push IMAGE; REGISTRY_USER and REGISTRY_PASSWORD log in before when they are set
-	@case "$(IMAGE)" in */*) ;; *) echo 'make push needs the name of your registry: IMAGE=REGISTRY/NAME:TAG' >&2; exit 2;; esac
+push: ## Push IMAGE, or tiffin to REGISTRY; logs in before: to a cloud's by its command line, else by REGISTRY_USER and REGISTRY_PASSWORD
+	@test -n "$(REGISTRY_HOST)" || { echo 'make push needs the name of your registry: REGISTRY=HOST/PATH, or IMAGE=HOST/NAME:TAG' >&2; exit 2; }
+ifdef REGISTRY_CLOUD
+	$(if $(IDENTITY_TOKEN),$(LOGIN_$(REGISTRY_CLOUD)))
+	$(REGISTRY_TOKEN_$(REGISTRY_CLOUD)) | \
+	  $(BACKEND) login --username $(REGISTRY_USER_$(REGISTRY_CLOUD)) --password-stdin $(REGISTRY_HOST)
+else
 	@test -z "$$REGISTRY_PASSWORD" || printenv REGISTRY_PASSWORD | \
-	  $(BACKEND) login --username "$$REGISTRY_USER" --password-stdin $(firstword $(subst /, ,$(IMAGE)))
+	  $(BACKEND) login --username "$$REGISTRY_USER" --password-stdin $(REGISTRY_HOST)
+endif
 	$(BACKEND) push $(IMAGE)
 
 cluster: ## Have kubectl speak to CLUSTER at LOCATION in CLOUD (gke, eks or aks with RESOURCE_GROUP)

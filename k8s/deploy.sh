@@ -62,15 +62,16 @@ rolled_out() { kube get deployments --selector "$servers" --output name | while 
 done; }
 
 smoke() {
-  local services service port status
-  # Those with the port of HTTP: a headless one has none.
+  local services service http port status
+  # Those with a port `http`, and its number: a headless one has none.
   services=$(kube get services --selector "$servers" \
-    --output 'jsonpath={range .items[*]}{.metadata.name}{" "}{.spec.ports[*].port}{"\n"}{end}' |
-    awk '/ 3000( |$)/ { print "service/" $1 }')
+    --output 'jsonpath={range .items[*]}{.metadata.name}{" "}{.spec.ports[?(@.name=="http")].port}{"\n"}{end}' |
+    awk 'NF == 2 { print "service/" $1 ":" $2 }')
   [ -n "$services" ] || { echo "there is no Service to ask" >&2; return 1; }
   for service in $services; do
+    http=${service##*:} service=${service%:*}
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    kubectl --namespace "$namespace" port-forward "$service" "$port:3000" >/dev/null &
+    kubectl --namespace "$namespace" port-forward "$service" "$port:$http" >/dev/null &
     forwarding=$!
     for _ in $(seq 100); do
       (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 stats.PERCENTILES_TO_CHART = [0.5, 0.95, 0.99]
+stats.PERCENTILES_TO_STATISTICS = [0.95, 0.99, 0.9999]
 
 
 def share(text: str) -> float:

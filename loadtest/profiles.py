@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields, replace
 CACHE_RATE = 0.95
 # Repeated inputs are drawn from this many for each model; the first request with each is a miss.
 POOL = 100
+# How often users of all models choose each; others as often as images.
+WEIGHTS = {"sentiment": 4, "breast_cancer": 3, "segmentation": 2, "image": 1}
 # How long a step lasts; its first third, in which users and queues settle, does not count.
 STEP_SECONDS = 30.0
 STEPS = 11
@@ -24,6 +26,7 @@ class Measured:
     errors: float
     hit_rate: float
     rate: float
+    p9999: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Profile:
         """Return how many users there are after so many seconds, None after the end."""
         for (start, before), (end, after) in zip(self.points, self.points[1:], strict=False):
             if start <= seconds < end:
-                return max(1, round(before + (after - before) * (seconds - start) / (end - start)))
+                return round(before + (after - before) * (seconds - start) / (end - start))
         return None
 
 
@@ -122,10 +125,11 @@ PROFILES = {
         Objectives(p99=1),
         pause=(0.1, 0.5),
     ),
+    # The stages of the original's k6 script: 30 s, 7 min, 3 min.
     "sentiment": Profile(
-        "1 to 10 users in 30 s, until 7 min, down in 3 min; no pauses",
+        "1 to 10 users in 30 s, 7 min at 10, down to 0 in 3 min; no pauses",
         ("SentimentUser",),
-        ((0, 1), (30, 10), (420, 10), (600, 1)),
+        ((0, 1), (30, 10), (450, 10), (630, 0)),
         Objectives(p99=0.05, hit_rate=0.9, rate=1_000),
     ),
     # The usual pauses in Locust: 120 requests a second when all users are there.

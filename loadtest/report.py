@@ -39,14 +39,14 @@ class Snapshot:
         """Return the figures of the time between an earlier snapshot and this one."""
         requests = self.requests - before.requests
         times = dict(self.milliseconds - before.milliseconds)
-        p50, p99 = (
+        p50, p99, p9999 = (
             stats.calculate_response_time_percentile(times, requests, share) / 1000 if requests else 0.0
-            for share in (0.5, 0.99)
+            for share in (0.5, 0.99, 0.9999)
         )
         failures = self.failures - before.failures
         rate = requests / max(self.seconds - before.seconds, 1e-9)
         return Measured(
-            requests, p50, p99, failures / max(requests, 1), hit_rate(self.outcomes - before.outcomes), rate
+            requests, p50, p99, failures / max(requests, 1), hit_rate(self.outcomes - before.outcomes), rate, p9999
         )
 
 
@@ -154,7 +154,9 @@ class Report:
             self.missed or found.requests == 0 or not all(verdict.met for verdict in verdicts)
         )
         self.write(found, verdicts)
-        print(f"{found.requests} requests, {found.rate:.1f}/s, hit rate {found.hit_rate:.3f}; see {self.folder}/")
+        latency = f"p99 {found.p99:.3f} s, p99.99 {found.p9999:.3f} s"
+        print(f"{found.requests} requests, {found.rate:.1f}/s, {latency}, hit rate {found.hit_rate:.3f}")
+        print(f"see {self.folder}/")
         for line in [*verdicts, *self.notes]:
             print(line)
 

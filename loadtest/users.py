@@ -23,12 +23,10 @@ from loadtest import answers, inputs
 from loadtest.grpc_client import GrpcClient, refusal, target_of
 from loadtest.inputs import Request
 from loadtest.openapi import ServedModels, discover, tls_context
-from loadtest.profiles import POOL, PROFILES
+from loadtest.profiles import POOL, PROFILES, WEIGHTS
 from loadtest.protocols import GRPC, PREDICT, V2_BINARY
 from loadtest.tensors import HEADER_LENGTH, json_bytes_of
 
-# How often MixedUser chooses each model; others as often as images.
-WEIGHTS = {"sentiment": 4, "breast_cancer": 3, "segmentation": 2, "image": 1}
 FILE_ROWS = 10_000
 
 

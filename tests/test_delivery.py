@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,24 @@ def test_both_pipelines_are_started_by_the_same_paths() -> None:
     assert triggers("github") == triggers("gitlab")
 
 
+# Files whose change needs no new delivery: pages, what makes them, other pipelines, and what is about git alone.
+NOT_DELIVERED = ["docs/*", "mkdocs.yml", "requirements/docs.txt", "tests/site/*", ".ci/*", ".github/*", ".gitignore"]
+
+
+def test_every_file_that_matters_starts_the_pipelines() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    patterns = [pattern.replace("**", "*") for pattern in triggers("github")]
+    others = [*patterns, *NOT_DELIVERED, GITLAB.name]
+    assert [name for name in listed.splitlines() if not any(fnmatch(name, pattern) for pattern in others)] == []
+
+
+def test_what_is_delivered_is_tested_on_every_platform() -> None:
+    document = yaml.safe_load(PLATFORMS.read_text(encoding="utf-8"))[True]
+    pushed = document["push"]["paths"]
+    assert document["pull_request"]["paths"] == pushed
+    assert set(triggers("github")) - {"docs/ship.jpg"} <= set(pushed)
+
+
 def test_a_pipeline_is_started_by_paths_that_there_are() -> None:
     assert [pattern for pattern in triggers("github") if not list(ROOT.glob(pattern))] == []
 
@@ -197,6 +216,46 @@ def test_only_the_name_of_an_image_is_put_in_small_letters(given: str, image: st
     command = ["make", "--dry-run", "deploy", f"IMAGE={given}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"'{image}'" in done.stdout
+
+
+# By value of REGISTRY: the image's name, and the host and user of the login, whose password a cloud's program prints.
+REGISTRIES = {
+    "europe-west1-docker.pkg.dev/Acme/tiffin/": ("europe-west1-docker.pkg.dev/acme/tiffin/tiffin", "oauth2accesstoken"),
+    "12.dkr.ecr.eu-central-1.amazonaws.com": ("12.dkr.ecr.eu-central-1.amazonaws.com/tiffin", "AWS"),
+    "acme.azurecr.io": ("acme.azurecr.io/tiffin", "00000000-0000-0000-0000-000000000000"),
+    "ghcr.io/Acme-Labs": ("ghcr.io/acme-labs/tiffin", "me"),
+    "registry.gitlab.com/acme/other": ("registry.gitlab.com/acme/other/tiffin", "me"),
+}
+
+
+@pytest.mark.parametrize(("pipeline", "registry"), zip(cycle(["github", "gitlab"]), REGISTRIES, strict=False))
+def test_an_image_goes_to_any_registry_after_a_login(pipeline: str, registry: str, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    for program in ("docker", "gcloud", "aws", "az"):
+        (tmp_path / program).write_text(
+            f'#!/bin/sh\necho "{program} $*" >>"{asked}"\n'
+            + ('[ "$1" != login ] || cat >>"$0.password"\n' if program == "docker" else f"echo token of {program}\n")
+        )
+        (tmp_path / program).chmod(0o755)
+    env = {**os.environ, **environment(pipeline), "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    env |= {"REGISTRY": registry, "REGISTRY_USER": "me", "REGISTRY_PASSWORD": "mine", "BACKEND": "docker"}
+    subprocess.run(["make", "push"], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    name, user = REGISTRIES[registry]
+    lines = asked.read_text(encoding="utf-8").splitlines()
+    assert lines[-1] == f"docker push {name}:0123abc"
+    # What prints the password runs beside the login that reads it.
+    assert f"docker login --username {user} --password-stdin {name.partition('/')[0]}" in lines
+    tool = {"oauth2accesstoken": "gcloud", "AWS": "aws", "me": ""}.get(user, "az")
+    password = (tmp_path / "docker.password").read_text(encoding="utf-8").strip()
+    assert password == (f"token of {tool}" if tool else "mine")
+    assert [line.split()[0] for line in lines if not line.startswith("docker ")] == [tool] * bool(tool)
+
+
+def test_what_has_no_registry_is_not_pushed() -> None:
+    env = {**os.environ, "IMAGE": "", "REGISTRY": ""}
+    done = subprocess.run(["make", "push"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "make push needs the name of your registry" in done.stderr
 
 
 @pytest.mark.parametrize("given", [{}, {"CLUSTER": "one"}, {"CLOUD": "gke"}, {"CLUSTER": "one", "CLOUD": "other"}])

@@ -11,6 +11,7 @@ import { loadAll } from "js-yaml";
 import ts from "typescript";
 
 const PACKAGES = {
+  "cert-manager.io": "cert-manager",
   "gateway.networking.k8s.io": "gateway-api",
   "keda.sh": "keda",
   "monitoring.coreos.com": "prometheus-operator",

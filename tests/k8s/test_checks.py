@@ -20,7 +20,13 @@ FOLDER = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
 KUBERNETES_VERSIONS = ["1.29", "1.33", "1.37"]
 # API groups whose schemas custom-resources.mjs has; Kubernetes must know all others.
-CUSTOM_GROUPS = {"gateway.networking.k8s.io", "keda.sh", "monitoring.coreos.com", "networking.istio.io"}
+CUSTOM_GROUPS = {
+    "cert-manager.io",
+    "gateway.networking.k8s.io",
+    "keda.sh",
+    "monitoring.coreos.com",
+    "networking.istio.io",
+}
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -119,9 +125,14 @@ def test_kubernetes_does_not_know_a(version: str, change: Callable[[Any], object
 def test_custom_resources_are_as_defined(tmp_path: Path) -> None:
     found = {name: [found for found in manifests(name) if is_custom(found)] for name in RENDERS}
     assert {resource["kind"] for resources in found.values() for resource in resources} == {
+        "Certificate",
+        "ClusterIssuer",
         "DestinationRule",
         "GRPCRoute",
+        "Gateway",
+        "GatewayClass",
         "HTTPRoute",
+        "PodMonitor",
         "PrometheusRule",
         "ScaledObject",
         "ServiceMonitor",
@@ -138,6 +149,7 @@ BROKEN_RESOURCES: dict[str, tuple[str, str, Callable[[Any], object]]] = {
         lambda found: found["spec"]["trafficPolicy"]["outlierDetection"].update(baseEjectTime="30s"),
     ),
     "VirtualService": ("base+istio", "retrys", lambda found: found["spec"]["http"][0].update(retrys={})),
+    "Certificate": ("gateway-istio", "secret", lambda found: found["spec"].update(secret="tiffin-tls")),
     "GRPCRoute": ("base+gateway-api", "timeouts", lambda found: found["spec"]["rules"][0].update(timeouts={})),
     "HTTPRoute": ("base+gateway-api", "timeout", lambda found: found["spec"]["rules"][0].update(timeout={})),
     "ScaledObject": ("base+autoscaling-keda", "minReplicas", lambda found: found["spec"].update(minReplicas=2)),

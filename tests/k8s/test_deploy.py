@@ -16,7 +16,7 @@ from tests.support.manifests import K8S
 IMAGE = "registry.example/team/tiffin:9.9"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 OVERLAYS = {"production": ["kustomization.yaml"], "canary": ["stable/kustomization.yaml", "canary/kustomization.yaml"]}
-# What overlays may set of the image instead of `newTag: VERSION`.
+# What overlays may set of the image instead of their placeholder.
 IMAGE_SETTINGS = {
     "tag": "newTag: 0.1.0",
     "name": "newName: registry.example:5000/other/name",
@@ -53,7 +53,8 @@ def set_image(k8s: Path, overlay: str, setting: str) -> None:
     """Replace the setting of the image in the kustomizations of an overlay."""
     for name in OVERLAYS[overlay]:
         file = k8s / "overlays" / overlay / name
-        before, _, after = file.read_text(encoding="utf-8").partition("newTag: ")
+        before, _, after = file.read_text(encoding="utf-8").partition("newName: ")
+        after = after.partition("newTag: ")[2]
         file.write_text(before + setting + "\n" + after.partition("\n")[2], encoding="utf-8")
 
 
@@ -80,6 +81,15 @@ def test_the_image_asked_for_is_deployed(
     assert found == {name: {IMAGE} for name in found}
     assert found.keys() == ({"tiffin", "wait-for-redis"} if overlay == "production" else {"tiffin"})
     assert list(k8s.parent.glob(".cache/*")) == []
+
+
+@pytest.mark.parametrize("overlay", ["canary-gateway-api", "course", "local-autoscaling", "queue"])
+def test_an_overlay_gives_its_servers_the_image_asked_for(
+    deploy: Callable[..., Done], tmp_path: Path, overlay: str
+) -> None:
+    done = deploy(overlay, IMAGE)
+    assert done.returncode == 0, done.stderr
+    assert applied(tmp_path)["tiffin"] == {IMAGE}
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ def test_a_profile_is_run_judged_and_written_down(locust: Callable[..., Done], s
     assert (folder / "chart.png").read_bytes().startswith(b"\x89PNG")
     found = summary(folder)
     assert found["measured"]["errors"] == 0
+    assert found["measured"]["p9999"] >= found["measured"]["p99"] > 0
+    assert "response_time_percentile_0.9999" in (folder / "report.html").read_text(encoding="utf-8")
     paths = {f"/{model}/predict" for model in ("breast_cancer", "image", "segmentation", "sentiment")}
     assert found["cache"].keys() <= paths
     with (folder / "requests.csv").open(newline="") as file:

@@ -87,13 +87,13 @@ def main(arguments: list[str]) -> str:
         case ["get", "deployments", *_]:
             return f"tiffin-a {4 if (folder / 'applied').exists() else 3}\ntiffin-b 7\n"
         case ["get", "services", *_]:
-            return "tiffin-a 3000 8001\ntiffin-a-headless 8001\n"
+            return "tiffin-a 8000\ntiffin-a-headless \n"
         case ["rollout", "status", deployment, *_]:
             sys.exit(os.environ["KUBECTL_STUCK"] in deployment and not (folder / "undone").exists())
         case ["rollout", "undo", *_]:
             (folder / "undone").touch()
             return ""
-        case ["port-forward", "service/tiffin-a", ports]:
+        case ["port-forward", "service/tiffin-a", ports] if ports.endswith(":8000"):
             forward(int(ports.partition(":")[0]), int(os.environ["KUBECTL_SERVER"]))
     sys.exit(f"unexpected: {arguments}")
 

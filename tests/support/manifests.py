@@ -22,9 +22,20 @@ COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 # By name: a folder to render, and the components added to it.
 RENDERS: dict[str, tuple[str, list[str]]] = {name: (f"overlays/{name}", []) for name in OVERLAYS}
 RENDERS["loadtest"] = ("loadtest", [])
-RENDERS |= {f"base+{name}": ("base", [name]) for name in COMPONENTS}
-TOGETHER = [name for name in COMPONENTS if name != "openshift"]
-RENDERS["base+all"] = ("base", [name for name in TOGETHER if name not in ("autoscaling-keda", "istio")])
+RENDERS |= {f"gateway-{name}": (f"gateway/{name}", []) for name in ("gateway-api", "istio")}
+# Components that change what another one adds, after which they come.
+AFTER = {
+    "load-balancer": "network-policy",
+    "model-volume-host": "model-volume",
+    "monitoring-mesh": "monitoring",
+    "scale-to-zero": "autoscaling-keda",
+}
+RENDERS |= {f"base+{name}": ("base", [AFTER[name], name] if name in AFTER else [name]) for name in COMPONENTS}
+TOGETHER = [name for name in COMPONENTS if name != "openshift" and name not in AFTER] + sorted(AFTER)
+RENDERS["base+all"] = (
+    "base",
+    [name for name in TOGETHER if name not in ("autoscaling-keda", "scale-to-zero", "istio", "monitoring-mesh")],
+)
 RENDERS["base+all, their alternatives"] = (
     "base",
     [name for name in TOGETHER if name not in ("autoscaling", "gateway-api")],
