@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 overlay=${1:?which folder of k8s/overlays?} image=${2:?which image?} namespace=${3:-tiffin}
 timeout=${ROLLOUT_TIMEOUT:-300s}
 servers=app.kubernetes.io/name=tiffin,app.kubernetes.io/component=server
+# With the workers of background jobs, where there are some.
+pods='app.kubernetes.io/name=tiffin,app.kubernetes.io/component in (server,worker)'
 forwarding=
 
 # Name, tag and digest, at least one of the last two. The port of a registry is no tag.
@@ -54,10 +56,10 @@ render() {
 
 kube() { kubectl --namespace "$namespace" "$@"; }
 revisions() {
-  kube get deployments --selector "$servers" \
+  kube get deployments --selector "$pods" \
     --output 'jsonpath={range .items[*]}{.metadata.name}{" "}{.metadata.annotations.deployment\.kubernetes\.io/revision}{"\n"}{end}'
 }
-rolled_out() { kube get deployments --selector "$servers" --output name | while read -r deployment; do
+rolled_out() { kube get deployments --selector "$pods" --output name | while read -r deployment; do
   kube rollout status "$deployment" --timeout "$timeout" || return 1
 done; }
 
