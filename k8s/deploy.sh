@@ -22,20 +22,20 @@ mkdir -p .cache
 folder=$(mktemp -d .cache/deploy.XXXXXX)
 trap 'rm -r "$folder"' EXIT
 
-# In what kustomize renders: all images, and those of the servers, which are the containers `tiffin`.
+# In what kustomize renders: all images, and ours, those of the containers `tiffin` of servers and `worker` of jobs.
 images() { awk 'NF > 1 && $(NF - 1) == "image:" { print $NF }'; }
-server_images() {
+own_images() {
   awk '/^      - / { image = name = ""; sub("- ", "  ") }
     /^        image: / { image = $2 }
     /^        name: / { name = $2 }
-    name == "tiffin" && image { print image; image = "" }'
+    (name == "tiffin" || name == "worker") && image { print image; image = "" }'
 }
 names() { sed -E 's/@.*//; s/:[^:/]*$//' | sort -u; }
 
 # Render the overlay with the image, by whatever name the overlay itself calls it.
 render() {
   local name other was
-  was=$(kubectl kustomize "k8s/overlays/$overlay" | server_images | names)
+  was=$(kubectl kustomize "k8s/overlays/$overlay" | own_images | names)
   {
     printf 'resources: ["../../k8s/overlays/%s"]\nimages:\n' "$overlay"
     for name in $was; do
@@ -46,7 +46,7 @@ render() {
   } >"$folder/kustomization.yaml"
   kubectl kustomize "$folder" >"$folder/rendered.yaml"
   # Rather nothing than an image that nobody asked for.
-  [ "$(server_images <"$folder/rendered.yaml" | sort -u)" = "$image" ] ||
+  [ "$(own_images <"$folder/rendered.yaml" | sort -u)" = "$image" ] ||
     { echo "k8s/overlays/$overlay has no container tiffin that takes the image $image" >&2; return 1; }
   for other in $(images <"$folder/rendered.yaml" | grep -Fxv "$image"); do
     ! grep -Fxq "$(names <<<"$other")" <<<"$was"$'\n'"$new_name" ||
