@@ -15,7 +15,11 @@ from tests.support.manifests import K8S
 
 IMAGE = "registry.example/team/tiffin:9.9"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
-OVERLAYS = {"production": ["kustomization.yaml"], "production-jobs": ["kustomization.yaml"], "canary": ["stable/kustomization.yaml", "canary/kustomization.yaml"]}
+OVERLAYS = {
+    "production": ["kustomization.yaml"],
+    "production-jobs": ["kustomization.yaml"],
+    "canary": ["stable/kustomization.yaml", "canary/kustomization.yaml"],
+}
 # What overlays may set of the image instead of `newTag: VERSION`.
 IMAGE_SETTINGS = {
     "tag": "newTag: 0.1.0",
