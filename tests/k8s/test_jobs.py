@@ -99,7 +99,7 @@ def test_the_database_keeps_its_data_in_a_volume_and_its_password_in_a_file(name
 
 def test_the_guide_makes_the_secret_that_is_read() -> None:
     guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"kubectl --namespace (\S+) create secret generic tiffin-job-store ((?:.|\\\n)*)\n", guide)
+    (command,) = re.findall(r"kubectl --namespace (\S+) create secret generic tiffin-job-store ((?:\\\n|.)*)\n", guide)
     namespace, literals = command[0], dict(re.findall(r"--from-literal=(\w+)=(\S+)", command[1]))
     (database,) = manifests("production-jobs", "StatefulSet")
     user, name = (variables(database)[key]["value"] for key in ("POSTGRES_USER", "POSTGRES_DB"))
