@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 overlay=${1:?which folder of k8s/overlays?} image=${2:?which image?} namespace=${3:-tiffin}
 timeout=${ROLLOUT_TIMEOUT:-300s}
 servers=app.kubernetes.io/name=tiffin,app.kubernetes.io/component=server
+# With the workers of background jobs, where there are some.
+pods='app.kubernetes.io/name=tiffin,app.kubernetes.io/component in (server,worker)'
 forwarding=
 
 # Name, tag and digest, at least one of the last two. The port of a registry is no tag.
@@ -20,20 +22,20 @@ mkdir -p .cache
 folder=$(mktemp -d .cache/deploy.XXXXXX)
 trap 'rm -r "$folder"' EXIT
 
-# In what kustomize renders: all images, and those of the servers, which are the containers `tiffin`.
+# In what kustomize renders: all images, and ours, those of the containers `tiffin` of servers and `worker` of jobs.
 images() { awk 'NF > 1 && $(NF - 1) == "image:" { print $NF }'; }
-server_images() {
+own_images() {
   awk '/^      - / { image = name = ""; sub("- ", "  ") }
     /^        image: / { image = $2 }
     /^        name: / { name = $2 }
-    name == "tiffin" && image { print image; image = "" }'
+    (name == "tiffin" || name == "worker") && image { print image; image = "" }'
 }
 names() { sed -E 's/@.*//; s/:[^:/]*$//' | sort -u; }
 
 # Render the overlay with the image, by whatever name the overlay itself calls it.
 render() {
   local name other was
-  was=$(kubectl kustomize "k8s/overlays/$overlay" | server_images | names)
+  was=$(kubectl kustomize "k8s/overlays/$overlay" | own_images | names)
   {
     printf 'resources: ["../../k8s/overlays/%s"]\nimages:\n' "$overlay"
     for name in $was; do
@@ -44,7 +46,7 @@ render() {
   } >"$folder/kustomization.yaml"
   kubectl kustomize "$folder" >"$folder/rendered.yaml"
   # Rather nothing than an image that nobody asked for.
-  [ "$(server_images <"$folder/rendered.yaml" | sort -u)" = "$image" ] ||
+  [ "$(own_images <"$folder/rendered.yaml" | sort -u)" = "$image" ] ||
     { echo "k8s/overlays/$overlay has no container tiffin that takes the image $image" >&2; return 1; }
   for other in $(images <"$folder/rendered.yaml" | grep -Fxv "$image"); do
     ! grep -Fxq "$(names <<<"$other")" <<<"$was"$'\n'"$new_name" ||
@@ -54,10 +56,10 @@ render() {
 
 kube() { kubectl --namespace "$namespace" "$@"; }
 revisions() {
-  kube get deployments --selector "$servers" \
+  kube get deployments --selector "$pods" \
     --output 'jsonpath={range .items[*]}{.metadata.name}{" "}{.metadata.annotations.deployment\.kubernetes\.io/revision}{"\n"}{end}'
 }
-rolled_out() { kube get deployments --selector "$servers" --output name | while read -r deployment; do
+rolled_out() { kube get deployments --selector "$pods" --output name | while read -r deployment; do
   kube rollout status "$deployment" --timeout "$timeout" || return 1
 done; }
 

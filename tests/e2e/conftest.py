@@ -60,8 +60,9 @@ def pod(image: str) -> Iterator[Pod]:
     port, grpc_port = free_port(), free_port()
     manifest = rendered.replace("hostPort: 3000", f"hostPort: {port}")
     manifest = manifest.replace("hostPort: 8001", f"hostPort: {grpc_port}")
-    # Longer than the default, which Redis may exceed on a busy machine.
-    manifest = manifest.replace("  TIFFIN_REDIS_URL:", '  TIFFIN_REDIS_TIMEOUT_SECONDS: "1"\n  TIFFIN_REDIS_URL:')
+    # Longer than the default, which Redis may exceed on a busy machine; and jobs, which the server itself computes.
+    changed = '  TIFFIN_JOB_STORE: /tmp/jobs\n  TIFFIN_REDIS_TIMEOUT_SECONDS: "1"\n  TIFFIN_REDIS_URL:'
+    manifest = manifest.replace("  TIFFIN_REDIS_URL:", changed)
     volumes = set(engine("volume", "ls", "--quiet").stdout.split())
     try:
         played = engine("kube", "play", "-", stdin=manifest).stdout.split()

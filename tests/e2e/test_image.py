@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import uuid
 from typing import Any
 
 import httpx
@@ -17,10 +18,12 @@ from cyclonedx.validation.json import JsonStrictValidator
 import models
 from container.osv import plain
 from tests.support import ROOT
+from tests.support.clocks import wait_until
 from tests.support.containers import Container, engine, hardened
 
 SIZE_BYTES = 500e6
 UID = "1034"
+JOB_SECONDS = 60
 # Packages of the base image, and one that redis needs on its older Python.
 UNPINNED = {"pip", "setuptools", "wheel", "async-timeout"}
 
@@ -50,6 +53,29 @@ def test_it_becomes_ready_on_one_core(image: str, capsys: pytest.CaptureFixture[
         seconds = time.monotonic() - started
     with capsys.disabled():
         print(f"\nready {seconds:.1f} s after the command that starts a container")
+
+
+def test_its_worker_computes_jobs_that_a_server_took_and_ends_when_told(image: str) -> None:
+    volume = f"tiffin-jobs-{uuid.uuid4().hex}"
+    # As in compose.yaml, but for the database: the folder is one that the image has, whose owner the volume takes.
+    shared = ["--volume", f"{volume}:/var/lib/tiffin", "--env", "TIFFIN_JOB_STORE=/var/lib/tiffin"]
+    computing = [*shared, "--entrypoint", '["python", "-m", "serving.jobs.worker"]']
+    taking = [*shared, "--env", "TIFFIN_JOB_WORKER=false"]
+    try:
+        with hardened(image, *taking) as server, hardened(image, *computing) as worker:
+            server.wait_until_ready()
+            file = {"file": ("texts.csv", b"text\na delight\n")}
+            job = httpx.post(f"{server.address}/sentiment/score/submit", files=file).json()["task_id"]
+            result = f"{server.address}/sentiment/score/get?task_id={job}"
+            try:
+                wait_until(lambda: httpx.get(result).status_code == 200, JOB_SECONDS)
+            except AssertionError:
+                pytest.fail(f"the job was not computed:\n{worker.log()}")
+            assert "POSITIVE" in httpx.get(result).text
+            engine("stop", "--time", "30", worker.name)
+            assert worker.inspect("{{.State.ExitCode}}") == "0"
+    finally:
+        engine("volume", "rm", volume, check=False)
 
 
 def test_what_a_start_imports_is_compiled(container: Container) -> None:

@@ -39,10 +39,15 @@ RATE_INTERVAL = "20s"
 MINUTE_SECONDS = 15
 DATA_SECONDS = 300
 ALERT_SECONDS = 600
+# Rows of a job that goes on as long as these tests do.
+JOB_ROWS = 200_000
 
 
 class MixedLoad:
-    """Sends requests to all models from threads until it is stopped, some of them invalid, and keeps the outcomes."""
+    """Sends requests to all models from threads until it is stopped, some of them invalid, and keeps the outcomes.
+
+    Meanwhile the server computes a background job.
+    """
 
     def __init__(self, address: str, grpc_target: str) -> None:
         self.address = address
@@ -52,6 +57,14 @@ class MixedLoad:
         self.outcomes: set[int | str] = set()
         self.stopped = threading.Event()
         self.threads = [threading.Thread(target=self.run, args=[client]) for client in range(CLIENTS)]
+
+    def start(self) -> None:
+        """Submit the job, and begin to send requests."""
+        texts = "\n".join(f"part {number} of it is a delight" for number in range(JOB_ROWS))
+        files = {"file": ("texts.csv", f"text\n{texts}\n".encode())}
+        httpx.post(f"{self.address}/sentiment/score/submit", files=files, timeout=60).raise_for_status()
+        for thread in self.threads:
+            thread.start()
 
     def requests(self, rng: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield some requests that were sent before, and a new one of each kind."""
@@ -97,8 +110,7 @@ class MixedLoad:
 def load(pod: Pod) -> Iterator[MixedLoad]:
     """Put load on the pod."""
     made = MixedLoad(pod.address, pod.grpc_target)
-    for thread in made.threads:
-        thread.start()
+    made.start()
     yield made
     made.stop()
 

@@ -15,7 +15,11 @@ from tests.support.manifests import K8S
 
 IMAGE = "registry.example/team/tiffin:9.9"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
-OVERLAYS = {"production": ["kustomization.yaml"], "canary": ["stable/kustomization.yaml", "canary/kustomization.yaml"]}
+OVERLAYS = {
+    "production": ["kustomization.yaml"],
+    "production-jobs": ["kustomization.yaml"],
+    "canary": ["stable/kustomization.yaml", "canary/kustomization.yaml"],
+}
 # What overlays may set of the image instead of their placeholder.
 IMAGE_SETTINGS = {
     "tag": "newTag: 0.1.0",
@@ -69,7 +73,7 @@ def applied(folder: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("setting", IMAGE_SETTINGS)
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", ["production", "canary"])
 def test_the_image_asked_for_is_deployed(
     deploy: Callable[..., Done], k8s: Path, tmp_path: Path, overlay: str, setting: str
 ) -> None:
@@ -90,6 +94,16 @@ def test_an_overlay_gives_its_servers_the_image_asked_for(
     done = deploy(overlay, IMAGE)
     assert done.returncode == 0, done.stderr
     assert applied(tmp_path)["tiffin"] == {IMAGE}
+
+
+def test_the_workers_of_jobs_get_the_image_whatever_the_overlay_calls_theirs(
+    deploy: Callable[..., Done], k8s: Path, tmp_path: Path
+) -> None:
+    set_image(k8s, "production-jobs", IMAGE_SETTINGS["name"])
+    done = deploy("production-jobs", IMAGE)
+    assert done.returncode == 0, done.stderr
+    found = applied(tmp_path)
+    assert found["tiffin"] == found["worker"] == {IMAGE}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tests.support import ROOT
 from tests.support.manifests import (
     OPENSHIFT,
     RENDERS,
+    WORKLOADS,
     Manifest,
     containers,
     labels,
@@ -23,16 +24,17 @@ from tests.support.manifests import (
     selects,
     servers,
     settings,
+    workers,
 )
 
 # As models.names(), whose import would need the models' packages.
 MODELS = [module.name for module in iter_modules([str(ROOT / "models")]) if module.name != "model"]
 # Overlays for clusters that others use too.
-SHARED = ["canary", "canary-gateway-api", "production", "queue"]
+SHARED = ["canary", "canary-gateway-api", "production", "production-jobs", "queue"]
 # Of these, `course` goes into a namespace that somebody else has made.
 TOLD_THE_IMAGE = [*SHARED, "course"]
-# Made by hand, as components/api-keys and components/image-pull-secret say.
-SECRETS = {"tiffin-api-keys", "tiffin-registry"}
+# Made by hand, as components/api-keys, image-pull-secret and jobs say; the last is optional.
+SECRETS = {"tiffin-api-keys", "tiffin-registry", "tiffin-job-store", "tiffin-job-files"}
 # BentoML gives up a request this long after TIFFIN_TIMEOUT_SECONDS (service.py).
 LAST_RESORT_SECONDS = 5
 # Volumes that the restricted Pod Security Standard allows.
@@ -72,7 +74,7 @@ def destinations(name: str) -> Iterator[tuple[str, int]]:
 
 @renders
 def test_a_deployment_selects_its_own_pods_and_no_others(name: str) -> None:
-    deployments = manifests(name, "Deployment")
+    deployments = manifests(name, "Deployment", "StatefulSet")
     for deployment in deployments:
         selector = deployment["spec"]["selector"]["matchLabels"]
         assert [found for found in deployments if selects(selector, labels(found))] == [deployment]
@@ -82,7 +84,8 @@ def test_a_deployment_selects_its_own_pods_and_no_others(name: str) -> None:
 def test_a_service_leads_to_a_port_of_one_deployment(name: str) -> None:
     for service in manifests(name, "Service"):
         selector = service["spec"]["selector"]
-        (deployment,) = [found for found in manifests(name, "Deployment") if selects(selector, labels(found))]
+        workloads = manifests(name, "Deployment", "StatefulSet")
+        (deployment,) = [found for found in workloads if selects(selector, labels(found))]
         ports = {port["name"] for container in containers(deployment) for port in container.get("ports", [])}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
 
@@ -137,17 +140,23 @@ def test_replicas_stand_only_where_no_autoscaler_sets_them(name: str) -> None:
 
 @renders
 def test_what_a_pod_refers_to_is_there(name: str) -> None:
-    for deployment in manifests(name, "Deployment"):
+    for deployment in manifests(name, "Deployment", "StatefulSet"):
         spec = pod(deployment)
         volumes = spec.get("volumes", [])
+        claims = deployment["spec"].get("volumeClaimTemplates", [])
         sources = [source for container in containers(deployment) for source in container.get("envFrom", [])]
-        assert {source["configMapRef"]["name"] for source in sources} <= named(name, "ConfigMap").keys()
-        assert {volume["secret"]["secretName"] for volume in volumes if "secret" in volume} <= SECRETS
+        maps = {source["configMapRef"]["name"] for source in sources if "configMapRef" in source}
+        assert maps <= named(name, "ConfigMap").keys()
+        secrets = {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
+        secrets |= {source["secretRef"]["name"] for source in sources if "secretRef" in source}
+        variables = [variable for container in containers(deployment) for variable in container.get("env", [])]
+        secrets |= {found["valueFrom"]["secretKeyRef"]["name"] for found in variables if "valueFrom" in found}
+        assert secrets <= SECRETS
         assert {secret["name"] for secret in spec.get("imagePullSecrets", [])} <= SECRETS
-        claims = [volume["persistentVolumeClaim"] for volume in volumes if "persistentVolumeClaim" in volume]
-        assert {claim["claimName"] for claim in claims} <= named(name, "PersistentVolumeClaim").keys()
+        asked = [volume["persistentVolumeClaim"] for volume in volumes if "persistentVolumeClaim" in volume]
+        assert {claim["claimName"] for claim in asked} <= named(name, "PersistentVolumeClaim").keys()
         mounts = {mount["name"] for container in containers(deployment) for mount in container.get("volumeMounts", [])}
-        assert mounts == {volume["name"] for volume in volumes}
+        assert mounts == {volume["name"] for volume in volumes} | {claim["metadata"]["name"] for claim in claims}
         assert spec.get("serviceAccountName", "default") in {"default", *named(name, "ServiceAccount")}
 
 
@@ -158,11 +167,12 @@ def test_no_secret_is_in_the_manifests(name: str) -> None:
 
 @renders
 def test_settings_are_settings_of_the_server(name: str) -> None:
-    tree = ast.parse((ROOT / "serving" / "settings.py").read_text(encoding="utf-8"))
-    (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings"]
-    fields = [node.target for node in found.body if isinstance(node, ast.AnnAssign)]
+    classes = {"Settings": "serving/settings.py", "JobSettings": "serving/jobs/settings.py"}
+    trees = {cls: ast.parse((ROOT / file).read_text(encoding="utf-8")) for cls, file in classes.items()}
+    found = [node for cls, tree in trees.items() for node in tree.body if getattr(node, "name", "") == cls]
+    fields = [node.target for each in found for node in each.body if isinstance(node, ast.AnnAssign)]  # type: ignore[attr-defined]
     known = {f"TIFFIN_{field.id.upper()}" for field in fields if isinstance(field, ast.Name)}
-    for deployment in servers(name):
+    for deployment in servers(name) + workers(name):
         assert settings(name, deployment).keys() <= known
 
 
@@ -255,7 +265,7 @@ def test_every_server_is_scraped_once_where_there_is_a_monitor(name: str) -> Non
 
 @renders
 def test_every_container_satisfies_the_restricted_pod_security_standard(name: str) -> None:
-    for deployment in manifests(name, "Deployment", "Job"):
+    for deployment in manifests(name, *WORKLOADS):
         spec = pod(deployment)
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
         for volume in spec.get("volumes", []):
@@ -273,7 +283,7 @@ def test_every_container_satisfies_the_restricted_pod_security_standard(name: st
 
 @renders
 def test_users_and_groups_are_fixed_but_on_openshift(name: str) -> None:
-    for deployment in manifests(name, "Deployment", "Job"):
+    for deployment in manifests(name, *WORKLOADS):
         pod_context, *contexts = [found["securityContext"] for found in [pod(deployment), *containers(deployment)]]
         assert [sorted(FIXED & context.keys()) for context in contexts] == [[]] * len(contexts)
         assert ("runAsUser" in pod_context) is (name not in OPENSHIFT)
@@ -319,7 +329,7 @@ def test_a_server_has_every_probe_but_with_podman(name: str) -> None:
 
 @renders
 def test_every_image_has_a_tag(name: str) -> None:
-    for deployment in manifests(name, "Deployment", "Job"):
+    for deployment in manifests(name, *WORKLOADS):
         for container in containers(deployment):
             assert container["image"].rpartition("/")[2].partition(":")[2]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
-from tests.support.manifests import RENDERS, labels, manifests, selects
+from tests.support.manifests import RENDERS, WORKLOADS, labels, manifests, selects
 
 renders = pytest.mark.parametrize("name", RENDERS)
 
@@ -18,7 +18,7 @@ renders = pytest.mark.parametrize("name", RENDERS)
 def test_a_network_policy_is_for_pods_that_there_are(name: str) -> None:
     for policy in manifests(name, "NetworkPolicy"):
         selector = policy["spec"]["podSelector"]["matchLabels"]
-        assert any(selects(selector, labels(found)) for found in manifests(name, "Deployment", "Job"))
+        assert any(selects(selector, labels(found)) for found in manifests(name, *WORKLOADS))
 
 
 def test_the_load_test_reaches_the_servers_and_is_none_of_them() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from serving.jobs.settings import JobSettings
 from tests.support import ROOT
 
 FILE = ROOT / "compose.yaml"
@@ -42,6 +43,35 @@ def test_the_server_has_a_temporary_folder_that_is_no_memory() -> None:
 
 def test_every_image_has_a_tag() -> None:
     assert [service["image"] for service in SERVICES.values() if ":" not in service["image"]] == []
+
+
+def test_jobs_have_a_database_and_a_worker_where_the_profile_and_a_password_are_given() -> None:
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == {"postgres", "worker"}
+    database, worker, server = (SERVICES[name] for name in ("postgres", "worker", "tiffin"))
+    given = database["environment"]
+    place = f"postgresql://{given['POSTGRES_USER']}:${{JOBS_PASSWORD}}@postgres/{given['POSTGRES_DB']}"
+    # Empty, which counts as unset, where there is no password; PostgreSQL does not start without one.
+    assert worker["environment"]["TIFFIN_JOB_STORE"] == f"${{JOBS_PASSWORD:+{place}}}"
+    assert given["POSTGRES_PASSWORD"] == "${JOBS_PASSWORD-}"
+    assert worker["environment"].items() <= server["environment"].items()
+
+
+def test_the_worker_is_the_servers_image_and_shares_the_files_of_jobs() -> None:
+    worker, server = SERVICES["worker"], SERVICES["tiffin"]
+    assert worker["image"] == server["image"]
+    assert worker["entrypoint"] == ["python", "-m", "serving.jobs.worker"]
+    (shared,) = {volume for volume in worker["volumes"] if ":" in volume} & set(server["volumes"])
+    assert shared.partition(":")[2] == worker["environment"]["TIFFIN_JOB_FILES"]
+    # The image has the folder, whose owner a new volume takes.
+    assert f" {shared.partition(':')[2]}\n" in (ROOT / "container" / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_prometheus_asks_each_worker() -> None:
+    prometheus = yaml.safe_load(mounts("prometheus")["/etc/prometheus/prometheus.yml"].read_text(encoding="utf-8"))
+    (jobs,) = [found for found in prometheus["scrape_configs"] if found["job_name"] == "tiffin-worker"]
+    (found,) = jobs["dns_sd_configs"]
+    assert found["names"] == ["worker"]
+    assert found["port"] == JobSettings.model_fields["job_metrics_port"].default
 
 
 def test_prometheus_gets_the_rules_of_the_cluster(tmp_path: Path) -> None:

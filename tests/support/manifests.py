@@ -17,6 +17,9 @@ K8S = ROOT / "k8s"
 
 Manifest = dict[str, Any]
 
+# The kinds that run pods.
+WORKLOADS = ("Deployment", "Job", "StatefulSet")
+
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 # By name: a folder to render, and the components added to it.
@@ -30,19 +33,26 @@ AFTER = {
     "monitoring-mesh": "monitoring",
     "scale-to-zero": "autoscaling-keda",
 }
+# Jobs add to what others bring, and the namespace is that of all.
+LAST = ["jobs", "jobs-keda", "namespace"]
 RENDERS |= {f"base+{name}": ("base", [AFTER[name], name] if name in AFTER else [name]) for name in COMPONENTS}
-TOGETHER = [name for name in COMPONENTS if name != "openshift" and name not in AFTER] + sorted(AFTER)
+TOGETHER = [*(name for name in COMPONENTS if name not in ("openshift", *AFTER, *LAST)), *sorted(AFTER), *LAST]
 RENDERS["base+all"] = (
     "base",
-    [name for name in TOGETHER if name not in ("autoscaling-keda", "scale-to-zero", "istio", "monitoring-mesh")],
+    [
+        name
+        for name in TOGETHER
+        if name not in ("autoscaling-keda", "scale-to-zero", "istio", "monitoring-mesh", "jobs-keda")
+    ],
 )
 RENDERS["base+all, their alternatives"] = (
     "base",
-    [name for name in TOGETHER if name not in ("autoscaling", "gateway-api")],
+    [name for name in TOGETHER if name not in ("autoscaling", "gateway-api", "jobs")],
 )
 # The renders that fix no user id.
-OPENSHIFT = ["base+openshift", "production+openshift", "loadtest+openshift"]
+OPENSHIFT = ["base+openshift", "production+openshift", "production-jobs+openshift", "loadtest+openshift"]
 RENDERS["production+openshift"] = ("overlays/production", ["openshift"])
+RENDERS["production-jobs+openshift"] = ("overlays/production-jobs", ["openshift"])
 RENDERS["loadtest+openshift"] = ("loadtest", ["openshift"])
 
 
@@ -104,7 +114,14 @@ def servers(name: str) -> list[Manifest]:
     return [found for found in manifests(name, "Deployment") if pod(found)["containers"][0]["name"] == "tiffin"]
 
 
+def workers(name: str) -> list[Manifest]:
+    return [found for found in manifests(name, "Deployment") if pod(found)["containers"][0]["name"] == "worker"]
+
+
 def settings(name: str, deployment: Manifest) -> dict[str, str]:
-    """Return the environment variables that the ConfigMap of a server sets."""
-    (source,) = pod(deployment)["containers"][0]["envFrom"]
-    return named(name, "ConfigMap")[source["configMapRef"]["name"]]["data"]  # type: ignore[no-any-return]
+    """Return the settings of a server or worker: those of its ConfigMaps, and those that stand in its own manifest."""
+    container = pod(deployment)["containers"][0]
+    maps = [source["configMapRef"]["name"] for source in container["envFrom"] if "configMapRef" in source]
+    found = {key: value for each in maps for key, value in named(name, "ConfigMap")[each]["data"].items()}
+    own = {variable["name"]: variable.get("value", "") for variable in container["env"]}
+    return found | {key: value for key, value in own.items() if key.startswith("TIFFIN_")}
