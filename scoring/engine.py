@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +37,17 @@ class Scored(NamedTuple):
 class Scorer:
     """A model that scores record batches, on a session of `threads` threads of its own.
 
-    The names of its output columns begin with `prefix`.
+    The names of its output columns begin with `prefix`. `open_session` opens the session of a graph's file.
     """
 
-    def __init__(self, entry: Entry, threads: int = 1, prefix: str = "") -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        threads: int = 1,
+        prefix: str = "",
+        *,
+        open_session: Callable[[Path, int], Any] = open_session,
+    ) -> None:
         self.id = entry.id
         self.prefix = prefix
         self.model_class = models.find(entry.id.name)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx
 
 from models.model import Array
 from models.segmentation.columns import VARIABLES
@@ -86,6 +85,8 @@ def customers(rows: int, seed: int) -> list[Customer]:
 
 def expected(drawn: list[Customer], graph: Path) -> Array:
     """Return the probability float64 of each customer by the coefficients in a graph."""
+    import onnx  # which the environment of Spark lacks
+
     model = onnx.load(graph)
     nodes = {node.op_type: {entry.name: entry for entry in node.attribute} for node in model.graph.node}
     indices = [onnx.numpy_helper.to_array(weight).ravel() for weight in model.graph.initializer]
