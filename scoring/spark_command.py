@@ -28,6 +28,8 @@ CONTENT = "content"
 # How Python begins to tell of an error in a worker, and the line at its end: module, class, text.
 TRACEBACK = "Traceback (most recent call last):"
 FAULT = re.compile(r"^([\w.]+\.)?(\w+): (.+)$", re.MULTILINE)
+# How Spark tells of errors of its own, causes last: [CLASS] text. SQLSTATE: code
+ERROR_CLASS = re.compile(r"\[[A-Z_]+(?:\.[A-Z_]+)?\] (.+?)\.?(?:\s+SQLSTATE: \w+)?$", re.MULTILINE)
 # Bounds the memory of a batch of pictures; Spark's own setting is meant for tables.
 BATCH_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
@@ -136,13 +138,14 @@ def write(frame: DataFrame, path: str, form: str, overwrite: bool) -> None:
 
 
 def reason(told: str) -> str:
-    """Return the line that matters in what Spark tells of an error: what the worker raised, else the first."""
+    """Return in one line what Spark tells of an error: what a worker raised, else the fault and what caused it."""
     _, traceback, rest = told.rpartition(TRACEBACK)
     fault = FAULT.search(rest) if traceback else None
     if fault:
         module, kind, text = fault.groups()
         return text if (module or "").startswith("scoring.") else f"a Python worker failed: {kind}: {text}"
-    return next((line for line in told.splitlines() if line.strip()), told)
+    found = ERROR_CLASS.findall(told)
+    return ": ".join(dict.fromkeys([found[0], found[-1]])) if found else told.splitlines()[0]
 
 
 def failed(line: str) -> int:
