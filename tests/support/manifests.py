@@ -22,6 +22,8 @@ COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 # By name: a folder to render, and the components added to it.
 RENDERS: dict[str, tuple[str, list[str]]] = {name: (f"overlays/{name}", []) for name in OVERLAYS}
 RENDERS["loadtest"] = ("loadtest", [])
+RENDERS["scoring-job"] = ("scoring/job", [])
+RENDERS["scoring-spark"] = ("scoring/spark", [])
 RENDERS |= {f"base+{name}": ("base", [name]) for name in COMPONENTS}
 TOGETHER = [name for name in COMPONENTS if name != "openshift"]
 RENDERS["base+all"] = ("base", [name for name in TOGETHER if name not in ("autoscaling-keda", "istio")])
@@ -30,9 +32,10 @@ RENDERS["base+all, their alternatives"] = (
     [name for name in TOGETHER if name not in ("autoscaling", "gateway-api")],
 )
 # The renders that fix no user id.
-OPENSHIFT = ["base+openshift", "production+openshift", "loadtest+openshift"]
+OPENSHIFT = ["base+openshift", "production+openshift", "loadtest+openshift", "scoring-job+openshift"]
 RENDERS["production+openshift"] = ("overlays/production", ["openshift"])
 RENDERS["loadtest+openshift"] = ("loadtest", ["openshift"])
+RENDERS["scoring-job+openshift"] = ("scoring/job", ["openshift"])
 
 
 def kustomize(folder: Path) -> str:
