@@ -14,7 +14,7 @@ import pyarrow as pa
 import models
 from models.model import Array, Column, ColumnNames, InvalidInputError
 from scoring.columns import Fault, read_column
-from scoring.entries import Entry, find_entry
+from scoring.entries import Entry, EntryError, find_entry
 from serving.inference.padding import run_by_length
 from serving.inference.session import open_session
 from serving.tables.schema import listing
@@ -49,6 +49,7 @@ class Scorer:
         open_session: Callable[[Path, int], Any] = open_session,
     ) -> None:
         self.id = entry.id
+        self.folder = entry.folder
         self.prefix = prefix
         self.model_class = models.find(entry.id.name)
         self.model = self.model_class(entry.folder)
@@ -207,10 +208,20 @@ def errors(faults: list[Fault], rows: int) -> pa.Array:
     return pa.array([texts.get(row) for row in range(rows)], pa.string())
 
 
+def load_scorer(model: str, threads: int = 1, prefix: str = "") -> Scorer:
+    """Return a scorer of a model as `find_entry` finds it; raise EntryError, also for an entry that is damaged."""
+    entry = find_entry(model)
+    try:
+        return Scorer(entry, threads, prefix)
+    except Exception as error:  # of a damaged entry onnxruntime and tokenizers raise errors of many classes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EntryError(f"the entry in {entry.folder} cannot be loaded: {reason}") from error
+
+
 @cache
 def open_scorer(model: str, threads: int = 1, prefix: str = "") -> Scorer:
-    """Return the scorer of a model as `find_entry` finds it: one for each process, opened when it is first needed."""
-    return Scorer(find_entry(model), threads, prefix)
+    """Return the scorer of a model: one for each process, loaded when it is first needed; raise EntryError."""
+    return load_scorer(model, threads, prefix)
 
 
 def score(

@@ -72,7 +72,7 @@ def answer(spark: SparkSession, options: argparse.Namespace) -> int:
         return failed(str(error))
     except (PySparkException, Py4JJavaError) as error:
         return failed(reason(str(error)))
-    print(f"{rows:,} rows, of which {bad:,} are bad")
+    print(f"{rows:,} rows, {bad:,} bad")
     return 0
 
 

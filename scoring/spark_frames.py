@@ -28,8 +28,7 @@ from pyspark.sql.types import (
 )
 
 import scoring
-from scoring.engine import Scorer
-from scoring.entries import find_entry
+from scoring.engine import Scorer, load_scorer
 from scoring.spark_workers import Shipment, installed_versions, predict_arrays, score_batches
 
 TYPES: dict[pa.DataType, DataType] = {
@@ -94,16 +93,19 @@ def spark_type(kind: pa.DataType) -> DataType:
 
 
 def ship(spark: SparkSession, model: str, prefix: str = "") -> Shipped:
-    """Have a session send a model and our code to whatever executors run its tasks; raise EntryError."""
-    entry = find_entry(model)
-    files = [file for file in entry.folder.rglob("*") if file.is_file()]
-    archive = packed(f"{entry.id.name}-{entry.id.version}", entry.folder, files)
+    """Have a session send a model and our code to whatever executors run its tasks; raise EntryError.
+
+    Both are files: a variable that Spark broadcasts would not do, which Spark Connect has not.
+    """
+    scorer = load_scorer(model, prefix=prefix)
+    files = [file for file in scorer.folder.rglob("*") if file.is_file()]
+    archive = packed(f"{scorer.id.name}-{scorer.id.version}", scorer.folder, files)
     spark.addArtifacts(str(archive), file=True)
     root = Path(scoring.__file__).resolve().parents[1]
     if root.is_dir():  # else the code itself came in an archive, as --py-files sends it
         code = [file for name in PACKAGES for file in (root / name).rglob("*.py")]
         spark.addArtifacts(str(packed("tiffin", root, code)), pyfile=True)
-    return Shipped(Scorer(entry, prefix=prefix), archive.name)
+    return Shipped(scorer, archive.name)
 
 
 def packed(name: str, folder: Path, files: Iterable[Path]) -> Path:

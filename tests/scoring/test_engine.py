@@ -24,7 +24,7 @@ from tests.support.stores import entry, put
 
 SEGMENTATION, BREAST_CANCER, SENTIMENT = (str(FOLDER / name) for name in ("segmentation", "breast_cancer", "sentiment"))
 
-FIND = "import sys; from scoring import find_entry; print(find_entry(sys.argv[1]).id, end='')"
+FIND = "import sys; from scoring import find_entry; [print(find_entry(name).id) for name in sys.argv[1:]]"
 
 
 def scored(model: str, columns: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
@@ -172,7 +172,7 @@ def test_without_bentoml_a_name_stands_for_the_same_entry(
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
     put(tmp_path, "breast_cancer", folders=[entry(tmp_path / "made", "made", created, origin)])
     found = [entry_without_bentoml(name) for name in ("breast_cancer", "breast_cancer:latest", "breast_cancer:made")]
-    with_bentoml = [run_python(tmp_path, "-c", FIND, name).stdout for name in ("breast_cancer", "breast_cancer:latest")]
+    with_bentoml = run_python(tmp_path, "-c", FIND, "breast_cancer", "breast_cancer:latest").stdout.splitlines()
     assert [str(each.id) for each in found] == [*with_bentoml, "breast_cancer:made"]
     with pytest.raises(EntryError, match="has a model 'breast_cancer:absent'"):
         entry_without_bentoml("breast_cancer:absent")

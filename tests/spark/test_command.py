@@ -37,7 +37,7 @@ def test_parquet_is_read_and_written(command: Command, tmp_path: Path, capsys: p
     assert command(*options) == 0
     expected = scored(table, "segmentation")
     bad = 1_000 - expected.column("error").null_count
-    assert capsys.readouterr().out == f"1,000 rows, of which {bad} are bad\n"
+    assert capsys.readouterr().out == f"1,000 rows, {bad} bad\n"
     check_equal(pa.parquet.read_table(tmp_path / "out"), expected)
     assert command(*options) == 1
     assert "already exists" in capsys.readouterr().err

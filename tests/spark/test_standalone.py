@@ -59,7 +59,7 @@ def test_a_worker_killed_while_it_computes_loses_no_row_and_doubles_none(cluster
     assert process.returncode == 0, told
     expected = scored(table, "sentiment")
     bad = table.num_rows - expected.column("error").null_count
-    assert printed.splitlines()[-1] == f"1,000 rows, of which {bad} are bad"
+    assert printed.splitlines()[-1] == f"1,000 rows, {bad} bad"
     found = pa.parquet.read_table(tmp_path / "out")
     check_equal(found.take(pc.sort_indices(found.column("id"))), expected)
 
