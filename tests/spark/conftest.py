@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -28,9 +26,3 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session = SparkSession.builder.master("local-cluster[2,1,1024]").config(map=settings).getOrCreate()
     yield session
     session.stop()
-
-
-@pytest.fixture(scope="session")
-def python() -> Path:
-    """Return the Python of Spark's environment, beside which its programs lie."""
-    return Path(sys.executable)
