@@ -26,6 +26,8 @@ BENCH ?=
 KILLS := $(or $(KILLS),200)
 # Of `make clients`: pytest's, such as -k kserve.
 CLIENTS ?=
+# Of `make spark`: pytest's, such as -k udf.
+SPARK ?=
 BACKEND := $(or $(BACKEND),docker)
 # Where images are kept, HOST/PATH: that of IMAGE is then HOST/PATH/tiffin, with its own tag.
 REGISTRY ?=
@@ -90,7 +92,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives loadtestimage fuzz attacks soak kills clients scoring bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives loadtestimage fuzz attacks soak kills clients scoring spark bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -132,6 +134,12 @@ reproduce: $(VENV)/.training ## Make all models and prove that they are those in
 
 scoring: $(VENV)/.development $(VENV)/.scoring ## Install what `python -m scoring` needs, pyarrow among it, and test it
 	$(BIN)/python -m pytest tests/scoring $(PARALLEL)
+
+spark: ## Install what scoring on Spark needs, Spark among it, and test it (SPARK: options of pytest)
+	@$${JAVA_HOME:+$$JAVA_HOME/bin/}java -version 2>&1 | awk -F'[".]' '/ version "/ { found = $$2 } END { exit found < 17 }' || \
+	  { echo 'make spark needs Java 17 or newer: apt-get install --no-install-recommends openjdk-17-jre-headless, or brew install openjdk@17' >&2; exit 2; }
+	@$(MAKE) $(VENV)/spark/.installed
+	$(VENV)/spark/bin/python -m pytest --confcutdir tests/spark tests/spark $(SPARK)
 
 ##@ Measure it
 
@@ -297,6 +305,11 @@ $(VENV)/.training-$(TORCH): $(VENV)/.serving requirements/training.txt requireme
 
 $(VENV)/.scoring: $(VENV)/.serving requirements/scoring.txt
 	@$(INSTALL) -r requirements/scoring.txt
+	@touch $@
+
+# Of its own, since Spark takes half a gigabyte.
+$(VENV)/spark/.installed: requirements/spark.txt requirements/spark-tests.txt
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/spark -r requirements/spark-tests.txt
 	@touch $@
 
 $(VENV)/.benchmarks: $(VENV)/.development requirements/benchmarks.txt

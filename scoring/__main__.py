@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from scoring.engine import ColumnsError, Scorer
-from scoring.entries import EntryError, find_entry
+from scoring.engine import ColumnsError, load_scorer
+from scoring.entries import EntryError
 from scoring.parts import Part, PartsError
 from scoring.run import BadRowError, Target, form_of_parts, part_rows, run
 from scoring.sources import CSV, JSON, PARQUET, WRITTEN, SourceError, find_sources, form_of
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def scored(options: argparse.Namespace) -> list[Part]:
     """Do what the command line says, with a progress bar on standard error."""
-    scorer = loaded(options)
+    scorer = load_scorer(options.model, options.threads, options.prefix)
     sources = find_sources(options.source, scorer.model_class)
     is_folder = options.target.is_dir() or not options.target.suffix
     form = (options.format or form_of_parts(sources)) if is_folder else form_of(options.target, WRITTEN)
@@ -100,16 +100,6 @@ def scored(options: argparse.Namespace) -> list[Part]:
         done = sum(part.rows for part in parts)
         progress.update(task, total=done, completed=done)
     return parts
-
-
-def loaded(options: argparse.Namespace) -> Scorer:
-    """Return the scorer of the command line's model; raise EntryError."""
-    entry = find_entry(options.model)
-    try:
-        return Scorer(entry, options.threads, options.prefix)
-    except Exception as error:  # of a damaged entry onnxruntime and tokenizers raise errors of many classes
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EntryError(f"the entry in {entry.folder} cannot be loaded: {reason}") from error
 
 
 def summary(parts: Sequence[Part]) -> Table:

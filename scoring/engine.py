@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow as pa
 import models
 from models.model import Array, Column, ColumnNames, InvalidInputError
 from scoring.columns import Fault, read_column
-from scoring.entries import Entry, find_entry
+from scoring.entries import Entry, EntryError, find_entry
 from serving.inference.padding import run_by_length
 from serving.inference.session import open_session
 from serving.tables.schema import listing
@@ -36,11 +37,19 @@ class Scored(NamedTuple):
 class Scorer:
     """A model that scores record batches, on a session of `threads` threads of its own.
 
-    The names of its output columns begin with `prefix`.
+    The names of its output columns begin with `prefix`. `open_session` opens the session of a graph's file.
     """
 
-    def __init__(self, entry: Entry, threads: int = 1, prefix: str = "") -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        threads: int = 1,
+        prefix: str = "",
+        *,
+        open_session: Callable[[Path, int], Any] = open_session,
+    ) -> None:
         self.id = entry.id
+        self.folder = entry.folder
         self.prefix = prefix
         self.model_class = models.find(entry.id.name)
         self.model = self.model_class(entry.folder)
@@ -199,10 +208,20 @@ def errors(faults: list[Fault], rows: int) -> pa.Array:
     return pa.array([texts.get(row) for row in range(rows)], pa.string())
 
 
+def load_scorer(model: str, threads: int = 1, prefix: str = "") -> Scorer:
+    """Return a scorer of a model as `find_entry` finds it; raise EntryError, also for an entry that is damaged."""
+    entry = find_entry(model)
+    try:
+        return Scorer(entry, threads, prefix)
+    except Exception as error:  # of a damaged entry onnxruntime and tokenizers raise errors of many classes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EntryError(f"the entry in {entry.folder} cannot be loaded: {reason}") from error
+
+
 @cache
 def open_scorer(model: str, threads: int = 1, prefix: str = "") -> Scorer:
-    """Return the scorer of a model as `find_entry` finds it: one for each process, opened when it is first needed."""
-    return Scorer(find_entry(model), threads, prefix)
+    """Return the scorer of a model: one for each process, loaded when it is first needed; raise EntryError."""
+    return load_scorer(model, threads, prefix)
 
 
 def score(

@@ -44,3 +44,10 @@ def test_no_other_file_of_the_same_environment_wants_another_version(name: str) 
     for other in SHARED:
         both = pins(f"{name}.txt").keys() & pins(f"{other}.txt").keys()
         assert {key: pins(f"{name}.txt")[key] for key in both} == {key: pins(f"{other}.txt")[key] for key in both}
+
+
+def test_spark_has_the_versions_of_scoring() -> None:
+    spark, scoring = pins("spark.txt"), pins("serving.txt") | pins("scoring.txt")
+    both = spark.keys() & scoring.keys()
+    assert "onnxruntime" in both
+    assert {name: spark[name] for name in both} == {name: scoring[name] for name in both}

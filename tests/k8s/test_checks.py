@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -27,6 +28,8 @@ CUSTOM_GROUPS = {
     "monitoring.coreos.com",
     "networking.istio.io",
 }
+# That of spark-application.schema.json.
+SPARK_GROUP = "sparkoperator.k8s.io"
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -35,6 +38,14 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def is_custom(manifest: Manifest) -> bool:
     return manifest["apiVersion"].partition("/")[0] in CUSTOM_GROUPS
+
+
+def is_core(manifest: Manifest) -> bool:
+    return not is_custom(manifest) and not is_spark(manifest)
+
+
+def is_spark(manifest: Manifest) -> bool:
+    return str(manifest["apiVersion"]).partition("/")[0] == SPARK_GROUP
 
 
 def write(folder: Path, name: str, found: list[Manifest]) -> Path:
@@ -50,6 +61,25 @@ def check_core(version: str, *files: Path) -> subprocess.CompletedProcess[str]:
 
 def check_custom(*files: Path) -> subprocess.CompletedProcess[str]:
     return run("node", FOLDER / "custom-resources.mjs", *files)
+
+
+def check_spark(manifest: Manifest) -> list[str]:
+    """Return what is wrong with a SparkApplication; keys that its schema does not name are."""
+    schema = closed(json.loads((FOLDER / "spark-application.schema.json").read_text(encoding="utf-8")))
+    errors = jsonschema.Draft7Validator(schema).iter_errors(manifest)
+    return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
+
+
+def closed(schema: Any) -> Any:
+    """Return a schema whose objects have no other properties than it names, which Kubernetes would drop."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: closed(part) for key, part in schema.items()}
+    is_open = {"additionalProperties", "x-kubernetes-preserve-unknown-fields"} & found.keys()
+    is_object = found.get("type") == "object" and "properties" in found and not is_open
+    return found | {"additionalProperties": False} if is_object else found
 
 
 def violations(folder: Path) -> dict[str, set[str]]:
@@ -82,7 +112,7 @@ def pod(manifest: Manifest) -> Any:
 
 @pytest.mark.parametrize("name", RENDERS)
 def test_it_renders(name: str) -> None:
-    assert len(manifests(name)) >= (2 if name.startswith("loadtest") else 4)
+    assert len(manifests(name)) >= (2 if name.startswith(("loadtest", "scoring-job")) else 4)
 
 
 def test_what_refers_to_a_missing_file_does_not_render(tmp_path: Path) -> None:
@@ -101,7 +131,7 @@ def test_what_has_a_misspelt_key_does_not_render(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 def test_kubernetes_knows_what_is_rendered(version: str, tmp_path: Path) -> None:
-    files = [write(tmp_path, name, [found for found in manifests(name) if not is_custom(found)]) for name in RENDERS]
+    files = [write(tmp_path, name, [found for found in manifests(name) if is_core(found)]) for name in RENDERS]
     done = check_core(version, *files)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -190,6 +220,26 @@ def test_a_misspelt_kind_of_a_custom_resource_is_found(complaints: list[str]) ->
 
 def test_a_custom_resource_of_a_group_that_nobody_checks_is_found(complaints: list[str]) -> None:
     assert [line for line in complaints if "keda.example.com" in line]
+
+
+def test_a_spark_application_is_as_defined() -> None:
+    (found,) = [found for name in RENDERS for found in manifests(name) if is_spark(found)]
+    assert found["kind"] == "SparkApplication"
+    assert check_spark(found) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("instanecs", lambda found: found["spec"]["executor"].update(instanecs=2)),
+        ("spec.mode", lambda found: found["spec"].update(mode="clustered")),
+        ("sparkVersion", lambda found: found["spec"].pop("sparkVersion")),
+        ("spec.driver.memory", lambda found: found["spec"]["driver"].update(memory=1)),
+    ],
+)
+def test_a_mistake_is_found_in_a_spark_application(key: str, change: Callable[[Any], object]) -> None:
+    (told,) = check_spark(changed(only("scoring-spark", "SparkApplication"), change))
+    assert key in told
 
 
 def test_no_policy_is_violated(tmp_path: Path) -> None:

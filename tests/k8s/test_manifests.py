@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from pkgutil import iter_modules
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from tests.support import ROOT
 from tests.support.manifests import (
+    K8S,
     OPENSHIFT,
     RENDERS,
     WORKLOADS,
     Manifest,
     containers,
+    kustomize,
     labels,
     manifests,
     named,
@@ -402,3 +407,46 @@ def test_the_canary_gets_few_requests_and_runs_another_version(name: str) -> Non
     images = {found["metadata"]["name"]: pod(found)["containers"][0]["image"] for found in servers(name)}
     assert len(set(images.values())) == 2
     assert images.keys() == weights.keys()
+
+
+@pytest.mark.parametrize("part", ["driver", "executor"])
+def test_a_spark_application_has_restricted_pods(part: str) -> None:
+    spec = manifests("scoring-spark", "SparkApplication")[0]["spec"]
+    assert {next(iter(volume.keys() - {"name"})) for volume in spec["volumes"]} <= VOLUMES
+    assert {mount["name"] for mount in spec[part]["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+    context = spec[part]["podSecurityContext"] | spec[part]["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["readOnlyRootFilesystem"] is True
+
+
+def test_a_spark_application_has_the_spark_and_the_file_of_its_image() -> None:
+    spec = manifests("scoring-spark", "SparkApplication")[0]["spec"]
+    dockerfile = (ROOT / "scoring" / "Dockerfile").read_text(encoding="utf-8")
+    pins = (ROOT / "requirements" / "spark.txt").read_text(encoding="utf-8")
+    assert f"FROM apache/spark:{spec['sparkVersion']}-" in dockerfile
+    assert f"\npyspark=={spec['sparkVersion']}\n" in pins
+    assert spec["mainApplicationFile"] == "local:///opt/tiffin/scoring/spark.py"
+    assert "WORKDIR /opt/tiffin\n" in dockerfile
+
+
+def test_the_driver_may_start_executors_and_they_may_nothing() -> None:
+    (binding,) = manifests("scoring-spark", "RoleBinding")
+    spec = manifests("scoring-spark", "SparkApplication")[0]["spec"]
+    driver, executor = spec["driver"]["serviceAccount"], spec["executor"]["serviceAccount"]
+    assert [subject["name"] for subject in binding["subjects"]] == [driver]
+    assert binding["roleRef"]["name"] in named("scoring-spark", "Role")
+    accounts = named("scoring-spark", "ServiceAccount")
+    assert (accounts[driver]["automountServiceAccountToken"], accounts[executor]["automountServiceAccountToken"]) == (
+        True,
+        False,
+    )
+
+
+def test_the_image_of_a_spark_application_can_be_set(tmp_path: Path) -> None:
+    source = os.path.relpath(K8S / "scoring" / "spark", os.path.realpath(tmp_path))
+    change = {"resources": [source], "images": [{"name": "tiffin-spark", "newName": "r/spark", "newTag": "2"}]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(change))
+    assert "\n  image: r/spark:2\n" in kustomize(tmp_path)

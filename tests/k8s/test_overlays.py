@@ -135,7 +135,7 @@ def test_a_sidecar_is_told_where_the_metrics_of_its_server_are(name: str) -> Non
 def test_in_a_strict_mesh_sidecars_are_scraped_instead_of_servers() -> None:
     name = "base+all, their alternatives"
     assert manifests(name, "ServiceMonitor") == []
-    (monitor,) = manifests(name, "PodMonitor")
+    monitor = named(name, "PodMonitor")["tiffin"]
     (deployment,) = servers(name)
     assert selects(monitor["spec"]["selector"]["matchLabels"], labels(deployment))
     assert labels(deployment)[monitor["spec"]["jobLabel"]] == "tiffin"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx
 
+from loadtest import inputs
 from models.model import Array
 from models.segmentation.columns import VARIABLES
 
@@ -84,8 +84,39 @@ def customers(rows: int, seed: int) -> list[Customer]:
     return found
 
 
+def tumours(rows: int) -> tuple[list[dict[str, Any]], set[int]]:
+    """Draw rows of breast_cancer, and tell which are bad: a number is negative or missing in some."""
+    draw = np.random.default_rng(5)
+    found: list[dict[str, Any]] = [inputs.tumour(number % 9_000) for number in range(rows)]
+    negative = {
+        int(place): float(draw.choice([-1.0, -1e-9])) for place in draw.choice(rows, rows // 100, replace=False)
+    }
+    for place, value in negative.items():
+        found[place] = found[place] | {"area_se": value}
+    missing = {int(place) for place in draw.choice(rows, rows // 200, replace=False)} - negative.keys()
+    for place in missing:
+        found[place] = found[place] | {"texture_worst": None}
+    return found, negative.keys() | missing
+
+
+def texts(rows: int) -> list[str | None]:
+    """Draw texts, many of them several times, and one in a hundred bad: empty, too long or missing."""
+    draw = np.random.default_rng(6)
+    found: list[str | None] = [inputs.text(int(number)) for number in draw.integers(0, 400, rows)]
+    for place in draw.choice(rows, rows // 100, replace=False).tolist():
+        found[place] = ["", "a" * 10_001, None][place % 3]
+    return found
+
+
+def pictures() -> list[bytes]:
+    """Return files of pictures, one twice, and some that are none."""
+    return [*inputs.pictures(), inputs.pictures()[0], b"no picture", b"", inputs.pictures()[1][:500]]
+
+
 def expected(drawn: list[Customer], graph: Path) -> Array:
     """Return the probability float64 of each customer by the coefficients in a graph."""
+    import onnx  # which the environment of Spark lacks
+
     model = onnx.load(graph)
     nodes = {node.op_type: {entry.name: entry for entry in node.attribute} for node in model.graph.node}
     indices = [onnx.numpy_helper.to_array(weight).ravel() for weight in model.graph.initializer]

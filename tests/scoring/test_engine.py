@@ -6,6 +6,7 @@ import math
 import pickle
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -15,10 +16,15 @@ from pydantic import Field
 from models.model import Column
 from scoring import Entry, EntryError, Scorer, find_entry, score
 from scoring.columns import read_column
+from scoring.entries import entry_without_bentoml
 from serving.bento.shipped import FOLDER
+from tests.support.processes import run_python
 from tests.support.rows import TUMOUR
+from tests.support.stores import entry, put
 
 SEGMENTATION, BREAST_CANCER, SENTIMENT = (str(FOLDER / name) for name in ("segmentation", "breast_cancer", "sentiment"))
+
+FIND = "import sys; from scoring import find_entry; [print(find_entry(name).id) for name in sys.argv[1:]]"
 
 
 def scored(model: str, columns: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
@@ -156,6 +162,20 @@ def test_a_model_that_is_not_there_is_refused() -> None:
 def test_an_entry_has_its_version() -> None:
     assert isinstance(find_entry(SENTIMENT), Entry)
     assert find_entry(SENTIMENT).id.name == "sentiment"
+
+
+@pytest.mark.parametrize("created", ["2026-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])
+@pytest.mark.parametrize("origin", [None, "elsewhere"], ids=["ours", "own"])
+def test_without_bentoml_a_name_stands_for_the_same_entry(
+    origin: str | None, created: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    put(tmp_path, "breast_cancer", folders=[entry(tmp_path / "made", "made", created, origin)])
+    found = [entry_without_bentoml(name) for name in ("breast_cancer", "breast_cancer:latest", "breast_cancer:made")]
+    with_bentoml = run_python(tmp_path, "-c", FIND, "breast_cancer", "breast_cancer:latest").stdout.splitlines()
+    assert [str(each.id) for each in found] == [*with_bentoml, "breast_cancer:made"]
+    with pytest.raises(EntryError, match="has a model 'breast_cancer:absent'"):
+        entry_without_bentoml("breast_cancer:absent")
 
 
 def test_lists_are_read_as_rows_of_one_length() -> None:

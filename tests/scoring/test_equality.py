@@ -17,13 +17,12 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from loadtest import inputs
 from loadtest.processes import free_port
 from models.model import Array
 from models.segmentation.columns import THRESHOLD
 from serving.bento.shipped import FOLDER
 from tests.scoring.conftest import Run
-from tests.scoring.drawn import Customer, customers, expected
+from tests.scoring.drawn import Customer, customers, expected, pictures, texts, tumours
 from tests.support.answers import answer
 from tests.support.clocks import wait_until
 from tests.support.grpc_clients import client_of, outputs, request_for
@@ -191,24 +190,17 @@ def test_every_way_in_says_the_same_of_each_bad_row(
 
 
 def test_breast_cancer_is_answered_alike(client: httpx.Client, scoring: Run, tmp_path: Path) -> None:
-    draw = np.random.default_rng(5)
-    rows: list[dict[str, Any]] = [inputs.tumour(number % 9_000) for number in range(ROWS)]
-    bad = {int(place): float(draw.choice([-1.0, -1e-9])) for place in draw.choice(ROWS, 100, replace=False)}
-    for place, value in bad.items():
-        rows[place] = rows[place] | {"area_se": value}
-    missing = {int(place) for place in draw.choice(ROWS, 50, replace=False)} - bad.keys()
-    for place in missing:
-        rows[place] = rows[place] | {"texture_worst": None}
+    rows, bad = tumours(ROWS)
     pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
     done = scoring("breast_cancer", tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert done.returncode == 0, done.stderr
     scored = read(tmp_path / "out.parquet")
-    assert {place for place, row in enumerate(scored) if row["error"] is not None} == bad.keys() | missing
+    assert {place for place, row in enumerate(scored) if row["error"] is not None} == bad
     good = [place for place in range(ROWS) if scored[place]["error"] is None]
     by_v2 = v2(client, "breast_cancer", columns_of([rows[place] for place in good]))
     assert [scored[place]["label"] for place in good] == by_v2["label"]
     assert [scored[place]["prediction"] for place in good] == by_v2["prediction"]
-    for place in [*good[:500], *bad, *missing]:
+    for place in [*good[:500], *bad]:
         response = client.post("/breast_cancer/predict", json=rows[place])
         if scored[place]["error"] is None:
             names = ("label", "prediction")
@@ -219,11 +211,8 @@ def test_breast_cancer_is_answered_alike(client: httpx.Client, scoring: Run, tmp
 
 
 def test_sentiment_is_answered_alike(client: httpx.Client, scoring: Run, tmp_path: Path) -> None:
-    draw = np.random.default_rng(6)
-    texts: list[str | None] = [inputs.text(int(number)) for number in draw.integers(0, 400, ROWS)]
-    for place in draw.choice(ROWS, 100, replace=False).tolist():
-        texts[place] = ["", "a" * 10_001, None][place % 3]
-    pa.parquet.write_table(pa.table({"text": pa.array(texts, pa.string())}), tmp_path / "in.parquet")
+    drawn = texts(ROWS)
+    pa.parquet.write_table(pa.table({"text": pa.array(drawn, pa.string())}), tmp_path / "in.parquet")
     done = scoring("sentiment", tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert done.returncode == 0, done.stderr
     scored = read(tmp_path / "out.parquet")
@@ -231,21 +220,21 @@ def test_sentiment_is_answered_alike(client: httpx.Client, scoring: Run, tmp_pat
     assert len(good) == ROWS - 100
     for start in range(0, len(good), 256):
         part = good[start : start + 256]
-        body = [texts[place] for place in part]
+        body = [drawn[place] for place in part]
         by_predict = answer(client.post("/sentiment/predict", json={"text": body}))["predictions"]
         by_v2 = v2(client, "sentiment", [{"name": "text", "shape": [len(body)], "datatype": "BYTES", "data": body}])
         rows = [scored[place] for place in part]
         assert [row["label"] for row in rows] == [ranked[0]["label"] for ranked in by_predict] == by_v2["label"]
         for found in ([ranked[0]["score"] for ranked in by_predict], by_v2["score"]):
             assert np.array([row["score"] for row in rows]) == pytest.approx(np.array(found), abs=TOLERANCE)
-    for place in {texts[place]: place for place in range(ROWS) if scored[place]["error"] is not None}.values():
-        response = client.post("/sentiment/predict", json={"text": [texts[place]]})
+    for place in {drawn[place]: place for place in range(ROWS) if scored[place]["error"] is not None}.values():
+        response = client.post("/sentiment/predict", json={"text": [drawn[place]]})
         told = [f"text: {fault['msg']}" for fault in response.json()["detail"]]
         assert (response.status_code, told) == (422, [scored[place]["error"]])
 
 
 def test_pictures_are_answered_alike(client: httpx.Client, scoring: Run, tmp_path: Path) -> None:
-    files = [*inputs.pictures(), inputs.pictures()[0], b"no picture", b"", inputs.pictures()[1][:500]]
+    files = pictures()
     pa.parquet.write_table(pa.table({"image": pa.array(files, pa.binary())}), tmp_path / "in.parquet")
     done = scoring("image", tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert done.returncode == 0, done.stderr

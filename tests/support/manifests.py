@@ -25,6 +25,8 @@ COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 # By name: a folder to render, and the components added to it.
 RENDERS: dict[str, tuple[str, list[str]]] = {name: (f"overlays/{name}", []) for name in OVERLAYS}
 RENDERS["loadtest"] = ("loadtest", [])
+RENDERS["scoring-job"] = ("scoring/job", [])
+RENDERS["scoring-spark"] = ("scoring/spark", [])
 RENDERS |= {f"gateway-{name}": (f"gateway/{name}", []) for name in ("gateway-api", "istio")}
 # Components that change what another one adds, after which they come.
 AFTER = {
@@ -50,10 +52,11 @@ RENDERS["base+all, their alternatives"] = (
     [name for name in TOGETHER if name not in ("autoscaling", "gateway-api", "jobs")],
 )
 # The renders that fix no user id.
-OPENSHIFT = ["base+openshift", "production+openshift", "production-jobs+openshift", "loadtest+openshift"]
+OPENSHIFT = [f"{name}+openshift" for name in ("base", "production", "production-jobs", "loadtest", "scoring-job")]
 RENDERS["production+openshift"] = ("overlays/production", ["openshift"])
 RENDERS["production-jobs+openshift"] = ("overlays/production-jobs", ["openshift"])
 RENDERS["loadtest+openshift"] = ("loadtest", ["openshift"])
+RENDERS["scoring-job+openshift"] = ("scoring/job", ["openshift"])
 
 
 def kustomize(folder: Path) -> str:
