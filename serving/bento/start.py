@@ -110,6 +110,22 @@ def prepare(models: Collection[str]) -> None:
         check_examples(dict.fromkeys(entry.partition(":")[0] for entry in models))
 
 
+def link_packed_models() -> None:
+    """Put links to the models of the Bento in an image into BentoML's home, where `bentoml serve` needs none.
+
+    Call this before BentoML is imported. The image says where its Bento is in BENTO_PATH.
+    """
+    packed = Path(os.environ.get("BENTO_PATH", "/nonexistent")) / "models"
+    if not packed.is_dir():
+        return
+    with store_faults():
+        (home() / "models").mkdir(parents=True, exist_ok=True)
+        for folder in packed.iterdir():
+            link = home() / "models" / folder.name
+            if not link.exists():
+                link.symlink_to(folder, target_is_directory=True)
+
+
 def bentoml_command() -> tuple[str | None, dict[str, Any]]:
     """Return the name and options of the BentoML command that imports the service; no name where there is none."""
     import click

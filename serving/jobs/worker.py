@@ -251,6 +251,9 @@ def report(error: Exception) -> None:
 
 
 if __name__ == "__main__":
+    from serving.bento.start import link_packed_models
+
+    link_packed_models()
     from serving.bento.job_worker import main
 
     main()

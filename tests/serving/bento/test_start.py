@@ -377,3 +377,17 @@ def test_training_with_a_home_that_cannot_be_made(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"cannot write to BentoML's home {tmp_path / 'home'} (")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_models_of_an_images_bento_are_found_in_bentomls_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, own = tmp_path / "bento", tmp_path / "home"
+    (packed / "models" / "sentiment" / "tag").mkdir(parents=True)
+    monkeypatch.setenv("BENTOML_HOME", str(own))
+    monkeypatch.setenv("BENTO_PATH", str(packed))
+    for _ in range(2):  # a container that is started again has the links
+        start.link_packed_models()
+        assert (own / "models" / "sentiment" / "tag").is_dir()
+    monkeypatch.delenv("BENTO_PATH")
+    start.link_packed_models()
