@@ -35,7 +35,7 @@ MOST_TIMES = 4
 class AtOnce:
     """Computes rows in the event loop, in a batch with those that come before the loop has nothing else to do.
 
-    They wait for no longer than `linger_seconds`, and no more of them come together than are computed at once.
+    They wait for no longer than `linger_seconds`. What has become too much meanwhile is handed to a thread.
 
     The CPU time of earlier batches says how long that takes. Time by a clock would say that nothing is quick where
     other programs run, too, and counts only where it is far longer. Items of other kinds than rows may differ much in
@@ -102,13 +102,13 @@ class AtOnce:
         self.gathered += jobs
 
     def look(self) -> None:
-        """Compute what was gathered once the event loop is quiet, more would be too much, or it is time."""
+        """Compute what was gathered once the event loop is quiet, or it is time."""
         now = self.runner.clock()
         self.quiet_turns = self.quiet_turns + 1 if now - self.looked <= QUIET_SECONDS else 0
         self.looked = now
         is_time = self.quiet_turns >= QUIET_TURNS or now - self.begun >= self.linger_seconds
         loop = self.delivery.loop
-        if loop is None or is_time or self.cost.most_seconds(total_size(self.gathered) + 1) > MOST_SECONDS:
+        if loop is None or is_time:
             self.compute()
         else:
             loop.call_soon(self.look)

@@ -28,8 +28,9 @@ from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # multiprocess mode has none of these series
 registry = CollectorRegistry()
-# The variable in which prometheus_client finds the folder of multiprocess mode.
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+# The variable in which prometheus_client finds the folder of multiprocess mode, and the one that all workers of
+# `bentoml serve` have (`serving/bento/start.py`), a single one, too.
+MULTIPROCESS, WORKER = "PROMETHEUS_MULTIPROC_DIR", "TIFFIN_METRICS_DIR"
 # Labels of the metrics of one version of a model.
 MODEL = ["model", "version"]
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -212,7 +213,8 @@ def collectors() -> CollectorRegistry:
         MultiProcessCollector(found)  # type: ignore[no-untyped-call]
     else:
         found.register(registry)
-    found.register(WorkerProcesses())
+    if MULTIPROCESS in os.environ or WORKER in os.environ:
+        found.register(WorkerProcesses())
     return found
 
 
