@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from serving.grpc.server import GrpcServer
 
 settings = start.read_settings()
+start.share_metrics(settings.workers)
 start.prepare(settings.models)
 grpc_start.prepare(settings)
 protocol.install(settings.keep_alive_seconds, settings.body_timeout_seconds)

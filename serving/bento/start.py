@@ -40,17 +40,30 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 def set_environment() -> None:
     """Set what prometheus_client and uvicorn read from the environment; call this before they are imported.
 
-    The process of `bentoml serve` makes a folder of metrics for its workers, since the one in BentoML's home is emptied
-    by the next server with the same home. uvicorn would believe any address that a client on this machine claims.
+    Workers take the folder of metrics that `share_metrics` names, or none where it names none. uvicorn would believe
+    any address that a client on this machine claims.
     """
     command, _ = bentoml_command()
     if command == "serve":
         if os.environ.get(FORWARDED):
             print(f"{FORWARDED} has no effect: set TIFFIN_TRUSTED_PROXIES", file=sys.stderr)
-        os.environ[METRICS] = metrics_folder()
     elif METRICS in os.environ and MULTIPROCESS in os.environ:
-        os.environ[MULTIPROCESS] = os.environ[METRICS]
+        if folder := os.environ[METRICS]:
+            os.environ[MULTIPROCESS] = folder
+        else:
+            del os.environ[MULTIPROCESS]
     os.environ[FORWARDED] = ""
+
+
+def share_metrics(workers: int) -> None:
+    """Make, in the process of `bentoml serve`, a folder of metrics where there are several workers to share it.
+
+    The one in BentoML's home is emptied by the next server with the same home. A single worker has its metrics in
+    memory.
+    """
+    command, _ = bentoml_command()
+    if command == "serve":
+        os.environ[METRICS] = metrics_folder() if workers > 1 else ""
 
 
 @functools.cache

@@ -107,7 +107,7 @@ class Batcher:
             observation=self.observation,
             clock=clock,
         )
-        self.at_once = AtOnce(model, self.max_batch, self.runner, self.hand_over, cpu_clock)
+        self.at_once = AtOnce(model, self.max_batch, self.runner, self.hand_over, cpu_clock, linger_seconds)
         self.busy = 0  # threads with a batch of their own
         self.changed = threading.Condition()
         self.batch_work = BatchWork(model, self.queue, self.changed, self.share, self.runner, self.max_batch)

@@ -77,7 +77,8 @@ class PlainRows:
 
     def admits(self, rows: Array) -> bool:
         """Return whether all numbers of rows (n, columns) fit their columns for certain."""
-        return bool(np.isfinite(rows).all()) and all(holds(rows, limits).all() for holds, limits in self.bounds.items())
+        checks = [np.isfinite(rows), *(holds(rows, limits) for holds, limits in self.bounds.items())]
+        return all(np.count_nonzero(found) == rows.size for found in checks)  # for one row faster than `found.all()`
 
 
 @cache

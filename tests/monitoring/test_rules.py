@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import REGISTRY
 
 from serving.telemetry import metrics
 from tests.support import ROOT
@@ -48,7 +47,7 @@ def test_every_alert_says_how_bad_it_is_what_happened_and_where_to_look(alert: d
 
 def test_every_metric_that_is_read_exists() -> None:
     read = {name for expression in EXPRESSIONS for name in re.findall(r"([a-z_0-9:]+)(?=[{\[])", expression)}
-    families = [*REGISTRY.collect(), *metrics.WorkerProcesses().collect()]
+    families = [*metrics.registry.collect(), *metrics.WorkerProcesses().collect()]
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
     exist = {family.name + suffix for family in families for suffix in suffixes.get(family.type, [""])}
     exist |= {rule["record"] for rule in RULES if "record" in rule}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 
 import httpx
-from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
+
+from serving.telemetry.metrics import registry
 
 
 def sample(name: str, **labels: str) -> float:
     """Return the value of a sample in this process, 0 when there is none."""
-    return REGISTRY.get_sample_value(name, labels) or 0.0
+    return registry.get_sample_value(name, labels) or 0.0
 
 
 def metric(address: str, name: str, **labels: str) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.model import InvalidInputError
-from serving.inference.at_once import IDLE_SECONDS, MOST_SECONDS, TRIED_ONE_IN
+from serving.inference.at_once import IDLE_SECONDS, MOST_SECONDS, QUIET_SECONDS, QUIET_TURNS, TRIED_ONE_IN
 from serving.inference.batcher import Batcher
 from serving.inference.context import Priority
 from serving.inference.errors import UnknownModelError
@@ -36,14 +36,25 @@ def threads(sessions: Sessions) -> list[bool]:
 
 
 @pytest.fixture
-def small(make_batcher: Callable[..., Batcher], sessions: Sessions, threads: list[bool]) -> Batcher:
-    """Return a batcher whose graph takes little, as it knows."""
-    sessions.seconds = lambda items: items * MOST_SECONDS / 8
-    batcher = make_batcher(max_batch=64)
-    batcher.at_once.measure(rows(9)[:1])
-    sessions.runs.clear()
-    threads.clear()
-    return batcher
+def make_small(
+    make_batcher: Callable[..., Batcher], sessions: Sessions, threads: list[bool]
+) -> Callable[[float], Batcher]:
+    """Return what makes a batcher that lingers for so many seconds, and whose graph takes little, as it knows."""
+
+    def make(linger_seconds: float) -> Batcher:
+        sessions.seconds = lambda items: items * MOST_SECONDS / 8
+        batcher = make_batcher(max_batch=64, linger_seconds=linger_seconds)
+        batcher.at_once.measure(rows(9)[:1])
+        sessions.runs.clear()
+        threads.clear()
+        return batcher
+
+    return make
+
+
+@pytest.fixture
+def small(make_small: Callable[[float], Batcher]) -> Batcher:
+    return make_small(0.0)
 
 
 class TestRows:
@@ -57,6 +68,51 @@ class TestRows:
 
         asyncio.run(use())
         assert (sessions.sizes, threads) == ([3, 1], [True, True])
+
+    def test_what_comes_before_the_event_loop_is_quiet_is_computed_in_a_batch(
+        self, make_small: Callable[[float], Batcher], sessions: Sessions, clock: Clock
+    ) -> None:
+        batcher = make_small(1.0)
+
+        async def use() -> None:
+            jobs = submit(batcher, rows(1))
+            for value in (2, 3):
+                for _ in range(QUIET_TURNS):
+                    clock.advance(2 * QUIET_SECONDS)  # as where something else is computed meanwhile
+                    await asyncio.sleep(0)
+                jobs += submit(batcher, rows(value))
+            assert await outputs(jobs) == [1, 2, 3]
+
+        asyncio.run(use())
+        assert sessions.sizes == [3]
+
+    def test_no_more_is_waited_for_than_the_setting_says(
+        self, make_small: Callable[[float], Batcher], sessions: Sessions, clock: Clock
+    ) -> None:
+        batcher = make_small(QUIET_SECONDS)
+
+        async def use() -> None:
+            jobs = submit(batcher, rows(1))
+            clock.advance(2 * QUIET_SECONDS)
+            await asyncio.sleep(0)
+            assert await outputs([*jobs, *submit(batcher, rows(2))]) == [1, 2]
+
+        asyncio.run(use())
+        assert sessions.sizes == [1, 1]
+
+    def test_a_batch_that_is_held_up_once_is_forgotten(
+        self, small: Batcher, sessions: Sessions, threads: list[bool]
+    ) -> None:
+        usual = sessions.seconds
+
+        async def use() -> None:
+            sessions.seconds = lambda items: 100 * MOST_SECONDS
+            await outputs(submit(small, rows(1)))
+            sessions.seconds = usual
+            await outputs(submit(small, rows(2)))
+
+        asyncio.run(use())
+        assert threads == [True, True]
 
     def test_what_takes_long_together_is_handed_to_the_thread(
         self, small: Batcher, sessions: Sessions, threads: list[bool]

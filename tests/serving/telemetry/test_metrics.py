@@ -1,7 +1,9 @@
-"""The metrics of a server with several workers."""
+"""The metrics of a server with several workers, and that one worker has the same."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import ROOT
 from tests.support.clocks import wait_until
 from tests.support.metrics import metric
 from tests.support.rows import TUMOUR
@@ -66,3 +70,40 @@ def test_cpu_time_is_that_of_all_workers_also_of_one_that_ended(two_workers: Ser
     before = ended + cpu_seconds(*workers(two_workers))
     told = metric(two_workers.address, "process_cpu_seconds_total")
     assert before <= told <= ended + cpu_seconds(*workers(two_workers)) + 0.5
+
+
+COUNTING = """
+from serving.telemetry import metrics
+
+metrics.count_request(metrics.Counted("rest", "/a/predict", "a", "1"), 200, "miss", 0.5)
+metrics.cache_bytes.labels("response").set(5)
+metrics.last_inference.labels("a", "1").set_to_current_time()
+print(metrics.exposition().decode())
+"""
+
+
+def test_one_worker_has_the_series_of_several(tmp_path: Path) -> None:
+    def series(**environment: str) -> dict[str, set[tuple[str, str]]]:
+        text = subprocess.run(
+            [sys.executable, "-c", COUNTING],
+            cwd=ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        families = list(text_string_to_metric_families(text))
+        return {
+            family.type + family.name: {(sample.name, str(sample.labels)) for sample in family.samples}
+            for family in families
+            if family.samples
+        }
+
+    assert series(TIFFIN_METRICS_DIR="") == series(PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+
+
+def test_one_worker_writes_no_files(store: Path) -> None:
+    with started_server(store, ENVIRONMENT | {"TIFFIN_WORKERS": "1"}) as server:
+        assert metric(server.address, "tiffin_requests_total", route="/readyz") >= 1
+        assert metric(server.address, "process_resident_memory_bytes") > 0
+        assert not any(server.log.parent.glob("**/*.db"))
