@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import models
+from serving.http.aliases import aliases_of
 from serving.http.endpoints import Accepted
 from serving.http.errors import ErrorBody
 from serving.http.jobs import openapi as jobs
@@ -61,12 +62,13 @@ def complete(
     accepted_v2: Mapping[str, Accepted] | None = None,
     has_jobs: bool = False,
     root_path: str = "",
+    default_model: str | None = None,
     secured: bool = False,
 ) -> Document:
     """Add to BentoML's OpenAPI document errors, bounds of bodies, `info` and versions of each model.
 
     `accepted_v2`: what the Open Inference Protocol accepts by path, where it is served. `has_jobs`: there are routes of
-    background jobs. `secured`: keys are needed.
+    background jobs. `default_model`: the model that has aliases. `secured`: keys are needed.
     """
     names = list(names)
     errors = add_errors(document["components"]["schemas"])
@@ -91,7 +93,7 @@ def complete(
         document["paths"] |= jobs.job_paths(names, document["paths"], errors)
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
     document["tags"] = [{"name": name} for name in [*names, v2.TAG, "Infrastructure"]]
-    document["info"] |= {"title": "Tiffin", "description": DESCRIPTION}
+    document["info"] |= {"title": "Tiffin", "description": DESCRIPTION + told_aliases(default_model)}
     if root_path:
         document["servers"] = [{"url": root_path}]
     if secured:
@@ -101,6 +103,13 @@ def complete(
                 for operation in methods.values():
                     operation["security"] = [{scheme: []} for scheme in SCHEMES]
     return document
+
+
+def told_aliases(name: str | None) -> str:
+    """Return a sentence on the aliases of a model, which are not listed among the paths; an empty one without any."""
+    aliases = aliases_of(name)
+    told = ", ".join(f"`{alias}` for `{path}`" for alias, path in sorted(aliases.items()))
+    return f" Paths do without the name of the model, too: {told}." if told else ""
 
 
 def add_errors(schemas: Document) -> Document:
