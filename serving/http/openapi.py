@@ -11,6 +11,8 @@ from serving.http.aliases import aliases_of
 from serving.http.endpoints import Accepted
 from serving.http.errors import ErrorBody
 from serving.http.jobs import openapi as jobs
+from serving.http.middleware.text_answer import PARAMETER, VALUES
+from serving.http.routes import may_be_text
 from serving.http.system import predict_of
 from serving.http.v2 import openapi as v2
 from serving.inference.registry import Registry
@@ -82,6 +84,8 @@ def complete(
         post["summary"] = post.pop("description")
         post["requestBody"]["required"] = True
         post["x-max-body-bytes"] = accepted[path].max_body_bytes
+        if may_be_text(path.rpartition("/")[2], accepted[path]):
+            add_text_answer(post)
     for name in names:
         add_example(document["paths"][f"/{name}/predict"]["post"], name)
         info = get_path(name, f"What is known of the model {name}.")
@@ -142,6 +146,18 @@ def version_paths(document: Document, name: str, versions: Sequence[str]) -> Doc
                     operation["operationId"] += "_version"
             found[f"{root}/versions/{{version}}{path.removeprefix(root)}"] = copied
     return found
+
+
+def add_text_answer(post: Document) -> None:
+    """Add the parameter with which answers are texts."""
+    told = "text: the answer as JSON within a text, numbers as texts of three decimals, lists left out"
+    schema = {"type": "string", "enum": list(VALUES), "default": VALUES[0]}
+    post["parameters"] = [
+        *post.get("parameters", []),
+        {"name": PARAMETER, "in": "query", "required": False, "description": told, "schema": schema},
+    ]
+    content = post["responses"]["200"]["content"]["application/json"]
+    content["schema"] = {"anyOf": [content["schema"], {"type": "string"}]}
 
 
 def add_example(post: Document, name: str) -> None:
