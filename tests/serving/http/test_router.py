@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from limits import parse
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from serving.caching.memory import MemoryCache
+from serving.http.access import ApiKeys, RateLimit
+from serving.http.body import BytesInFlight
 from serving.http.guards import Guards
 from tests.support.edge import App, edge_around, public_guards
 from tests.support.metrics import sample
@@ -105,6 +109,16 @@ def test_an_alias_is_answered_and_cached_as_the_path_itself(aliased: TestClient,
 )
 def test_what_is_only_like_an_alias_is_another_path(aliased: TestClient, path: str) -> None:
     assert aliased.post(path, content=b"{}").status_code == 404
+
+
+def test_an_alias_needs_the_key_and_has_the_limits_of_the_path_itself(app: App) -> None:
+    limit = RateLimit(parse("2/hour"), None, "test:")
+    guards = Guards(ApiKeys(["secret"], None), limit, MemoryCache("response", 0, 180), BytesInFlight(2**24))
+    client = TestClient(edge_around(app, guards, aliases={"/short": "/echo"}))
+    assert client.post("/short", content=b"{}").status_code == 401
+    client.headers["X-API-Key"] = "secret"
+    assert client.post("/short/", content=b"x" * 101).status_code == 413
+    assert [client.post(path, content=b"{}").status_code for path in ("/short", "/echo")] == [200, 429]
 
 
 def test_a_path_of_many_slashes_is_none(client: TestClient) -> None:
