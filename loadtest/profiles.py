@@ -148,6 +148,14 @@ PROFILES = {
         Objectives(p99=2, hit_rate=0.85, rate=150),
         per_user=10_000 / 60 / 100,
     ),
+    # As published of the GLM app: --users 10000 --spawn-rate 10 --run-time 60s, of which 600 users ever start.
+    "ramp": Profile(
+        "1 to 600 users in 60 s, rows alone; pauses of 1 to 3 s",
+        ("SegmentationUser",),
+        ((0, 1), (60, 600)),
+        Objectives(p99=2),
+        pause=(1.0, 3.0),
+    ),
     "stress": Profile(
         "50 users without pauses for 5 min, or until --deployment has more pods",
         MIXED,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import models
 from serving.http.addresses import is_origin, is_path
@@ -46,6 +46,21 @@ def model_entry(text: str) -> str:
             f"{text!r} has no version after its colon: up to 63 small letters and digits and, between them, . _ -"
         )
     return text
+
+
+def only_model(entries: Iterable[str]) -> str | None:
+    """Return the name of the model of which all entries are; None where they are of several, or there is none."""
+    names = set(map(model_name, entries))
+    return names.pop() if len(names) == 1 else None
+
+
+def served_model(name: str, entries: Iterable[str]) -> str:
+    """Return the name of a model, whatever its capitals; refuse one that is not among the entries, if there are any."""
+    names = list(dict.fromkeys(map(model_name, entries)))
+    found = known_model(name)
+    if names and found not in names:
+        raise ValueError(f"{found} is not served, only {', '.join(names)}")
+    return found
 
 
 def prefix(path: str, names: Collection[str]) -> str:

@@ -15,8 +15,10 @@ from pydantic_settings import (
 )
 
 import models
+from serving.caching.settings import CacheSettings
 from serving.cores import available_cores, default_workers
 from serving.empty_values import EmptyValues
+from serving.grpc.settings import GrpcSettings
 from serving.http.access import parse_rate, read_keys
 from serving.http.addresses import is_http_url
 from serving.http.proxies import Network, network
@@ -24,7 +26,6 @@ from serving.jobs.settings import JobSettings
 from serving.old_names import OldNames
 from serving.setting_types import (
     MAX_SECONDS,
-    MAX_TTL_SECONDS,
     Concurrency,
     Items,
     Linger,
@@ -34,11 +35,20 @@ from serving.setting_types import (
     Secret,
     Share,
 )
-from serving.setting_values import checked_origins, known_model, model_entries, model_name, prefix, split
+from serving.setting_values import (
+    checked_origins,
+    known_model,
+    model_entries,
+    model_name,
+    only_model,
+    prefix,
+    served_model,
+    split,
+)
 from serving.variables import DELIMITER, PREFIX
 
 
-class Settings(JobSettings):
+class Settings(JobSettings, CacheSettings, GrpcSettings):
     """Settings of the server, read from the environment once, when `service.py` is imported."""
 
     model_config = SettingsConfigDict(
@@ -54,6 +64,11 @@ class Settings(JobSettings):
         default_factory=models.names,
         description="Models to serve, separated by commas; all by default. A name stands for its newest version, "
         "name:version for that one; several versions of a model are served side by side.",
+    )
+    default_model: str | None = Field(
+        default_factory=lambda known: only_model(known.get("models", ())),
+        description="The model that /predict, /uploadfile and /info ask, without a model's name; by default the only "
+        "one that is served.",
     )
     workers: Concurrency = Field(
         default_factory=default_workers,
@@ -111,23 +126,6 @@ class Settings(JobSettings):
     max_in_flight_bytes: int = Field(
         default=512 * 2**20, ge=1, description="Most bytes of all bodies that a worker holds; over it status 503."
     )
-    grpc_port: int = Field(
-        default=8001,
-        ge=0,
-        le=2**16 - 1,
-        description="Port of gRPC, at the same address as that of HTTP; empty or 0: no gRPC.",
-    )
-    grpc_connection_seconds: Seconds = Field(
-        default=300.0,
-        description="Seconds after which a connection of gRPC takes no more calls, so that clients find new servers.",
-    )
-    grpc_tls_certificate: Path | None = Field(
-        default=None, description="PEM file with the certificate of gRPC, and those that lead to its authority."
-    )
-    grpc_tls_key: Path | None = Field(default=None, description="PEM file with the key of this certificate.")
-    grpc_tls_client_ca: Path | None = Field(
-        default=None, description="PEM file with the authorities of clients of gRPC, which then need certificates."
-    )
     root_path: str = Field(
         default="",
         description="Prefix of all paths behind a proxy, such as /project, whether it strips the prefix or not.",
@@ -135,29 +133,6 @@ class Settings(JobSettings):
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Origins whose pages may ask, separated by commas, such as https://app.example; * for all.",
-    )
-    cache_ttl_seconds: float = Field(
-        default=180.0,
-        ge=0,
-        le=MAX_TTL_SECONDS,
-        description="Seconds for which predictions and answers are kept; 0 turns the caches off.",
-    )
-    cache_max_bytes: int = Field(
-        default=64 * 2**20, ge=0, description="Memory of a worker's prediction cache in bytes; 0 turns it off."
-    )
-    response_cache_max_bytes: int = Field(
-        default=32 * 2**20, ge=0, description="Memory of a worker's response cache in bytes; 0 turns it off."
-    )
-    redis_url: Secret | None = Field(
-        default=None,
-        description="Redis that shares the prediction cache and the rate limit: redis://, rediss:// (TLS), unix://, "
-        "cluster+redis://node or sentinel+redis://sentinel,sentinel/master.",
-    )
-    redis_prefix: str = Field(
-        default="tiffin:", min_length=1, description="What the names of our keys in Redis start with."
-    )
-    redis_timeout_seconds: Seconds = Field(
-        default=0.05, description="Longest that a request waits for Redis, once; then it is passed over."
     )
     api_keys: Annotated[list[Secret], NoDecode] = Field(
         default_factory=list, description="Keys that admit a request, separated by commas; none: everybody."
@@ -225,6 +200,12 @@ class Settings(JobSettings):
         """Split 'a, b:version' into a list; refuse an empty one, names of no model of this project, bad versions."""
         return model_entries(split(value))
 
+    @field_validator("default_model")
+    @classmethod
+    def served(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Refuse a default model that is not served."""
+        return value if value is None else served_model(value, info.data.get("models", ()))
+
     @field_validator("root_path")
     @classmethod
     def is_prefix(cls, value: str, info: ValidationInfo) -> str:
@@ -277,17 +258,6 @@ class Settings(JobSettings):
         from serving.inference.session import execution_provider
 
         return execution_provider(value)
-
-    @field_validator("redis_url")
-    @classmethod
-    def connectable(cls, value: SecretStr | None) -> SecretStr | None:
-        """Refuse a URL that redis-py does not understand, which would end the server with a traceback."""
-        if value is not None:
-            # The import takes 0.3 s, which a start without Redis is spared.
-            from serving.caching.redis_client import connect
-
-            connect(value.get_secret_value(), timeout_seconds=1)
-        return value
 
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod

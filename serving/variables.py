@@ -15,6 +15,7 @@ PREFIX, DELIMITER = "TIFFIN_", "__"
 OVERRIDES = "model"
 NEW = {
     "batch_share",
+    "default_model",
     "execution_provider",
     "grpc_connection_seconds",
     "grpc_port",

@@ -15,6 +15,7 @@ from tests.support.stores import shipped_store
 # Files that take longest, in processes of their own from the start: one that began last would be waited for alone.
 LONGEST = (
     "tests/loadtest/test_locust.py",
+    "tests/test_originals.py",
     "tests/test_shutdown.py",
     "tests/test_redis_faults.py",
     "tests/serving/bento/test_shipped.py",

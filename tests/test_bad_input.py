@@ -220,7 +220,8 @@ def test_a_body_over_the_limit_without_declared_length_is_413(client: httpx.Clie
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/sentiment", "/sentiment/predict/", "/docs.json/", "/../etc/passwd", "/%00", "/é"]
+    "path",
+    ["/nothing", "/sentiment", "/predict", "/sentiment/predict//", "/docs.json//", "/../etc/passwd", "/%00", "/é"],
 )
 def test_an_unknown_path_is_404(client: httpx.Client, path: str) -> None:
     error_details(client.get(path), 404)

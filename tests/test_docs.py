@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from loadtest.profiles import PROFILES
 from tests.support import ROOT
 from tests.support.pages import (
     DOCS,
@@ -107,6 +108,10 @@ class TestPage:
     def test_its_modules_are_there(self, page: Path) -> None:
         modules = re.findall(r"python -m ([a-z_.]+)", "\n".join(commands(page)))
         assert [module for module in modules if not is_module(module)] == []
+
+    def test_its_load_profiles_are_there(self, page: Path) -> None:
+        named = re.findall(r"make loadtest PROFILE=(\w+)", "\n".join(commands(page)))
+        assert [profile for profile in named if profile not in PROFILES] == []
 
     def test_its_paths_are_there(self, page: Path) -> None:
         folders = tracked_folders()

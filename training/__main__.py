@@ -63,13 +63,17 @@ def arguments() -> argparse.Namespace:
     own.add_argument("--from-hub", metavar="ID", help="name on the Hugging Face hub, or folder with a saved model")
     own.add_argument("--revision", help="commit, tag or branch on the hub; the newest by default")
     own.add_argument("--from-onnx", type=Path, metavar="FILE", help="ONNX file of an image classifier")
+    own.add_argument(
+        "--from-keras", type=Path, metavar="FILE", help="Keras file or SavedModel of one; needs make tensorflow"
+    )
     own.add_argument("--labels", type=Path, metavar="FILE", help="its labels, a line each or JSON")
     own.add_argument("--quantize", action="store_true", help="serve it in int8")
     options = parser.parse_args()
     options.command = "make"
     if options.models and options.models[0] in ("evaluate", "bench", "ship", "reproduce"):
         options.command = options.models.pop(0)
-    options.own = options.from_hub is not None or options.from_onnx is not None
+    options.file = options.from_onnx or options.from_keras
+    options.own = options.from_hub is not None or options.file is not None
     if options.own and options.command == "make":
         options.command = "own"
     for fault in faults(options):
@@ -83,18 +87,21 @@ def arguments() -> argparse.Namespace:
 
 def faults(options: argparse.Namespace) -> list[str]:
     """Return a message for each rule between the options that they break."""
+    given = {name: getattr(options, name) for name in ("from_hub", "from_onnx", "from_keras")}
+    sources = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    source = next(iter(sources), "")
     rules = {
         "--fit needs --data": options.fit and options.data is None,
         f"--data: no folder {options.data}": options.data is not None and not options.data.is_dir(),
         "--fit, --force and models of your own do not go together": options.own and (options.fit or options.force),
         f"{options.command} takes only models and --data": options.command not in ("make", "own")
         and (options.own or options.fit or options.force),
-        "--from-hub and --from-onnx do not go together": options.from_hub is not None and options.from_onnx is not None,
-        "--from-hub and --from-onnx need one model: image or sentiment": options.own and len(options.models) != 1,
-        "--from-onnx needs --labels": options.from_onnx is not None and options.labels is None,
-        "--labels belongs to --from-onnx": options.labels is not None and options.from_onnx is None,
+        "--from-hub, --from-onnx and --from-keras do not go together": len(sources) > 1,
+        f"{source} needs one model: image or sentiment": options.own and len(options.models) != 1,
+        f"{source} needs --labels": options.file is not None and options.labels is None,
+        "--labels belongs to --from-onnx and --from-keras": options.labels is not None and options.file is None,
         "--revision belongs to --from-hub": options.revision is not None and options.from_hub is None,
-        "--quantize belongs to --from-hub and --from-onnx": options.quantize and not options.own,
+        "--quantize belongs to a model of your own": options.quantize and not options.own,
     }
     return [fault for fault, broken in rules.items() if broken]
 
@@ -139,10 +146,11 @@ def make_own(name: str, options: argparse.Namespace, report: ProgressCallback) -
         report("looking it up", 0.0)
         source = importlib.import_module("training.hub").fetch(options.from_hub, options.revision)
         artifact = trainer.train_from_hub(source, options.quantize, options.data, report)
-    elif trainer.train_from_onnx is not None:
-        artifact = trainer.train_from_onnx(options.from_onnx, options.labels, options.quantize, options.data, report)
     else:
-        raise TrainingError(f"--from-onnx is for image models, not for {name}")
+        train = trainer.train_from_onnx if options.from_onnx is not None else trainer.train_from_keras
+        if train is None:
+            raise TrainingError(f"--from-onnx and --from-keras are for image models, not for {name}")
+        artifact = train(options.file, options.labels, options.quantize, options.data, report)
     with store_faults():
         entry = store.save(name, artifact, None)
     write_pictures(name, artifact.evaluation)

@@ -41,13 +41,15 @@ class Trainer:
 
 @dataclass(frozen=True)
 class OwnTrainer:
-    """The functions that make a user's own model: from a transformers model and, optionally, from an ONNX file.
+    """The functions that make a user's own model: from a transformers model and, optionally, from files.
 
-    Both take whether to quantize it and a folder of data to evaluate it on; the latter takes a file of labels, too.
+    All take whether to quantize it and a folder of data to evaluate it on; those of an ONNX file and of a Keras model
+    take a file of labels, too.
     """
 
     train_from_hub: Callable[[Pretrained, bool, Path | None, ProgressCallback], Artifact]
     train_from_onnx: Callable[[Path, Path, bool, Path | None, ProgressCallback], Artifact] | None = None
+    train_from_keras: Callable[[Path, Path, bool, Path | None, ProgressCallback], Artifact] | None = None
 
 
 def find(name: str) -> Trainer:
@@ -75,7 +77,9 @@ def find_fit(name: str) -> Callable[[Path, ProgressCallback], None]:
 def find_own(name: str) -> OwnTrainer:
     """Return the functions that replace a model by a user's own; raise TrainingError where there are none."""
     module = load(name, "own")
-    return OwnTrainer(required(module, "train_from_hub"), vars(module).get("train_from_onnx"))
+    return OwnTrainer(
+        required(module, "train_from_hub"), vars(module).get("train_from_onnx"), vars(module).get("train_from_keras")
+    )
 
 
 def load(name: str, part: str | None = None) -> ModuleType:

@@ -158,11 +158,15 @@ class RedisCache:
 
     async def mget(self, keys: list[bytes]) -> dict[bytes, Known]:
         """Ask Redis for outputs with one command; return those it has, with their ages in seconds."""
-        values = await self.redis.execute(self.values([self.prefix + key for key in keys]))
+        names = [self.prefix + key for key in keys]
+        metrics.redis_bytes_sent.inc(sum(map(len, names)))
+        values = await self.redis.execute(self.values(names))
         if values is None:
             self.read_keys = max(1, self.read_keys // 4)  # the values may have been too large to come in time
             return {}
-        largest = max((len(value) for value in values if isinstance(value, bytes)), default=1)
+        sizes = [len(value) for value in values if isinstance(value, bytes)]
+        metrics.redis_bytes_received.inc(sum(sizes))
+        largest = max(sizes, default=1)
         self.read_keys = max(1, min(2 * self.read_keys, READ_KEYS, COMMAND_BYTES // max(1, largest)))
         now = time.time()
         found = {}
@@ -226,6 +230,7 @@ class RedisCache:
                 break
             self.unwritten_bytes -= len(self.unwritten.pop(name))
             pipeline.set(name, value, px=self.ttl_milliseconds)
+            metrics.redis_bytes_sent.inc(len(name) + len(value))
         return pipeline
 
     async def close(self) -> None:

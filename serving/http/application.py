@@ -5,7 +5,7 @@ The middlewares inside, which only some routes have, are those of `serving/http/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -30,9 +30,10 @@ def application(
     body_timeout_seconds: float,
     root_path: str = "",
     cors_origins: Sequence[str] = (),
+    aliases: Mapping[str, str] | None = None,
 ) -> ASGIApp:
-    """Return the app that answers requests by `routes`; what is not HTTP goes to `other`."""
-    app: ASGIApp = Router(routes)
+    """Return the app that answers requests by `routes` and their `aliases`; what is not HTTP goes to `other`."""
+    app: ASGIApp = Router(routes, aliases)
     app = DeadlineMiddleware(app, timeout_seconds, body_timeout_seconds)
     app = ErrorsMiddleware(app)
     app = TelemetryMiddleware(app)

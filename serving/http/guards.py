@@ -20,6 +20,7 @@ from serving.http.middleware.media_type import MediaTypeMiddleware
 from serving.http.middleware.model_version import ModelVersionMiddleware
 from serving.http.middleware.rate_limit import RateLimitMiddleware
 from serving.http.middleware.response_cache import ResponseCacheMiddleware, StoredAnswer
+from serving.http.middleware.text_answer import TextAnswerMiddleware
 from serving.http.proxies import Network
 from serving.http.router import ModelRoute
 from serving.inference.registry import Registry
@@ -55,13 +56,16 @@ class Guards:
         cached_as: str | None = None,
         model: tuple[Registry, str] | None = None,
         protocol: str = "rest",
+        may_be_text: bool = False,
     ) -> Route:
         """Return the route `POST path`; the response cache keys its answers by `cached_as`, by default the path.
 
         With a `model`, its registry and name, responses tell which version of the model answered, and metrics count
-        them as the model's, by `protocol`.
+        them as the model's, by `protocol`. `may_be_text`: answers are texts where the query wants it.
         """
         middleware = self.admission()
+        if may_be_text:
+            middleware.append(Middleware(TextAnswerMiddleware))
         if accepted.media_type is not None:
             middleware.append(Middleware(MediaTypeMiddleware, accepted.media_type))
         if model is not None:

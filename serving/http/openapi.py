@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import models
+from serving.http.aliases import aliases_of
 from serving.http.endpoints import Accepted
 from serving.http.errors import ErrorBody
 from serving.http.jobs import openapi as jobs
+from serving.http.middleware.text_answer import PARAMETER, VALUES
+from serving.http.routes import may_be_text
 from serving.http.system import predict_of
 from serving.http.v2 import openapi as v2
 from serving.inference.registry import Registry
@@ -61,12 +64,13 @@ def complete(
     accepted_v2: Mapping[str, Accepted] | None = None,
     has_jobs: bool = False,
     root_path: str = "",
+    default_model: str | None = None,
     secured: bool = False,
 ) -> Document:
     """Add to BentoML's OpenAPI document errors, bounds of bodies, `info` and versions of each model.
 
     `accepted_v2`: what the Open Inference Protocol accepts by path, where it is served. `has_jobs`: there are routes of
-    background jobs. `secured`: keys are needed.
+    background jobs. `default_model`: the model that has aliases. `secured`: keys are needed.
     """
     names = list(names)
     errors = add_errors(document["components"]["schemas"])
@@ -80,6 +84,8 @@ def complete(
         post["summary"] = post.pop("description")
         post["requestBody"]["required"] = True
         post["x-max-body-bytes"] = accepted[path].max_body_bytes
+        if may_be_text(path.rpartition("/")[2], accepted[path]):
+            add_text_answer(post)
     for name in names:
         add_example(document["paths"][f"/{name}/predict"]["post"], name)
         info = get_path(name, f"What is known of the model {name}.")
@@ -91,7 +97,7 @@ def complete(
         document["paths"] |= jobs.job_paths(names, document["paths"], errors)
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
     document["tags"] = [{"name": name} for name in [*names, v2.TAG, "Infrastructure"]]
-    document["info"] |= {"title": "Tiffin", "description": DESCRIPTION}
+    document["info"] |= {"title": "Tiffin", "description": DESCRIPTION + told_aliases(default_model)}
     if root_path:
         document["servers"] = [{"url": root_path}]
     if secured:
@@ -101,6 +107,13 @@ def complete(
                 for operation in methods.values():
                     operation["security"] = [{scheme: []} for scheme in SCHEMES]
     return document
+
+
+def told_aliases(name: str | None) -> str:
+    """Return a sentence on the aliases of a model, which are not listed among the paths; an empty one without any."""
+    aliases = aliases_of(name)
+    told = ", ".join(f"`{alias}` for `{path}`" for alias, path in sorted(aliases.items()))
+    return f" Paths do without the name of the model, too: {told}." if told else ""
 
 
 def add_errors(schemas: Document) -> Document:
@@ -133,6 +146,18 @@ def version_paths(document: Document, name: str, versions: Sequence[str]) -> Doc
                     operation["operationId"] += "_version"
             found[f"{root}/versions/{{version}}{path.removeprefix(root)}"] = copied
     return found
+
+
+def add_text_answer(post: Document) -> None:
+    """Add the parameter with which answers are texts."""
+    told = "text: the answer as JSON within a text, numbers as texts of three decimals, lists left out"
+    schema = {"type": "string", "enum": list(VALUES), "default": VALUES[0]}
+    post["parameters"] = [
+        *post.get("parameters", []),
+        {"name": PARAMETER, "in": "query", "required": False, "description": told, "schema": schema},
+    ]
+    content = post["responses"]["200"]["content"]["application/json"]
+    content["schema"] = {"anyOf": [content["schema"], {"type": "string"}]}
 
 
 def add_example(post: Document, name: str) -> None:

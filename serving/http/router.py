@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -26,10 +26,13 @@ class ModelRoute(Route):
 class Router:
     """ASGI app that runs the route that matches path and method; its name becomes the exchange's `route`.
 
-    The path begins with the scope's `root_path`, which may be empty.
+    The path begins with the scope's `root_path`, which may be empty. A path without a route is that of the route that
+    `aliases` has for it, or that the path has without a slash at its end: clients that post would not follow a
+    redirect.
     """
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], aliases: Mapping[str, str] | None = None) -> None:
+        self.aliases = aliases or {}
         self.patterns = [route for route in routes if route.param_convertors]
         # Starlette tries one regular expression after the other: 16 microseconds, where all that answers from the cache
         # takes 23. Most paths have no parameters.
@@ -45,6 +48,9 @@ class Router:
         if root and not path:  # the links of the page are relative to what follows the slash
             return RedirectResponse(f"{root}/")(scope, receive, send)
         found = self.literal.get(path) or self.matching(scope)
+        if not found and (other := self.other(path)):
+            scope = {**scope, "path": root + other}  # a copy, since logs show the path that was asked for
+            found = self.literal.get(other) or self.matching(scope)
         if not found:
             raise RefusedError(error_response(HTTPStatus.NOT_FOUND, "no such path"))
         exchange: Exchange = scope[EXCHANGE]
@@ -57,6 +63,13 @@ class Router:
         allowed = ", ".join(sorted({method for route in found for method in route.methods or ()} - {"HEAD"}))
         error = f"{scope['method']} is not allowed here, use {allowed}"
         raise RefusedError(error_response(HTTPStatus.METHOD_NOT_ALLOWED, error, headers={"Allow": allowed}))
+
+    def other(self, path: str) -> str | None:
+        """Return the path that a path without a route stands for, if any."""
+        plain = path.removesuffix("/")
+        if plain.endswith("/"):
+            return None
+        return self.aliases.get(plain) or (plain if plain != path else None)
 
     def matching(self, scope: Scope) -> list[Route]:
         """Return the routes with parameters whose path matches, and put the parameters into the scope."""

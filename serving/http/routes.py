@@ -102,8 +102,22 @@ def model_routes(
         for name, endpoint in {**endpoints, "infer": infer(model)}.items():
             path = f"/{model}/{name}"
             for written in (path, f"/{model}/versions/{{version}}/{name}"):
-                found.append(guards.post(written, endpoint, accepted[path], cached_as=path, model=(registry, model)))
+                found.append(
+                    guards.post(
+                        written,
+                        endpoint,
+                        accepted[path],
+                        cached_as=path,
+                        model=(registry, model),
+                        may_be_text=may_be_text(name, accepted[path]),
+                    )
+                )
     return found
+
+
+def may_be_text(route: str, accepted: Accepted) -> bool:
+    """Return whether a route's answers may be texts: those of one file, small objects, which clients know as such."""
+    return route == "predict" and bool(accepted.files)
 
 
 def endpoint_of(

@@ -124,6 +124,13 @@ redis_errors = Counter(
 )
 for reason in ("timeout", "connection", "protocol", "refused", "corrupt", "queue_full", "unsupported"):
     redis_errors.labels(reason)  # starts at 0: Prometheus does not see the first fault of a counter that begins at 1
+redis_bytes = Counter(
+    "tiffin_redis_bytes_total",
+    "Bytes of the prediction cache's keys and values, by direction: sent to Redis or received from it.",
+    ["direction"],
+)
+redis_bytes_sent = redis_bytes.labels("sent")
+redis_bytes_received = redis_bytes.labels("received")
 redis_breaker_open = Gauge(
     "tiffin_redis_breaker_open",
     "1 while Redis is passed over because it did not answer.",

@@ -29,7 +29,7 @@ POINTS = 240
 COLUMNS = 24
 COLUMN_INCHES, ROW_INCHES = 0.62, 0.33
 GREY = "#f4f5f5"
-SUFFIXES = {"s": "s", "bytes": "B", "reqps": "/s", "ops": "/s"}
+SUFFIXES = {"s": "s", "bytes": "B", "Bps": "B/s", "reqps": "/s", "ops": "/s"}
 
 Labels = dict[str, str]
 

@@ -17,6 +17,7 @@ FOUND = Measured(requests=1_000, p50=0.01, p99=0.04, errors=0.0, hit_rate=0.94, 
         ("spike", {0: 5, 29: 5, 30: 100, 49: 100, 50: 5, 79: 5, 80: None}),
         ("steps", {0: 1, 29: 1, 30: 2, 59: 2, 60: 4, 329: 1_024, 330: None}),
         ("soak", {0: 20, 3_599: 20, 3_600: None}),
+        ("ramp", {0: 1, 30: 300, 59: 590, 60: None}),
     ],
 )
 def test_users_over_time(name: str, users: dict[float, int | None]) -> None:

@@ -39,6 +39,32 @@ def test_models_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None
     assert Settings().models == ["sentiment", "image"]
 
 
+@pytest.mark.parametrize(
+    ("served", "default", "expected"),
+    [
+        ("", "", None),
+        ("sentiment,image", "", None),
+        ("image", "", "image"),
+        ("image:a,image:b", "", "image"),
+        ("sentiment,image", "Image", "image"),
+        ("", "sentiment", "sentiment"),
+    ],
+)
+def test_the_only_model_is_the_default_or_the_one_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, served: str, default: str, expected: str | None
+) -> None:
+    monkeypatch.setenv("TIFFIN_MODELS", served)
+    monkeypatch.setenv("TIFFIN_DEFAULT_MODEL", default)
+    assert Settings().default_model == expected
+
+
+def test_a_default_model_must_be_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = wrong(monkeypatch, TIFFIN_MODELS="sentiment,image", TIFFIN_DEFAULT_MODEL="segmentation")
+    assert found == ["TIFFIN_DEFAULT_MODEL=segmentation: segmentation is not served, only sentiment, image"]
+    found = wrong(monkeypatch, TIFFIN_DEFAULT_MODEL="absent")
+    assert found == [f"TIFFIN_DEFAULT_MODEL=absent: no model 'absent'; models/ has {', '.join(models.names())}"]
+
+
 def test_an_unknown_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIFFIN_MODELS", "sentiment,nonsense")
     with pytest.raises(ValidationError, match="no model 'nonsense'; models/ has breast_cancer"):

@@ -120,6 +120,7 @@ def edge_around(
     timeout_seconds: float = 0.2,
     body_timeout_seconds: float = 0.2,
     root_path: str = "",
+    aliases: Mapping[str, str] | None = None,
 ) -> ASGIApp:
     """Return the middlewares around an app that gets POST requests; they themselves answer /health and /sum/info."""
 
@@ -138,6 +139,7 @@ def edge_around(
         timeout_seconds=timeout_seconds,
         body_timeout_seconds=body_timeout_seconds,
         root_path=root_path,
+        aliases=aliases,
     )
 
 

@@ -85,11 +85,18 @@ def anchors(page: Path) -> list[str]:
     ]
 
 
-def requests(page: Path) -> Iterator[Request]:
-    """Yield the requests that a page shows with their responses."""
-    for code in blocks(page, "console"):
-        for prompt, command, shown in re.findall(r"^(\$|PS>) (.*\bcurl.*)\n(\{.*)$", code, re.MULTILINE):
-            yield Request(name(page), prompt, command, shown)
+def sections(page: Path) -> dict[str, str]:
+    """Return the sections of a page by their headings of the second level."""
+    parts = re.split(r"^## (.*)$", read(page), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def requests(page: Path, section: str | None = None) -> Iterator[Request]:
+    """Yield the requests that a page, or the text of one section, shows with their responses."""
+    for language, code in FENCE.findall(read(page) if section is None else section):
+        if language == "console":
+            for prompt, command, shown in re.findall(r"^(\$|PS>) (.*\bcurl.*)\n([{\"].*)$", code, re.MULTILINE):
+                yield Request(name(page), prompt, command, shown)
 
 
 def runs_here(request: Request) -> bool:

@@ -156,8 +156,10 @@ def test_a_run_without_options_keeps_a_model_of_ones_own_and_force_replaces_it(t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--from-hub", "x"], "need one model"),
+        (["--from-hub", "x"], "needs one model"),
         (["image", "--from-onnx", "x"], "needs --labels"),
+        (["image", "--from-keras", "x"], "--from-keras needs --labels"),
+        (["image", "--from-keras", "x", "--from-onnx", "x"], "do not go together"),
         (["image", "--labels", "x"], "--labels belongs"),
         (["image", "--revision", "x"], "--revision belongs"),
         (["image", "--quantize"], "--quantize belongs"),

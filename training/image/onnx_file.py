@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ IMAGENET = {
 ROUNDING = 0.01
 
 
+@dataclass(frozen=True)
+class Source:
+    """An ONNX file, and what it was made from: `origin`, the file itself by default, of a `framework`.
+
+    `settings` are those of its preprocessing, by default those beside the file. `predicted` returns what the origin
+    gives for pictures, (n, labels); by default the file's own outputs are compared.
+    """
+
+    file: Path
+    origin: Path
+    framework: str = "onnx"
+    settings: dict[str, Any] | None = None
+    predicted: Callable[[Sequence[Upload]], Array] | None = None
+
+
 def train_from_onnx(
     path: Path, labels_path: Path, quantized: bool, data: Path | None, report: ProgressCallback
 ) -> Artifact:
@@ -44,18 +60,35 @@ def train_from_onnx(
     TrainingError if the file cannot be served.
     """
     report("loading", 0.0)
-    labels = read_labels(require(labels_path, "file of labels"))
+    return train_from_graph(Source(path, path), labels_path, quantized, data, report)
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Read and check an ONNX file; raise TrainingError if it is missing or damaged."""
     try:
         model = onnx.load(require(path, "ONNX file"))
         onnx.checker.check_model(model)
         make_weights_unsigned(model)
-        original = open_graph(model.SerializeToString())
     except TrainingError:
         raise
-    except Exception as error:  # onnx and onnxruntime raise errors of many classes for damaged files
+    except Exception as error:  # onnx raises errors of many classes for damaged files
+        raise TrainingError(f"{path} is no usable ONNX file: {hub.first_line(error)}") from error
+    return model
+
+
+def train_from_graph(
+    source: Source, labels_path: Path, quantized: bool, data: Path | None, report: ProgressCallback
+) -> Artifact:
+    """Make the artifact of an ONNX file and its labels; raise TrainingError if it cannot be served."""
+    path = source.origin
+    labels = read_labels(require(labels_path, "file of labels"))
+    model = load_graph(source.file)
+    try:
+        original = open_graph(model.SerializeToString())
+    except Exception as error:  # of onnxruntime's many classes
         raise TrainingError(f"{path} is no usable ONNX file: {hub.first_line(error)}") from error
     name, height, width = image_input(model, path)
-    settings = {"labels": labels, "input": name, **onnx_settings(path, height, width)}
+    settings = {"labels": labels, "input": name, **(source.settings or onnx_settings(path, height, width))}
     example = original({name: np.zeros((1, 3, settings["height"], settings["width"]), np.float32)})
     if example.shape != (1, len(labels)):
         raise TrainingError(f"{path} gives an output of shape {example.shape}, its labels need (1, {len(labels)})")
@@ -76,17 +109,18 @@ def train_from_onnx(
         open_graph(graph)({name: np.zeros((2, 3, settings["height"], settings["width"]), np.float32)})
     except Exception as error:  # of onnxruntime's many classes
         raise TrainingError(f"{path} takes no batches: {hub.first_line(error)}") from error
+    predicted = source.predicted or outputs
     theirs = Network(
         name="image",
         forward=original,
-        reference=lambda uploads: outputs(uploads) if makes_probabilities else softmax(outputs(uploads)),
+        reference=lambda uploads: predicted(uploads) if makes_probabilities else softmax(predicted(uploads)),
         export=lambda: graph,
         quantize=lambda graph: quantize(graph, lambda: calibration_batches(settings, data, graph)),
         files=files,
         items=items,
     )
     origin = {"from": str(path.resolve())}
-    return own.train_own(theirs, labels, "onnx", origin, evaluate, quantized, data, report)
+    return own.train_own(theirs, labels, source.framework, origin, evaluate, quantized, data, report)
 
 
 def onnx_settings(path: Path, height: int, width: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Image classifiers of the user's own: from the Hugging Face hub, or as an ONNX file."""
+"""Image classifiers of the user's own: from the Hugging Face hub, or as an ONNX file or a Keras model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from models.model import Array
 from training import hub, own
 from training.artifact import Artifact, ProgressCallback
 from training.image import evaluate, real_pictures, torch_network
+from training.image.keras_file import train_from_keras
 from training.image.onnx_file import train_from_onnx
 from training.image.processor import check_preprocessing, load_processor, prepare, processor_settings
 
-__all__ = ["train_from_hub", "train_from_onnx"]
+__all__ = ["train_from_hub", "train_from_keras", "train_from_onnx"]
 
 
 def train_from_hub(source: hub.Pretrained, quantized: bool, data: Path | None, report: ProgressCallback) -> Artifact:

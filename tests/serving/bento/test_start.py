@@ -147,7 +147,7 @@ def test_old_names_are_told_once_and_by_no_worker(
     monkeypatch.setenv("MODELS", "image")
     monkeypatch.setenv("REDIS_URL", "redis://user:hidden@redis")
     assert start.read_settings().models == ["image"]
-    said = "MODELS, REDIS_URL: old names of TIFFIN_MODELS, TIFFIN_REDIS_URL, which are to be used instead\n"
+    said = "REDIS_URL, MODELS: old names of TIFFIN_REDIS_URL, TIFFIN_MODELS, which are to be used instead\n"
     assert capsys.readouterr().err == said * lines
 
 

@@ -23,6 +23,7 @@ from serving.inference.context import own_context
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from serving.inference.registry import ModelId
 from tests.support.clocks import eventually
+from tests.support.metrics import sample
 from tests.support.redis_caches import (
     OUTPUT,
     PREFIX,
@@ -42,6 +43,19 @@ async def test_what_one_server_puts_another_gets(redis_server: RedisServer, cach
         found = await other.get([b"key", b"other"])
     assert list(found) == [b"key"]
     assert np.array_equal(found[b"key"][0], OUTPUT)
+
+
+async def test_bytes_to_and_from_redis_are_counted(redis_server: RedisServer, cache: RedisCache) -> None:
+    def counted(direction: str) -> float:
+        return sample("tiffin_redis_bytes_total", direction=direction)
+
+    sent, received = counted("sent"), counted("received")
+    name, value = len(f"{PREFIX}key"), len(encode(OUTPUT, 0))
+    assert await kept(cache)
+    assert counted("sent") - sent == name + value + name  # written, and asked for again
+    assert counted("received") - received == value
+    await cache.get([b"absent"])
+    assert counted("received") - received == value
 
 
 async def test_another_prefix_is_another_cache(redis_server: RedisServer, cache: RedisCache) -> None:
