@@ -54,12 +54,16 @@ def read_columns(path: Path, model: type[Model[Any]]) -> Iterator[Columns]:
 
     Raises InvalidInputError that names row and column of the first fault.
     """
-
-    def checked(found: Iterator[Columns]) -> None:
-        deque(found, maxlen=0)  # keeps none of them
-
-    readable, _ = readable_way(path, Schema(model), checked)
-    yield from readable.columns()
+    faults: list[str] = []
+    for way in ways(path, Schema(model)):
+        try:
+            deque(way.columns(), maxlen=0)  # keeps none of them
+        except UnreadableError as fault:
+            faults.append(str(fault))
+        else:
+            yield from way.columns()
+            return
+    raise invalid(faults[0], "csv")
 
 
 def check_start(path: Path, model: type[Model[Any]]) -> None:
@@ -73,15 +77,10 @@ def with_columns(path: Path, schema: Schema, use: Callable[[Iterator[Columns]], 
     `use` is called again where a CSV file turns out to be of another dialect. Raises InvalidInputError that names row
     and column of the first fault.
     """
-    return readable_way(path, schema, use)[1]
-
-
-def readable_way(path: Path, schema: Schema, use: Callable[[Iterator[Columns]], Result]) -> tuple[Way, Result]:
-    """Return the way in which a file can be read, and what `use` makes of its columns."""
     faults: list[str] = []
     for way in ways(path, schema):
         try:
-            return way, use(way.columns())
+            return use(way.columns())
         except UnreadableError as fault:
             faults.append(str(fault))
     raise invalid(faults[0], "csv")
