@@ -45,7 +45,7 @@ class Board:
     async def planned(self, *rows: int) -> Job:
         """Submit a job that has been cut into chunks."""
         job = await self.submit()
-        await self.leases.plan(await self.claimed(), "folder", rows, 0)
+        await self.leases.plan(await self.claimed(), rows, 0)
         return job
 
     async def claimed(self, leases: Leases | None = None) -> Claim:
@@ -70,11 +70,11 @@ async def test_a_job_is_read_then_answered_chunk_by_chunk(board: Board) -> None:
     assert job.state is State.PENDING
     plan = await board.claimed()
     assert (plan.job, plan.number, plan.plan) == (job.id, PLAN, None)
-    await board.leases.plan(plan, "folder", [5_000, 7], 0)
+    await board.leases.plan(plan, [5_000, 7], 0)
     first, second = await board.claimed(), await board.claimed()
     assert [(each.number, each.first_row, each.rows, each.plan) for each in (first, second)] == [
-        (0, 0, 5_000, "folder"),
-        (1, 5_000, 7, "folder"),
+        (0, 0, 5_000, plan.inputs),
+        (1, 5_000, 7, plan.inputs),
     ]
     assert await board.leases.claim([board.model]) is None
     assert not await board.leases.complete(second, "b")
@@ -115,11 +115,22 @@ async def test_a_file_is_cut_once_however_often_that_is_noted(board: Board) -> N
     job = await board.submit()
     dead = await board.claimed(board.short)
     plan = await board.claimed()
-    await board.leases.plan(plan, "alive", [1, 1], 0)
-    await board.leases.plan(plan, "alive", [1, 1], 0)
-    await board.leases.plan(dead, "dead", [1], 0)
+    assert await board.leases.plan(plan, [1, 1], 0)
+    assert not await board.leases.plan(plan, [1, 1], 0)
+    assert not await board.leases.plan(dead, [1], 0)
     found = await board.store.job(job.id, board.owner)
-    assert (found.plan, found.chunks) == ("alive", 2)
+    assert (found.plan, found.chunks) == (plan.inputs, 2)
+
+
+async def test_what_a_lease_has_written_for_nothing_is_known(board: Board) -> None:
+    job = await board.submit()
+    dead = await board.claimed(board.short)
+    plan = await board.claimed()
+    await board.leases.plan(plan, [1], 0)
+    chunk = await board.claimed()
+    assert [await board.leases.leftovers(claim) for claim in (dead, plan, chunk)] == [dead.inputs, None, None]
+    await board.store.delete(job.id, board.owner)
+    assert await board.leases.leftovers(chunk) == job.id
 
 
 async def test_of_last_chunks_noted_at_once_one_completes_the_job(board: Board) -> None:
@@ -239,7 +250,7 @@ async def test_a_full_store_refuses_jobs_and_loses_none(board: Board) -> None:
 
 async def test_the_inputs_of_chunks_count_as_the_jobs(board: Board) -> None:
     await board.submit(size=10)
-    await board.leases.plan(await board.claimed(), "folder", [1], 9_980)
+    await board.leases.plan(await board.claimed(), [1], 9_980)
     await board.submit(size=10)
     with pytest.raises(StoreFullError):
         await board.submit(size=1)
