@@ -19,6 +19,8 @@ from serving.jobs.upkeep import Upkeep
 from serving.jobs.worker import Worker
 from serving.telemetry import tracing
 
+# As many bytes a job counts at least: about what its few files take of a disk, and its rows of the database.
+MIN_BYTES = 2**16
 SCHEMA = Path(__file__).parent / "schema.sql"
 
 
@@ -64,6 +66,7 @@ class BackgroundJobs:
             size = await self.files.size(f"{source.id}/{INPUT}")
         else:
             size = source.stat().st_size
+        size = max(size, MIN_BYTES)
         job = secrets.token_hex(16)
         submission = Submission(job, owner, model, digest, size, key, tracing.traceparent())
         earlier = await self.store.admit(submission)

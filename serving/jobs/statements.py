@@ -34,7 +34,15 @@ def add_chunk(transaction: Transaction, job: str, number: int, first_row: int, r
 
 
 def finish(transaction: Transaction, job: str, state: State, error: dict[str, Any] | None = None) -> bool:
-    """End a job that is not finished; return whether that changed its state."""
+    """End a job that is not finished; return whether that changed its state.
+
+    Chunks without a result are removed, since workers that look for some would pass over them each time.
+    """
+    transaction.run(
+        "DELETE FROM chunks WHERE job = :job AND result IS NULL"
+        " AND EXISTS (SELECT 1 FROM jobs WHERE id = :job AND state IN {active})",
+        job=job,
+    )
     changed = transaction.run(
         "UPDATE jobs SET state = :state, error = :error, finished_at = {now} WHERE id = :job AND state IN {active}",
         state=state.value,

@@ -84,6 +84,9 @@ class Worker:
             except StoreUnavailableError as error:
                 report(error)
                 claim = None
+            except Exception:  # a worker that ends would leave all jobs undone
+                log.exception("the worker failed to look for work")
+                claim = None
             if claim is not None:
                 await self.attempt(claim)
                 continue

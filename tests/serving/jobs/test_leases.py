@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from serving.inference.registry import ModelId
 from serving.jobs.background import SCHEMA
-from serving.jobs.database import Database
+from serving.jobs.database import Database, Transaction
 from serving.jobs.errors import JobStateError, KeyReusedError, StoreFullError, TooManyJobsError, UnknownJobError
 from serving.jobs.job import PLAN, Claim, Job, State
 from serving.jobs.leases import MAX_ATTEMPTS, MAX_CRASHES, Leases
@@ -204,6 +205,34 @@ async def test_a_canceled_job_loses_its_leases(board: Board) -> None:
     assert await board.state(job) is State.CANCELED
 
 
+async def test_a_search_for_work_passes_over_no_job_that_has_ended(board: Board) -> None:
+    if board.database.is_shared:
+        pytest.skip("counts the steps of SQLite")
+    count, steps = 1_000, 0
+
+    def fill(transaction: Transaction) -> None:
+        for number in range(count):
+            transaction.run(
+                "INSERT INTO jobs (id, owner, model, digest, state, bytes, done_rows, done_chunks, created_at, turn)"
+                " VALUES (:id, :owner, :model, 'd', 'completed', 1, 1, 1, 0, 0)",
+                id=str(number),
+                owner=board.owner,
+                model=str(board.model),
+            )
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    await board.database.run(fill)
+    canceled = await board.planned(*[1] * count)
+    await board.store.cancel(canceled.id, board.owner)
+    await board.submit()
+    await board.database.run(lambda transaction: transaction.cursor.connection.set_progress_handler(step, 1))
+    await board.claimed()
+    assert steps < count
+
+
 async def test_a_completed_job_is_not_canceled(board: Board) -> None:
     job = await board.planned(10)
     await board.leases.complete(await board.claimed(), "part")
@@ -223,6 +252,19 @@ async def test_jobs_take_turns(board: Board) -> None:
     small = await board.planned(*[1] * 2)
     found = [(await board.claimed()).job for _ in range(4)]
     assert found.count(large.id) == found.count(small.id) == 2
+
+
+async def test_a_database_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    schema = SCHEMA.read_text(encoding="utf-8")
+    folder = tmp_path / "store"
+    database, other = (Database(str(folder / "jobs.sqlite"), schema) for _ in range(2))
+    board = Board(database)
+    await board.submit()
+    shutil.rmtree(folder)
+    job = await board.submit()
+    assert (await JobStore(other, Limits(1, 1)).job(job.id, board.owner)).id == job.id
+    database.close()
+    other.close()
 
 
 async def test_an_idempotency_key_stands_for_one_job(board: Board) -> None:
