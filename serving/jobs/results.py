@@ -81,6 +81,7 @@ def parquet_pieces(
             connection.execute("SET enable_progress_bar = false")
             source = connection.read_json(str(lines), columns=types, format="newline_delimited")
             source.write_parquet(str(parquet), compression="zstd")
+        lines.unlink()  # many times as large, while clients may take as long as they like
         with parquet.open("rb") as file:
             while piece := file.read(PIECE_BYTES):
                 yield piece
