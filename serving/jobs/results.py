@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def cells(values: Array) -> list[Any]:
 
 def parquet_pieces(
     results: Sequence[str], read: Read, names: Sequence[str], columns: Sequence[Column]
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """Yield a Parquet file, made on the disk from one of JSON lines, so that memory does not grow with it."""
     import duckdb  # 70 MB, which only servers that need it load
 
