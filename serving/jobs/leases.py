@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 from typing import Any
 
 from serving.inference.registry import ModelId
 from serving.jobs.database import Database, Transaction
 from serving.jobs.job import PLAN, Claim, State
-from serving.jobs.statements import add_chunk, finish
+from serving.jobs.statements import add_chunks, finish
 
 # How often a chunk may fail, and its worker die while it computes it, before the job fails.
 MAX_ATTEMPTS = 3
@@ -126,14 +127,16 @@ class Leases:
         def work(transaction: Transaction) -> bool:
             if not self.note_result(transaction, claim, claim.inputs):
                 return False
-            first = 0
-            for number, count in enumerate(rows):
-                add_chunk(transaction, claim.job, number, first, count)
-                first += count
+            ends = list(accumulate(rows))
+            add_chunks(
+                transaction,
+                claim.job,
+                [(number, end - count, count) for number, (end, count) in enumerate(zip(ends, rows, strict=True))],
+            )
             transaction.run(
                 "UPDATE jobs SET plan = :folder, rows = :rows, chunks = :chunks, bytes = bytes + :size WHERE id = :job",
                 folder=claim.inputs,
-                rows=first,
+                rows=ends[-1],
                 chunks=len(rows),
                 size=size,
                 job=claim.job,

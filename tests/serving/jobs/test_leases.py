@@ -63,6 +63,8 @@ def board(stores: Stores, tmp_path: Path) -> Iterator[Board]:
     url = stores.env["TIFFIN_JOB_STORE"]
     database = Database(url if "://" in url else str(tmp_path / "jobs.sqlite"), SCHEMA.read_text(encoding="utf-8"))
     yield Board(database)
+    # All jobs share the room of a store.
+    database.thread.submit(database.transact, lambda transaction: transaction.run("DELETE FROM jobs")).result()
     database.close()
 
 
@@ -121,6 +123,24 @@ async def test_a_file_is_cut_once_however_often_that_is_noted(board: Board) -> N
     assert not await board.leases.plan(dead, [1], 0)
     found = await board.store.job(job.id, board.owner)
     assert (found.plan, found.chunks) == (plan.inputs, 2)
+
+
+async def test_a_file_of_many_chunks_is_noted_in_few_statements(board: Board) -> None:
+    if board.database.is_shared:
+        pytest.skip("counts the statements of SQLite")
+    job = await board.submit()
+    plan = await board.claimed()
+    statements: list[str] = []
+    await board.database.run(
+        lambda transaction: transaction.cursor.connection.set_trace_callback(statements.append),
+    )
+    await board.leases.plan(plan, [2] * 2_001, 0)
+    assert len(statements) < 20
+    found = await board.store.job(job.id, board.owner)
+    assert (found.rows, found.chunks) == (4_002, 2_001)
+    rows = "SELECT first_row FROM chunks WHERE number >= 0 ORDER BY number"
+    stored = await board.database.run(lambda transaction: transaction.rows(rows))
+    assert [row["first_row"] for row in stored] == list(range(0, 4_002, 2))
 
 
 async def test_what_a_lease_has_written_for_nothing_is_known(board: Board) -> None:
