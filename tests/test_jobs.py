@@ -33,7 +33,7 @@ KEYS = ("first-key", "second-key")
 FIRST, SECOND = ({"X-API-Key": key} for key in KEYS)
 END_SECONDS = 120
 UNKNOWN = "0" * 32
-MAX_BYTES = 2**23
+MAX_BYTES = 2**24
 
 
 @pytest.fixture(scope="module")
