@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import shutil
 import subprocess
 import time
 import zipfile
@@ -22,6 +23,7 @@ from bentoml.exceptions import BentoMLException
 from loadtest import inputs
 from tests.support import ROOT
 from tests.support.answers import answer
+from tests.support.clocks import wait_until
 from tests.support.job_stores import Stores
 from tests.support.pages import blocks
 from tests.support.rows import OTHER_ROW, ROW
@@ -31,7 +33,7 @@ KEYS = ("first-key", "second-key")
 FIRST, SECOND = ({"X-API-Key": key} for key in KEYS)
 END_SECONDS = 120
 UNKNOWN = "0" * 32
-MAX_BYTES = 2**23
+MAX_BYTES = 2**24
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +245,7 @@ def test_a_job_is_seen_by_its_key_and_by_its_model_only(job_server: Server, aski
         assert httpx.get(path, headers=SECOND).status_code == 404
         assert httpx.get(path).status_code == 401
         assert asking.get(f"/sentiment/score/{action}", params={"task_id": task}).status_code == 404
+    assert asking.put("/sentiment/score/cancel", params={"task_id": task}).status_code == 404
     assert httpx.get(f"{job_server.address}/breast_cancer/score/tasks", headers=SECOND).json() == {"tasks": []}
     for limit in ("0", "101", "-1", "x", "9" * 5_000, "²"):
         assert asking.get("/breast_cancer/score/tasks", params={"limit": limit}).status_code == 422
@@ -324,6 +327,27 @@ def test_a_deleted_job_is_gone_with_its_files(asking: httpx.Client, stores: Stor
     assert asking.delete("/breast_cancer/score/tasks", params={"task_id": task}).status_code == 404
     if "TIFFIN_JOB_FILES" not in stores.env:
         assert not (Path(stores.env["TIFFIN_JOB_STORE"]) / "files" / task).exists()
+
+
+def test_a_job_whose_files_are_lost_fails_and_has_no_result(asking: httpx.Client, stores: Stores) -> None:
+    if "TIFFIN_JOB_FILES" in stores.env:
+        pytest.skip("takes files from a folder")
+    files = Path(stores.env["TIFFIN_JOB_STORE"]) / "files"
+    completed = submitted(asking, "breast_cancer", tumour_file(10))
+    ended(asking, "breast_cancer", completed)
+    shutil.rmtree(files / completed)
+    for response in (
+        result(asking, "breast_cancer", completed),
+        asking.post("/breast_cancer/score/retry", params={"task_id": completed}),
+    ):
+        assert (response.status_code, response.json()["error"]) == (404, "the files of the task are gone")
+    task = submitted(asking, "sentiment", text_file(6_000))
+    asked = f"/sentiment/score/status?task_id={task}"
+    wait_until(lambda: answer(asking.get(asked))["rows"] is not None, END_SECONDS)
+    (planned,) = (files / task).glob("inputs-*")
+    shutil.rmtree(planned)
+    status = ended(asking, "sentiment", task)
+    assert (status["status"], "lost a file" in status["error"]) == ("failed", True)
 
 
 def test_a_full_store_refuses_jobs(asking: httpx.Client) -> None:

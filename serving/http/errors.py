@@ -15,6 +15,7 @@ from serving.inference.errors import DeadlineExceededError, ModelFaultError, Ove
 from serving.jobs.errors import (
     JobStateError,
     KeyReusedError,
+    MissingFileError,
     StoreFullError,
     StoreUnavailableError,
     TooManyJobsError,
@@ -115,6 +116,7 @@ RESPONSES: dict[type[Exception], Callable[[Any], Response]] = {
         HTTPStatus.TOO_MANY_REQUESTS, str(error), headers={"Retry-After": JOBS_RETRY_SECONDS}
     ),
     StoreFullError: lambda error: overloaded(int(JOBS_RETRY_SECONDS), str(error)),
+    MissingFileError: lambda error: error_response(HTTPStatus.NOT_FOUND, "the files of the task are gone"),
     StoreUnavailableError: lambda error: overloaded(1, "the job store does not answer"),
     ModelFaultError: lambda error: error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error"),
 }

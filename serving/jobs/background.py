@@ -8,7 +8,7 @@ from pathlib import Path
 from models.model import Array
 from serving.inference.registry import ModelId, Registry
 from serving.jobs.database import Database
-from serving.jobs.errors import StoreFullError, TooManyJobsError
+from serving.jobs.errors import KeyReusedError, StoreFullError, TooManyJobsError
 from serving.jobs.files import INPUT, JobFiles
 from serving.jobs.job import Job
 from serving.jobs.leases import Leases
@@ -19,6 +19,8 @@ from serving.jobs.upkeep import Upkeep
 from serving.jobs.worker import Worker
 from serving.telemetry import tracing
 
+# As many bytes a job counts at least: about what its few files take of a disk, and its rows of the database.
+MIN_BYTES = 2**16
 SCHEMA = Path(__file__).parent / "schema.sql"
 
 
@@ -27,6 +29,7 @@ class BackgroundJobs:
 
     def __init__(self, settings: JobSettings, registry: Registry, *, has_worker: bool, root_path: str = "") -> None:
         self.root_path = root_path
+        self.max_rows = settings.job_max_rows
         self.database = Database(settings.job_database, SCHEMA.read_text(encoding="utf-8"))
         self.files = JobFiles(settings.job_folder)
         self.store = JobStore(self.database, Limits(settings.job_max_unfinished, settings.job_max_bytes))
@@ -34,7 +37,7 @@ class BackgroundJobs:
         self.worker: Worker | None = None
         if has_worker:
             leases = Leases(self.database, settings.job_lease_seconds)
-            self.worker = Worker(registry, leases, self.files, settings.job_max_rows)
+            self.worker = Worker(registry, leases, self.files, self.max_rows)
 
     def start(self) -> None:
         """Begin to work."""
@@ -57,9 +60,13 @@ class BackgroundJobs:
     async def submit(self, owner: str, model: ModelId, source: Path | Job, digest: str, key: str | None) -> Job:
         """Store a file, or that of another job, and submit it; return the job, or the earlier one of the same key.
 
-        Raises KeyReusedError, TooManyJobsError, StoreFullError or StoreUnavailableError.
+        Raises KeyReusedError, TooManyJobsError, StoreFullError, MissingFileError or StoreUnavailableError.
         """
-        size = source.bytes if isinstance(source, Job) else source.stat().st_size
+        if isinstance(source, Job):
+            size = await self.files.size(f"{source.id}/{INPUT}")
+        else:
+            size = source.stat().st_size
+        size = max(size, MIN_BYTES)
         job = secrets.token_hex(16)
         submission = Submission(job, owner, model, digest, size, key, tracing.traceparent())
         earlier = await self.store.admit(submission)
@@ -71,7 +78,7 @@ class BackgroundJobs:
             await self.files.put(f"{job}/{INPUT}", source)
         try:
             submitted = await self.store.submit(submission)
-        except (TooManyJobsError, StoreFullError):  # others have come first
+        except (KeyReusedError, TooManyJobsError, StoreFullError):  # others have come first
             await self.files.delete(job)
             raise
         if submitted.id != job:

@@ -31,7 +31,8 @@ class Dialect(NamedTuple):
 
     `begin`: begins a transaction that writes. `now`: seconds since 1970 by the database's clock, which all workers
     share. `skip_locked`: has a `SELECT` of a row pass over those that others are about to change. `one_at_a_time`:
-    waits until no other transaction goes on that has run it; SQLite's are one at a time. `tables`: counts our tables.
+    waits until no other transaction goes on that has run it; SQLite's are one at a time. `tables`: counts what the
+    schema made last.
     """
 
     begin: str
@@ -46,14 +47,14 @@ SQLITE = Dialect(
     "((julianday('now') - 2440587.5) * 86400.0)",
     "",
     "SELECT 1",
-    "SELECT count(*) FROM sqlite_master WHERE name = 'chunks'",
+    "SELECT count(*) FROM sqlite_master WHERE name = 'jobs_bytes'",
 )
 POSTGRESQL = Dialect(
     "BEGIN",
     "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)",
     "FOR UPDATE OF chunks SKIP LOCKED",
     f"SELECT pg_advisory_xact_lock({SUBMISSIONS})",
-    "SELECT count(*) FROM information_schema.tables WHERE table_name = 'chunks' AND table_schema = current_schema()",
+    "SELECT count(*) FROM pg_indexes WHERE indexname = 'jobs_bytes' AND schemaname = current_schema()",
 )
 
 
@@ -94,6 +95,7 @@ class Database:
         self.dialect = POSTGRESQL if self.is_shared else SQLITE
         self.thread = ThreadPoolExecutor(1, "tiffin-jobs")
         self.connection: Any = None
+        self.file: tuple[int, int] | None = None
         self.down_until = 0.0
 
     async def run(self, work: Callable[[Transaction], Result]) -> Result:
@@ -120,8 +122,11 @@ class Database:
     def attempt(self, work: Callable[[Transaction], Result]) -> Result:
         """Run `work` as one transaction, once."""
         try:
+            if self.connection is not None and self.file != self.file_now():
+                self.disconnect()  # or what is accepted from now on would be lost with this process
             if self.connection is None:
                 self.connection = self.open()
+                self.file = self.file_now()
             cursor = self.connection.cursor()
             cursor.execute(self.dialect.begin)
             result = work(Transaction(cursor, self.dialect))
@@ -135,7 +140,7 @@ class Database:
         return result
 
     def open(self) -> Any:
-        """Open a connection to a database that has our tables."""
+        """Open a connection to a database that has our tables and indexes."""
         connection = connect_postgresql(self.url) if self.is_shared else connect_sqlite(Path(self.url))
         cursor = connection.cursor()
         cursor.execute(self.dialect.begin)
@@ -146,6 +151,16 @@ class Database:
                 cursor.execute(statement)
         connection.commit()
         return connection
+
+    def file_now(self) -> tuple[int, int] | None:
+        """Return what tells SQLite's file from one that takes its place; None where there is none."""
+        if self.is_shared:
+            return None
+        try:
+            found = Path(self.url).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def disconnect(self) -> None:
         """Drop the connection, whose state is unknown."""

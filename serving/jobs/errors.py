@@ -29,3 +29,7 @@ class StoreFullError(Exception):
 
 class StoreUnavailableError(Exception):
     """The database or the files of the job store do not answer."""
+
+
+class MissingFileError(StoreUnavailableError):
+    """A file of a job is not there: its job was deleted meanwhile, or the store has lost it."""

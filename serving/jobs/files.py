@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from serving.jobs.errors import StoreUnavailableError
+from serving.jobs.errors import MissingFileError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -50,10 +50,14 @@ class JobFiles:
             import obstore
 
             obstore.put(self.store, name, content)
-            if self.folder is not None:
-                flush(self.folder / name)
+            self.keep(name)
 
         await self.run(write)
+
+    def keep(self, name: str) -> None:
+        """Have a file in a folder outlive the machine's crash, with the folders that may have been made for it."""
+        if self.folder is not None:
+            flush(self.folder / name, self.folder)
 
     async def get(self, name: str) -> bytes:
         """Return a file's content."""
@@ -79,26 +83,39 @@ class JobFiles:
         await self.run(write)
 
     async def copy(self, name: str, to: str) -> None:
-        """Copy a file."""
+        """Copy a file; in a folder it outlives the machine's crash."""
 
         def write() -> None:
             import obstore
 
             obstore.copy(self.store, name, to)
+            if self.folder is not None:
+                os.utime(self.folder / to)  # it is a link, and as old as what it links to would be an orphan
+            self.keep(to)
 
         await self.run(write)
 
-    async def delete(self, job: str) -> None:
-        """Delete all files of a job."""
+    async def size(self, name: str) -> int:
+        """Return how many bytes a file has."""
+
+        def ask() -> int:
+            import obstore
+
+            return obstore.head(self.store, name)["size"]
+
+        return await self.run(ask)
+
+    async def delete(self, name: str) -> None:
+        """Delete all files of a job, or all below a name."""
 
         def remove() -> None:
             import obstore
 
-            names = [file["path"] for page in obstore.list(self.store, job) for file in page]
+            names = [file["path"] for page in obstore.list(self.store, name) for file in page]
             if names:
                 obstore.delete(self.store, names)
             if self.folder is not None:
-                remove_empty(self.folder / job)
+                remove_empty(self.folder / name)
 
         await self.run(remove)
 
@@ -140,20 +157,22 @@ def open_store(url: str) -> ObjectStore:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Raise StoreUnavailableError for what the code inside raises where the store fails."""
-    from obstore.exceptions import BaseError
+    """Raise StoreUnavailableError for what the code inside raises where the store fails, or has no such file."""
+    from obstore.exceptions import BaseError, NotFoundError
 
     try:
         yield
     except (BaseError, OSError) as error:
         # The first line; below it stand the request and its address.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreUnavailableError(f"the files of the job store failed: {reason}") from error
+        kind = MissingFileError if isinstance(error, NotFoundError | FileNotFoundError) else StoreUnavailableError
+        raise kind(f"the files of the job store failed: {reason}") from error
 
 
-def flush(file: Path) -> None:
-    """Wait until a file, and its place in its folder, are on the disk."""
-    for path in (file, file.parent) if os.name == "posix" else ():
+def flush(file: Path, root: Path) -> None:
+    """Wait until a file, and its place in the folders up to `root`, are on the disk."""
+    folders = [root / part for part in file.relative_to(root).parents]
+    for path in (file, *folders) if os.name == "posix" else ():
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

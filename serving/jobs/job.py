@@ -110,6 +110,11 @@ class Claim:
         """The version of the model that answers it."""
         return model_id_of(self.model)
 
+    @property
+    def inputs(self) -> str:
+        """The folder for the inputs of the chunks into which the file is cut under this lease."""
+        return f"{self.job}/inputs-{self.token}"
+
 
 # The number of the chunk that stands for reading the file.
 PLAN = -1

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 from typing import Any
 
 from serving.inference.registry import ModelId
 from serving.jobs.database import Database, Transaction
-from serving.jobs.job import Claim, State
-from serving.jobs.statements import add_chunk, finish
+from serving.jobs.job import PLAN, Claim, State
+from serving.jobs.statements import add_chunks, finish
 
 # How often a chunk may fail, and its worker die while it computes it, before the job fails.
 MAX_ATTEMPTS = 3
@@ -103,26 +104,46 @@ class Leases:
 
         await self.database.run(work)
 
-    async def plan(self, claim: Claim, folder: str, rows: Sequence[int], size: int) -> None:
-        """Note the chunks of a job by their numbers of rows, and the folder of their inputs, of `size` bytes."""
+    async def leftovers(self, claim: Claim) -> str | None:
+        """Return the name below which stand files that a claim has written for nothing, if any.
 
-        def work(transaction: Transaction) -> None:
-            if not self.note_result(transaction, claim, folder):
-                return
-            first = 0
-            for number, count in enumerate(rows):
-                add_chunk(transaction, claim.job, number, first, count)
-                first += count
+        Those are all files of a job that was deleted, or the inputs of chunks into which a file was not cut in the end.
+        """
+
+        def work(transaction: Transaction) -> str | None:
+            found = transaction.rows("SELECT plan FROM jobs WHERE id = :job", job=claim.job)
+            if not found:
+                return claim.job
+            return claim.inputs if claim.number == PLAN and found[0]["plan"] != claim.inputs else None
+
+        return await self.database.run(work)
+
+    async def plan(self, claim: Claim, rows: Sequence[int], size: int) -> bool:
+        """Note the chunks of a job by their numbers of rows, whose inputs have `size` bytes.
+
+        Return whether the lease was held, and nothing was noted before.
+        """
+
+        def work(transaction: Transaction) -> bool:
+            if not self.note_result(transaction, claim, claim.inputs):
+                return False
+            ends = list(accumulate(rows))
+            add_chunks(
+                transaction,
+                claim.job,
+                [(number, end - count, count) for number, (end, count) in enumerate(zip(ends, rows, strict=True))],
+            )
             transaction.run(
                 "UPDATE jobs SET plan = :folder, rows = :rows, chunks = :chunks, bytes = bytes + :size WHERE id = :job",
-                folder=folder,
-                rows=first,
+                folder=claim.inputs,
+                rows=ends[-1],
                 chunks=len(rows),
                 size=size,
                 job=claim.job,
             )
+            return True
 
-        await self.database.run(work)
+        return await self.database.run(work)
 
     async def complete(self, claim: Claim, result: str) -> bool:
         """Note the result of a chunk, unless its lease was lost; return whether that completed the job."""

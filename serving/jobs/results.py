@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def cells(values: Array) -> list[Any]:
 
 def parquet_pieces(
     results: Sequence[str], read: Read, names: Sequence[str], columns: Sequence[Column]
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """Yield a Parquet file, made on the disk from one of JSON lines, so that memory does not grow with it."""
     import duckdb  # 70 MB, which only servers that need it load
 
@@ -81,6 +81,7 @@ def parquet_pieces(
             connection.execute("SET enable_progress_bar = false")
             source = connection.read_json(str(lines), columns=types, format="newline_delimited")
             source.write_parquet(str(parquet), compression="zstd")
+        lines.unlink()  # many times as large, while clients may take as long as they like
         with parquet.open("rb") as file:
             while piece := file.read(PIECE_BYTES):
                 yield piece

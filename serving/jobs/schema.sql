@@ -31,4 +31,10 @@ CREATE TABLE IF NOT EXISTS chunks (
   result TEXT,
   PRIMARY KEY (job, number)
 );
-CREATE INDEX IF NOT EXISTS chunks_open ON chunks (job, number) WHERE result IS NULL
+CREATE INDEX IF NOT EXISTS chunks_open ON chunks (job, number) WHERE result IS NULL;
+CREATE INDEX IF NOT EXISTS jobs_active ON jobs (model) WHERE state IN ('pending', 'in_progress');
+CREATE INDEX IF NOT EXISTS jobs_state ON jobs (owner, state);
+CREATE INDEX IF NOT EXISTS jobs_turn ON jobs (turn);
+CREATE INDEX IF NOT EXISTS jobs_finished ON jobs (finished_at);
+CREATE INDEX IF NOT EXISTS jobs_created ON jobs (owner, created_at);
+CREATE INDEX IF NOT EXISTS jobs_bytes ON jobs (bytes)

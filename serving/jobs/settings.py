@@ -45,7 +45,8 @@ class JobSettings(BaseSettings):
         default=16, description="Most unfinished jobs of one API key, or of all clients where none is needed."
     )
     job_max_bytes: Items = Field(
-        default=10 * 2**30, description="Most bytes of the submitted files of all jobs together."
+        default=10 * 2**30,
+        description="Most bytes of the submitted files of all jobs together, of at least 64 KiB each.",
     )
     job_metrics_port: int = Field(
         default=3001, ge=0, le=2**16 - 1, description="Port of the metrics of python -m serving.jobs.worker; 0: none."

@@ -8,7 +8,7 @@ from serving.inference.registry import ModelId
 from serving.jobs.database import Database, Transaction
 from serving.jobs.errors import JobStateError, KeyReusedError, StoreFullError, TooManyJobsError
 from serving.jobs.job import PLAN, Job, State
-from serving.jobs.statements import add_chunk, finish, forget, job_of
+from serving.jobs.statements import add_chunks, finish, forget, job_of
 
 
 class Limits(NamedTuple):
@@ -67,7 +67,7 @@ class JobStore:
                 bytes=submission.bytes,
                 trace=submission.trace,
             )
-            add_chunk(transaction, submission.id, PLAN, 0, 0)
+            add_chunks(transaction, submission.id, [(PLAN, 0, 0)])
             return job_of(transaction, submission.id, submission.owner)
 
         return await self.database.run(work)

@@ -20,7 +20,7 @@ from serving.inference.context import Priority, RequestContext, own_context
 from serving.inference.errors import OverloadedError, UnknownModelError
 from serving.inference.predictor import Predictor
 from serving.inference.registry import Registry
-from serving.jobs.errors import StoreUnavailableError
+from serving.jobs.errors import MissingFileError, StoreUnavailableError
 from serving.jobs.files import INPUT, JobFiles
 from serving.jobs.job import PLAN, Claim
 from serving.jobs.leases import Leases
@@ -38,6 +38,8 @@ POLL_SECONDS = 1.0
 # A chunk is given up after so long, and counts as failed.
 CHUNK_SECONDS = 3_600.0
 RETRY_SECONDS = 0.2
+# How long half of a worker rests after a fault of the job store.
+PAUSE_SECONDS = 2.0
 
 
 class Worker:
@@ -82,6 +84,9 @@ class Worker:
             except StoreUnavailableError as error:
                 report(error)
                 claim = None
+            except Exception:  # a worker that ends would leave all jobs undone
+                log.exception("the worker failed to look for work")
+                claim = None
             if claim is not None:
                 await self.attempt(claim)
                 continue
@@ -106,8 +111,12 @@ class Worker:
             keeping.cancel()
         if computing.cancelled():
             metrics.job_chunks.labels(*claim.model_id, "lost").inc()
+            await self.tidy(claim)
         elif (error := computing.exception()) is not None:
             await self.settle(claim, error)
+            await self.tidy(claim)
+            if isinstance(error, StoreUnavailableError):  # the next chunk would not fare better
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def keep(self, claim: Claim, computing: asyncio.Task[None]) -> None:
         """Renew a lease until it is lost, or its job was cancelled; then cancel the computation."""
@@ -129,13 +138,15 @@ class Worker:
     async def settle(self, claim: Claim, error: BaseException) -> None:
         """Note that a chunk was not computed, and why; where the store does not answer, its lease will run out."""
         try:
+            missing = isinstance(error, MissingFileError)
             if isinstance(error, StoreUnavailableError | UnknownModelError):
                 report(error)
-                await self.leases.release(claim)
-                return
+                if not missing:
+                    await self.leases.release(claim)
+                    return
             told = fault_of(error, claim)
             final = isinstance(error, InvalidInputError)
-            if not final:
+            if not (final or missing):
                 log.error("a chunk of job %s failed", claim.job, exc_info=error)
             metrics.job_chunks.labels(*claim.model_id, "failed").inc()
             if await self.leases.fail(claim, told, final=final):
@@ -147,6 +158,15 @@ class Worker:
         """Release the lease of a chunk."""
         try:
             await self.leases.release(claim)
+        except StoreUnavailableError as error:
+            report(error)
+
+    async def tidy(self, claim: Claim) -> None:
+        """Delete what was written under a lease for nothing, since nothing counts it; what remains is an orphan."""
+        try:
+            name = await self.leases.leftovers(claim)
+            if name is not None:
+                await self.files.delete(name)
         except StoreUnavailableError as error:
             report(error)
 
@@ -162,7 +182,6 @@ class Worker:
 
     async def plan(self, claim: Claim, predictor: Predictor) -> None:
         """Read a job's file, and store the inputs of its chunks."""
-        folder = f"{claim.job}/inputs-{claim.token}"
         loop = asyncio.get_running_loop()
         lost = False
         sizes: dict[int, int] = {}
@@ -172,7 +191,7 @@ class Worker:
                 raise StoreUnavailableError("the lease was lost")
             content = encoded(columns)
             sizes[number] = len(content)
-            asyncio.run_coroutine_threadsafe(self.files.put(f"{folder}/{number}", content), loop).result()
+            asyncio.run_coroutine_threadsafe(self.files.put(f"{claim.inputs}/{number}", content), loop).result()
 
         with tempfile.TemporaryDirectory(prefix="tiffin-job-") as temporary:
             path = Path(temporary) / "file"
@@ -184,7 +203,8 @@ class Worker:
                 lost = True
                 await asyncio.wait([cutting])  # it reads the file
                 raise
-        await self.insist(self.leases.plan, claim, folder, rows, sum(sizes.values()))
+        if not await self.insist(self.leases.plan, claim, rows, sum(sizes.values())):
+            await self.tidy(claim)
 
     async def answer(self, claim: Claim, predictor: Predictor) -> None:
         """Answer the rows of a chunk, and store the output columns."""
@@ -234,6 +254,8 @@ def fault_of(error: BaseException, claim: Claim) -> dict[str, Any]:
     if isinstance(error, InvalidInputError):
         detail = {"loc": list(error.location), "msg": str(error), "type": error.kind}
         return {"error": "invalid request: 1 problem", "detail": [detail]}
+    if isinstance(error, MissingFileError):
+        return {"error": "the job store has lost a file of the task: submit it again", "detail": []}
     where = "the file" if claim.number == PLAN else f"rows {claim.first_row} to {claim.first_row + claim.rows - 1}"
     return {"error": f"internal error at {where}", "detail": []}
 

@@ -66,9 +66,12 @@ def read_columns(path: Path, model: type[Model[Any]]) -> Iterator[Columns]:
     raise invalid(faults[0], "csv")
 
 
-def check_start(path: Path, model: type[Model[Any]]) -> None:
-    """Raise InvalidInputError where the format of a file, its columns or its first rows do not fit the model."""
-    with_columns(path, Schema(model), next)
+def check_start(path: Path, model: type[Model[Any]], max_rows: int) -> None:
+    """Raise InvalidInputError where the format of a file, its columns or its first rows do not fit the model.
+
+    It may have `max_rows` rows, which is checked at once where the format says how many it has.
+    """
+    with_columns(path, Schema(model, max_rows), next)
 
 
 def with_columns(path: Path, schema: Schema, use: Callable[[Iterator[Columns]], Result]) -> Result:

@@ -91,7 +91,7 @@ class Tasks:
 
     async def submitted(self, file: Path, key: str | None, predictor: Predictor, exchange: Exchange) -> Response:
         """Check the start of a file, and submit it."""
-        await to_its_end(check_start, file, self.model)
+        await to_its_end(check_start, file, self.model, self.jobs.max_rows)
         digest = await to_its_end(digest_of, file)
         job = await self.jobs.submit(owner_of(exchange), predictor.id, file, digest, key)
         return self.accepted(job, exchange)
@@ -130,6 +130,8 @@ class Tasks:
         exchange: Exchange = request.scope[EXCHANGE]
         exchange.response_headers.append((b"x-model-version", job.model_id.version.encode()))
         found = await self.jobs.store.results(job.id)
+        if not found:  # it has been deleted meanwhile
+            raise UnknownJobError("no such task")
         pieces = await to_its_end(self.pieces, format_, found)
         first = await one_of(self.slots, to_its_end(next, pieces))
         headers = {"Content-Disposition": f'attachment; filename="{self.name}-{job.id}.{format_}"'}
@@ -151,7 +153,8 @@ class Tasks:
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a job, which ends after the chunk that is being computed."""
-        job, changed = await self.jobs.store.cancel(task_id(request), owner_of(request.scope[EXCHANGE]))
+        named = await self.job(request)
+        job, changed = await self.jobs.store.cancel(named.id, named.owner)
         if changed:
             metrics.jobs_finished.labels(*job.model_id, job.state.value).inc()
         return json_response(job.described())

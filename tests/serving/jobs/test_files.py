@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.jobs.errors import StoreUnavailableError
+from serving.jobs.errors import MissingFileError, StoreUnavailableError
 from serving.jobs.files import INPUT, ORPHAN_SECONDS, JobFiles
 
 pytestmark = pytest.mark.anyio
@@ -44,9 +44,24 @@ async def test_old_files_of_no_job_are_found_and_new_ones_are_not(files: JobFile
     assert await files.orphans({"known"}) == ["old"]
 
 
-async def test_what_is_not_there_is_a_fault_of_the_store(files: JobFiles) -> None:
-    with pytest.raises(StoreUnavailableError):
-        await files.get("a/input")
+async def test_a_copy_of_an_old_file_is_new(files: JobFiles, tmp_path: Path) -> None:
+    await files.put(f"old/{INPUT}", b"rows")
+    past = time.time() - ORPHAN_SECONDS - 1
+    os.utime(tmp_path / "files" / "old" / INPUT, (past, past))
+    await files.copy(f"old/{INPUT}", f"again/{INPUT}")
+    assert await files.orphans(set()) == []
+    assert await files.size(f"again/{INPUT}") == 4
+
+
+async def test_what_is_not_there_is_told_apart(files: JobFiles, tmp_path: Path) -> None:
+    for missing in (
+        files.get("a/input"),
+        files.size("a/input"),
+        files.copy("a/input", "b/input"),
+        files.download("a/input", tmp_path / "got"),
+    ):
+        with pytest.raises(MissingFileError):
+            await missing
 
 
 async def test_a_folder_that_cannot_be_made_is_a_fault_of_the_store(tmp_path: Path) -> None:

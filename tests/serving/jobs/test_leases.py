@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from serving.inference.registry import ModelId
 from serving.jobs.background import SCHEMA
-from serving.jobs.database import Database
+from serving.jobs.database import Database, Transaction
 from serving.jobs.errors import JobStateError, KeyReusedError, StoreFullError, TooManyJobsError, UnknownJobError
 from serving.jobs.job import PLAN, Claim, Job, State
 from serving.jobs.leases import MAX_ATTEMPTS, MAX_CRASHES, Leases
@@ -45,7 +46,7 @@ class Board:
     async def planned(self, *rows: int) -> Job:
         """Submit a job that has been cut into chunks."""
         job = await self.submit()
-        await self.leases.plan(await self.claimed(), "folder", rows, 0)
+        await self.leases.plan(await self.claimed(), rows, 0)
         return job
 
     async def claimed(self, leases: Leases | None = None) -> Claim:
@@ -62,6 +63,8 @@ def board(stores: Stores, tmp_path: Path) -> Iterator[Board]:
     url = stores.env["TIFFIN_JOB_STORE"]
     database = Database(url if "://" in url else str(tmp_path / "jobs.sqlite"), SCHEMA.read_text(encoding="utf-8"))
     yield Board(database)
+    # All jobs share the room of a store.
+    database.thread.submit(database.transact, lambda transaction: transaction.run("DELETE FROM jobs")).result()
     database.close()
 
 
@@ -70,11 +73,11 @@ async def test_a_job_is_read_then_answered_chunk_by_chunk(board: Board) -> None:
     assert job.state is State.PENDING
     plan = await board.claimed()
     assert (plan.job, plan.number, plan.plan) == (job.id, PLAN, None)
-    await board.leases.plan(plan, "folder", [5_000, 7], 0)
+    await board.leases.plan(plan, [5_000, 7], 0)
     first, second = await board.claimed(), await board.claimed()
     assert [(each.number, each.first_row, each.rows, each.plan) for each in (first, second)] == [
-        (0, 0, 5_000, "folder"),
-        (1, 5_000, 7, "folder"),
+        (0, 0, 5_000, plan.inputs),
+        (1, 5_000, 7, plan.inputs),
     ]
     assert await board.leases.claim([board.model]) is None
     assert not await board.leases.complete(second, "b")
@@ -115,11 +118,40 @@ async def test_a_file_is_cut_once_however_often_that_is_noted(board: Board) -> N
     job = await board.submit()
     dead = await board.claimed(board.short)
     plan = await board.claimed()
-    await board.leases.plan(plan, "alive", [1, 1], 0)
-    await board.leases.plan(plan, "alive", [1, 1], 0)
-    await board.leases.plan(dead, "dead", [1], 0)
+    assert await board.leases.plan(plan, [1, 1], 0)
+    assert not await board.leases.plan(plan, [1, 1], 0)
+    assert not await board.leases.plan(dead, [1], 0)
     found = await board.store.job(job.id, board.owner)
-    assert (found.plan, found.chunks) == ("alive", 2)
+    assert (found.plan, found.chunks) == (plan.inputs, 2)
+
+
+async def test_a_file_of_many_chunks_is_noted_in_few_statements(board: Board) -> None:
+    if board.database.is_shared:
+        pytest.skip("counts the statements of SQLite")
+    job = await board.submit()
+    plan = await board.claimed()
+    statements: list[str] = []
+    await board.database.run(
+        lambda transaction: transaction.cursor.connection.set_trace_callback(statements.append),
+    )
+    await board.leases.plan(plan, [2] * 2_001, 0)
+    assert len(statements) < 20
+    found = await board.store.job(job.id, board.owner)
+    assert (found.rows, found.chunks) == (4_002, 2_001)
+    rows = "SELECT first_row FROM chunks WHERE number >= 0 ORDER BY number"
+    stored = await board.database.run(lambda transaction: transaction.rows(rows))
+    assert [row["first_row"] for row in stored] == list(range(0, 4_002, 2))
+
+
+async def test_what_a_lease_has_written_for_nothing_is_known(board: Board) -> None:
+    job = await board.submit()
+    dead = await board.claimed(board.short)
+    plan = await board.claimed()
+    await board.leases.plan(plan, [1], 0)
+    chunk = await board.claimed()
+    assert [await board.leases.leftovers(claim) for claim in (dead, plan, chunk)] == [dead.inputs, None, None]
+    await board.store.delete(job.id, board.owner)
+    assert await board.leases.leftovers(chunk) == job.id
 
 
 async def test_of_last_chunks_noted_at_once_one_completes_the_job(board: Board) -> None:
@@ -193,6 +225,34 @@ async def test_a_canceled_job_loses_its_leases(board: Board) -> None:
     assert await board.state(job) is State.CANCELED
 
 
+async def test_a_search_for_work_passes_over_no_job_that_has_ended(board: Board) -> None:
+    if board.database.is_shared:
+        pytest.skip("counts the steps of SQLite")
+    count, steps = 1_000, 0
+
+    def fill(transaction: Transaction) -> None:
+        for number in range(count):
+            transaction.run(
+                "INSERT INTO jobs (id, owner, model, digest, state, bytes, done_rows, done_chunks, created_at, turn)"
+                " VALUES (:id, :owner, :model, 'd', 'completed', 1, 1, 1, 0, 0)",
+                id=str(number),
+                owner=board.owner,
+                model=str(board.model),
+            )
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    await board.database.run(fill)
+    canceled = await board.planned(*[1] * count)
+    await board.store.cancel(canceled.id, board.owner)
+    await board.submit()
+    await board.database.run(lambda transaction: transaction.cursor.connection.set_progress_handler(step, 1))
+    await board.claimed()
+    assert steps < count
+
+
 async def test_a_completed_job_is_not_canceled(board: Board) -> None:
     job = await board.planned(10)
     await board.leases.complete(await board.claimed(), "part")
@@ -212,6 +272,19 @@ async def test_jobs_take_turns(board: Board) -> None:
     small = await board.planned(*[1] * 2)
     found = [(await board.claimed()).job for _ in range(4)]
     assert found.count(large.id) == found.count(small.id) == 2
+
+
+async def test_a_database_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    schema = SCHEMA.read_text(encoding="utf-8")
+    folder = tmp_path / "store"
+    database, other = (Database(str(folder / "jobs.sqlite"), schema) for _ in range(2))
+    board = Board(database)
+    await board.submit()
+    shutil.rmtree(folder)
+    job = await board.submit()
+    assert (await JobStore(other, Limits(1, 1)).job(job.id, board.owner)).id == job.id
+    database.close()
+    other.close()
 
 
 async def test_an_idempotency_key_stands_for_one_job(board: Board) -> None:
@@ -239,7 +312,7 @@ async def test_a_full_store_refuses_jobs_and_loses_none(board: Board) -> None:
 
 async def test_the_inputs_of_chunks_count_as_the_jobs(board: Board) -> None:
     await board.submit(size=10)
-    await board.leases.plan(await board.claimed(), "folder", [1], 9_980)
+    await board.leases.plan(await board.claimed(), [1], 9_980)
     await board.submit(size=10)
     with pytest.raises(StoreFullError):
         await board.submit(size=1)

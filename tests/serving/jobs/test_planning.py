@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from models.sentiment import Sentiment
 from serving.jobs import planning
 from serving.jobs.parts import decoded, encoded
 from serving.jobs.planning import CHUNK_BYTES, CHUNK_ROWS, NAMES, bytes_of, cut
+from serving.tables.formats import check_start
 
 
 @pytest.fixture
@@ -28,6 +30,15 @@ def stored() -> dict[int, Columns]:
 def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path
+
+
+def test_a_file_may_have_as_many_rows_as_a_job(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    count = Sentiment.max_file_items + 1
+    duckdb.execute(f"COPY (SELECT 'good' AS text FROM range({count})) TO '{path}' (FORMAT parquet)")
+    check_start(path, Sentiment, count)
+    with pytest.raises(InvalidInputError, match="more than"):
+        check_start(path, Sentiment, count - 1)
 
 
 def test_a_table_is_cut_into_chunks_of_rows(tmp_path: Path, stored: dict[int, Columns]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from serving.jobs.results import of_media_type
+from models.segmentation import Segmentation
+from serving.jobs.results import of_media_type, parquet_pieces
 
 
 @pytest.mark.parametrize(
@@ -28,3 +33,15 @@ from serving.jobs.results import of_media_type
 )
 def test_the_format_is_what_is_accepted_first(accepted: str, format_: str | None) -> None:
     assert of_media_type(accepted) == format_
+
+
+def test_a_parquet_result_takes_its_own_bytes_of_the_disk_while_it_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rows = {"class_probability": np.zeros(10), "predicted_class": np.zeros(10, dtype=np.int64)}
+    pieces = parquet_pieces(["0"], lambda _: rows, list(rows), Segmentation.outputs)
+    assert next(pieces).startswith(b"PAR1")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["parquet"]
+    pieces.close()
+    assert not list(tmp_path.iterdir())
