@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,8 @@ from serving.tables.schema import Schema
 
 # The column that has the lines, each behind the line break before it. CSV that is written has no column of this name.
 LINE = "\n"
-# What is read at a time: little enough to stay in a processor's cache until it is written.
-BLOCK_BYTES = 2**20
+# What is read at a time; a line may be no longer.
+BLOCK_BYTES = 2**22
 
 
 class OddLinesError(Exception):
@@ -37,15 +37,16 @@ def line_batches(path: Path, model: type[Model[Any]]) -> Iterator[pa.RecordBatch
     if read_header(path, schema).delimiter != ",":
         raise OddLinesError
     with path.open("rb") as file:
-        names = names_in(file.readline(BLOCK_BYTES))
-        try:
-            used = [names[place] for place in schema.positions(names).values()]
-            if not used or len(set(names)) < len(names):
-                raise OddLinesError
-            for block in blocks(file):
-                yield rows_in(block, names, used)
-        except (pa.ArrowInvalid, ValueError):
-            raise OddLinesError from None
+        header = file.readline(BLOCK_BYTES)
+    names = names_in(header)
+    try:
+        used = [names[place] for place in schema.positions(names).values()]
+        if not used or len(set(names)) < len(names):
+            raise OddLinesError
+        for block in blocks(path, len(header) - 1):
+            yield rows_in(block, names, used)
+    except (pa.ArrowInvalid, ValueError):
+        raise OddLinesError from None
 
 
 def names_in(header: bytes) -> list[str]:
@@ -65,33 +66,42 @@ def is_row(line: str) -> bool:
         return False
 
 
-def blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what follows a header, some lines at a time, each behind a line break, which is one byte.
+def blocks(path: Path, start: int) -> Iterator[pa.Buffer]:
+    """Yield a file from the line break at `start` on, some lines at a time, each behind a line break of one byte.
 
     Raises OddLinesError for a line that is longer than a block.
     """
-    rest = b"\n"
-    while read := file.read(BLOCK_BYTES):
-        end = read.rfind(b"\n")
-        if end < 0 and len(read) == BLOCK_BYTES:
-            raise OddLinesError
-        if end >= 0:
-            yield with_plain_ends(rest + read[:end])
-            rest = b""
-        rest += read[max(0, end):]
-    yield with_plain_ends(rest)
+    with pa.OSFile(str(path)) as file:
+        size = file.size()
+        while start < size:
+            file.seek(start)
+            block = file.read_buffer(BLOCK_BYTES)
+            end = len(block) if start + len(block) == size else last_break(block)
+            if not end:
+                raise OddLinesError
+            yield with_plain_ends(block.slice(0, end))
+            start += end
 
 
-def with_plain_ends(block: bytes) -> bytes:
+def last_break(block: pa.Buffer) -> int:
+    """Return the place of the last line break."""
+    # The end alone first, which is not much to copy.
+    tail = block.slice(max(0, len(block) - 2**13)).to_pybytes()
+    found = tail.rfind(b"\n")
+    return len(block) - len(tail) + found if found >= 0 else block.to_pybytes().rfind(b"\n")
+
+
+def with_plain_ends(block: pa.Buffer) -> pa.Buffer:
     """Return lines that end as on Unix; raise OddLinesError for a carriage return elsewhere."""
-    if b"\r" in block:
-        block = block.removesuffix(b"\r").replace(b"\r\n", b"\n")
-        if b"\r" in block:
+    if (np.frombuffer(block, np.uint8) == ord("\r")).any():
+        text = block.to_pybytes().removesuffix(b"\r").replace(b"\r\n", b"\n")
+        if b"\r" in text:
             raise OddLinesError
+        return pa.py_buffer(text)
     return block
 
 
-def rows_in(block: bytes, names: list[str], used: list[str]) -> pa.RecordBatch:
+def rows_in(block: pa.Buffer, names: list[str], used: list[str]) -> pa.RecordBatch:
     """Return a batch of the lines in a block; raise OddLinesError where not each is a row, or ArrowInvalid."""
     lines = lines_in(block)
     read = pa.csv.read_csv(
@@ -110,11 +120,11 @@ def rows_in(block: bytes, names: list[str], used: list[str]) -> pa.RecordBatch:
     return pa.record_batch([*columns, lines], names=[*names, LINE])
 
 
-def lines_in(block: bytes) -> pa.StringArray:
+def lines_in(block: pa.Buffer) -> pa.StringArray:
     """Return the lines that are not empty, each with the line break before it; raise ArrowInvalid if not UTF-8."""
     places = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")).astype(np.int32)
     ends = pa.py_buffer(np.append(places, np.int32(len(block))))
-    lines = pa.StringArray.from_buffers(len(places), ends, pa.py_buffer(block))
+    lines = pa.StringArray.from_buffers(len(places), ends, block)
     lines.validate(full=True)
     is_empty = np.diff(places, append=len(block)) == 1
     return lines.filter(pa.array(~is_empty)) if is_empty.any() else lines
@@ -125,9 +135,11 @@ def with_cells(lines: pa.Array, columns: list[pa.Array]) -> pa.Array:
     return pc.binary_join_element_wise(lines, *map(cells_of, columns), ",")
 
 
-def cells_of(column: pa.Array) -> pa.Array:
-    """Return a column as cells of CSV: texts between quotation marks, nothing for null."""
-    if pa.types.is_string(column.type):
-        doubled = pc.replace_substring(column, '"', '""')
-        column = pc.binary_join_element_wise('"', doubled, '"', "")
-    return pc.fill_null(column.cast(pa.string()), "")
+def cells_of(column: pa.Array) -> pa.Array | pa.Scalar:
+    """Return a column as cells of CSV, one where all are equal: texts between quotation marks, nothing for null."""
+    if not pa.types.is_string(column.type):
+        return pc.fill_null(column.cast(pa.string()), "")
+    encoded = column.dictionary_encode(null_encoding="encode")
+    texts = pc.replace_substring(encoded.dictionary, '"', '""')
+    cells = pc.fill_null(pc.binary_join_element_wise('"', texts, '"', ""), "")
+    return cells[0] if len(cells) == 1 else cells.take(encoded.indices)

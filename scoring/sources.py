@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from models.model import InvalidInputError, Model
-from scoring.lines import OddLinesError, line_batches
+from scoring.lines import BLOCK_BYTES, OddLinesError, line_batches
 from serving.tables.archives import is_archive, is_meant
 from serving.tables.csv_files import read_header
 from serving.tables.database import quoted
@@ -26,8 +26,6 @@ WRITTEN = {".csv": CSV, ".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
 SUFFIXES = WRITTEN | {".tsv": CSV, ".json": JSON}
 # The column that names the file of a picture.
 FILE = "file"
-# What a CSV file is read in; a line may be no longer.
-BLOCK_BYTES = 2**22
 # Rows of JSON that are read at a time.
 JSON_ROWS = 2**14
 # Files that are read at a time.
@@ -48,7 +46,7 @@ class Source:
     form: str
 
     def rows(self) -> int:
-        """Return about how many rows there are: of text the lines; raise SourceError for what cannot be read."""
+        """Return about how many rows there are: of text by its first lines; raise SourceError for what cannot be read."""
         with self.faults():
             if self.form == PARQUET:
                 found: int = pa.parquet.read_metadata(self.path).num_rows
@@ -56,8 +54,8 @@ class Source:
             if self.form == FILES:
                 return len(file_names(self.path))
             with self.path.open("rb") as file:
-                blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
-                return sum(block.count(b"\n") for block in blocks) - (self.form == CSV)
+                block = file.read(BLOCK_BYTES)
+            return block.count(b"\n") * self.path.stat().st_size // max(1, len(block)) - (self.form == CSV)
 
     def batches(self, model: type[Model[Any]], skip: int, *, lines: bool = False) -> Iterator[pa.RecordBatch]:
         """Yield the rows after the first `skip`, in their order; raise SourceError for what cannot be read.
