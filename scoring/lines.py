@@ -77,7 +77,7 @@ def blocks(path: Path, start: int) -> Iterator[pa.Buffer]:
             file.seek(start)
             block = file.read_buffer(BLOCK_BYTES)
             end = len(block) if start + len(block) == size else last_break(block)
-            if not end:
+            if end <= 0:
                 raise OddLinesError
             yield with_plain_ends(block.slice(0, end))
             start += end

@@ -46,7 +46,7 @@ class Source:
     form: str
 
     def rows(self) -> int:
-        """Return about how many rows there are: of text by its first lines; raise SourceError for what cannot be read."""
+        """Return about how many rows there are: of text by its first lines; raise SourceError."""
         with self.faults():
             if self.form == PARQUET:
                 found: int = pa.parquet.read_metadata(self.path).num_rows
