@@ -17,8 +17,8 @@ from models.model import Model
 from serving.tables.csv_files import read_header
 from serving.tables.schema import Schema
 
-# The column that has the lines, each behind the line break before it. CSV that is written has no column of this name.
-LINE = "\n"
+# The column that has the lines, each behind the line break before it. No column of CSV that is written has such a name.
+LINE = "\n(the line as it stands)"
 # What is read at a time; a line may be no longer.
 BLOCK_BYTES = 2**22
 
@@ -86,9 +86,10 @@ def blocks(path: Path, start: int) -> Iterator[pa.Buffer]:
 def last_break(block: pa.Buffer) -> int:
     """Return the place of the last line break."""
     # The end alone first, which is not much to copy.
-    tail = block.slice(max(0, len(block) - 2**13)).to_pybytes()
-    found = tail.rfind(b"\n")
-    return len(block) - len(tail) + found if found >= 0 else block.to_pybytes().rfind(b"\n")
+    tail: bytes = block.slice(max(0, len(block) - 2**13)).to_pybytes()
+    if b"\n" not in tail:
+        tail = block.to_pybytes()
+    return len(block) - len(tail) + tail.rfind(b"\n")
 
 
 def with_plain_ends(block: pa.Buffer) -> pa.Buffer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -246,14 +247,15 @@ def join_text(files: list[Path], target: Path, *, header: bool) -> None:
 
 
 def copy_rest(file: BinaryIO, joined: BinaryIO) -> None:
-    """Append what follows in a file to another, on Linux without a way through this process."""
-    if not hasattr(os, "copy_file_range"):
-        shutil.copyfileobj(file, joined)
-        return
+    """Append what follows in a file to another, where the system can without a way through this process."""
     joined.flush()
     start = file.tell()
-    while copied := os.copy_file_range(file.fileno(), joined.fileno(), 2**30, start):
-        start += copied
+    with contextlib.suppress(AttributeError, OSError):  # of systems, and of file systems, that cannot
+        while copied := os.copy_file_range(file.fileno(), joined.fileno(), 2**30, start):
+            start += copied
+    file.seek(start)
+    joined.seek(0, os.SEEK_END)
+    shutil.copyfileobj(file, joined)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -67,7 +67,7 @@ def written(source: Path, target: Path, *options: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(target.read_bytes().decode(), newline="")))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(lines=LINES, end=ENDS, last=st.booleans(), mark=st.booleans(), block=st.integers(12, 60), skip=st.integers(0, 3))
 @example(lines=['1,2,"a', 'b"'], end="\n", last=True, mark=False, block=20, skip=0)
 @example(lines=["1,2,3", "", "4,5,6"], end="\r\n", last=False, mark=True, block=60, skip=1)
