@@ -11,12 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.model import Array, Column, InvalidInputError
-from scoring.notations import has_shapes, shaped_numbers
+from scoring.notations import bytes_of, has_shapes, shaped_numbers
 from serving.tables.cells import MISSING, values_of
 from serving.tables.json_files import decoded
 
 # Texts that are certain to be numbers and read alike by Arrow and by Python; others are left to the column.
 NUMBER = r"^-?\d{1,100}(\.\d{1,100})?([eE][-+]?\d{1,2})?$"
+# Bytes of the usual ones of them.
+DECIMAL = np.isin(np.arange(256), list(b"0123456789-."))
+MAX_DECIMAL_BYTES = 100
 MARKS = pa.array(sorted(MISSING | {mark.upper() for mark in MISSING} | {"NaN"}))
 # Stands for a cell that is neither number nor text where a number should be, as in uploaded Parquet.
 NO_NUMBER = "?"
@@ -99,12 +102,32 @@ def numbers(column: Column, array: pa.Array) -> tuple[Array, Array]:
 
 def parsed(text: pa.Array, *, optional: bool) -> tuple[pa.Array, Array]:
     """Return texts as numbers, null for what is missing or unclear, and which are unclear."""
+    found = decimals(text, optional=optional)
+    if found is not None:
+        return found, np.zeros(len(text), dtype=np.bool_)
     if optional:
         text = pc.if_else(pc.is_in(text, MARKS), pa.scalar(None, text.type), text)
     certain = pc.fill_null(pc.match_substring_regex(text, NUMBER), True)
     if not pc.all(certain).as_py():
         text = pc.if_else(certain, text, pa.scalar(None, text.type))
     return text.cast(pa.float64()), ~certain.to_numpy(zero_copy_only=False)
+
+
+def decimals(text: pa.Array, *, optional: bool) -> pa.Array | None:
+    """Return texts as numbers, null for what is missing; None unless all of them have digits, points and minus only.
+
+    Faster than to match a pattern, since what is no number then stops Arrow.
+    """
+    offsets, data = bytes_of(text)
+    lengths = np.diff(offsets)
+    if not DECIMAL[data].all() or lengths.max(initial=0) > MAX_DECIMAL_BYTES:
+        return None
+    if optional and not lengths.all():
+        text = pc.if_else(pa.array(lengths > 0), text, pa.scalar(None, text.type))
+    try:
+        return text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
 
 
 def read_notation(column: Column, text: pa.Array) -> Read:

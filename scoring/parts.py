@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from scoring.lines import LINE, with_cells
 from scoring.sources import CSV, JSON, PARQUET
 from serving.tables.database import quoted
 
@@ -83,11 +86,11 @@ class Parts:
         """Return the file that tells what a part has; other readers of the folder pass over it."""
         return self.folder / f"_part-{number:05}.json"
 
-    def write(self, number: int, table: pa.Table, part: Part) -> None:
-        """Write a part and, once it is there, what it has."""
+    def write(self, number: int, tables: Sequence[pa.Table], part: Part) -> None:
+        """Write a part, of one table or of some with the same columns, and, once it is there, what it has."""
         path = self.path(number)
         unfinished = self.folder / f"{UNFINISHED}.{self.form}"
-        write_rows(unfinished, table, self.form)
+        write_rows(unfinished, tables, self.form)
         unfinished.replace(path)
         write_whole(self.facts(number), json.dumps(asdict(part)).encode())
 
@@ -102,14 +105,21 @@ class Parts:
         unfinished.replace(target)
 
 
-def write_rows(path: Path, table: pa.Table, form: str) -> None:
-    """Write a table as a file and have it on the disk when this returns; raise PartsError where it has no such form."""
+def write_rows(path: Path, tables: Sequence[pa.Table], form: str) -> None:
+    """Write tables as a file and have it on the disk when this returns; raise PartsError if they have no such form.
+
+    There may be several of CSV, with the same columns, but for LINE.
+    """
     try:
-        if form == JSON:
+        if form == CSV:
+            with path.open("wb") as file:
+                for place, table in enumerate(tables):
+                    write_csv(file, as_text(table, nested=True), header=not place)
+        elif form == JSON:
+            (table,) = tables
             write_json(path, table)
-        elif form == CSV:
-            write_csv(path, as_text(table, nested=True))
         else:
+            (table,) = tables
             # Numbers seldom repeat: without dictionaries they are written and read in half the time.
             repeating = [column.name for column in table.schema if not is_number(column.type)]
             pa.parquet.write_table(as_text(table, nested=False), path, use_dictionary=repeating)
@@ -124,14 +134,31 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_nested(kind))
 
 
-def write_csv(path: Path, table: pa.Table) -> None:
-    """Write a table of plain columns as CSV."""
-    if any("\n" in name or "\r" in name for name in table.column_names):
+def write_csv(file: BinaryIO, table: pa.Table, *, header: bool) -> None:
+    """Write a table of plain columns as CSV, the lines in LINE as they stand."""
+    names = [name for name in table.column_names if name != LINE]
+    if any("\n" in name or "\r" in name for name in names):
         raise PartsError("the name of a column has a line break, which a header of CSV cannot have here")
     for place, column in enumerate(table.schema):
         if pa.types.is_dictionary(column.type):
             table = table.set_column(place, column.name, table.column(place).cast(column.type.value_type))
-    pa.csv.write_csv(table, path, pa.csv.WriteOptions(quoting_style="needed"))
+    options = pa.csv.WriteOptions(quoting_style="needed", include_header=header)
+    if LINE in table.column_names:
+        pa.csv.write_csv(table.select(names).slice(0, 0), file, options)
+        write_lines(file, table)
+    else:
+        pa.csv.write_csv(table, file, options)
+
+
+def write_lines(file: BinaryIO, table: pa.Table) -> None:
+    """Write the lines of a table with the cells that are added to them, which are the columns behind LINE."""
+    place = table.column_names.index(LINE)
+    for batch in table.to_batches():
+        lines, *cells = batch.columns[place:]
+        text = with_cells(lines, cells)
+        # Line breaks stand before the lines.
+        file.write(memoryview(text.buffers()[2])[1:])
+        file.write(b"\n")
 
 
 def write_json(path: Path, table: pa.Table) -> None:
@@ -214,9 +241,21 @@ def join_text(files: list[Path], target: Path, *, header: bool) -> None:
                     if not first:
                         joined.write(line)
                     first = line
-                shutil.copyfileobj(file, joined)
+                copy_rest(file, joined)
         joined.flush()
         os.fsync(joined.fileno())
+
+
+def copy_rest(file: BinaryIO, joined: BinaryIO) -> None:
+    """Append what follows in a file to another, where the system can without a way through this process."""
+    joined.flush()
+    start = file.tell()
+    with contextlib.suppress(AttributeError, OSError):  # of systems, and of file systems, that cannot
+        while copied := os.copy_file_range(file.fileno(), joined.fileno(), 2**30, start):
+            start += copied
+    file.seek(start)
+    joined.seek(0, os.SEEK_END)
+    shutil.copyfileobj(file, joined)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -112,26 +113,28 @@ def more(
     first, skip = (done[-1].source, done[-1].end) if done else (0, 0)
     for place in range(first, len(sources)):
         source, end = sources[place], skip
-        for batches in cut(source.batches(scorer.model_class, skip), rows):
+        for batches in cut(source.batches(scorer.model_class, skip, lines=parts.form == CSV), rows):
             scored = [scorer.score(batch) for batch in batches]
-            table = kept(scored, source, scorer)
-            errors = table.column(scorer.prefix + ERROR)
+            errors = pa.chunked_array([each.batch.column(scorer.prefix + ERROR) for each in scored])
             if strict and errors.null_count < len(errors):
                 raise BadRowError(first_error(source, end, errors))
             end += len(errors)
             counts = sum((each.faults for each in scored), Counter[tuple[str, str]]())
             faults = [(column, kind, count) for (column, kind), count in sorted(counts.items())]
             part = Part(place, end, len(errors), len(errors) - errors.null_count, faults)
-            parts.write(number, table, part)
+            parts.write(number, kept(scored, source, scorer), part)
             number += 1
             yield part
         skip = 0
 
 
-def kept(scored: list[Scored], source: Source, scorer: Scorer) -> pa.Table:
-    """Return what is written of scored batches: of files their names, not their content."""
-    table = pa.Table.from_batches([each.batch for each in scored])
-    return table.drop_columns(list(Schema(scorer.model_class).columns)) if source.form == FILES else table
+def kept(scored: list[Scored], source: Source, scorer: Scorer) -> list[pa.Table]:
+    """Return what is written of scored batches, a table for each run of equal schemas: of files not their content."""
+    runs = itertools.groupby((each.batch for each in scored), key=lambda batch: batch.schema)
+    tables = [pa.Table.from_batches(list(batches)) for _, batches in runs]
+    if source.form == FILES:
+        return [table.drop_columns(list(Schema(scorer.model_class).columns)) for table in tables]
+    return tables
 
 
 def first_error(source: Source, first_row: int, errors: pa.ChunkedArray) -> str:

@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from models.model import InvalidInputError, Model
+from scoring.lines import BLOCK_BYTES, OddLinesError, line_batches
 from serving.tables.archives import is_archive, is_meant
 from serving.tables.csv_files import read_header
 from serving.tables.database import quoted
@@ -25,8 +26,6 @@ WRITTEN = {".csv": CSV, ".jsonl": JSON, ".ndjson": JSON, ".parquet": PARQUET}
 SUFFIXES = WRITTEN | {".tsv": CSV, ".json": JSON}
 # The column that names the file of a picture.
 FILE = "file"
-# What a CSV file is read in; a line may be no longer.
-BLOCK_BYTES = 2**22
 # Rows of JSON that are read at a time.
 JSON_ROWS = 2**14
 # Files that are read at a time.
@@ -47,7 +46,7 @@ class Source:
     form: str
 
     def rows(self) -> int:
-        """Return about how many rows there are: of text the lines; raise SourceError for what cannot be read."""
+        """Return about how many rows there are: of text by its first lines; raise SourceError."""
         with self.faults():
             if self.form == PARQUET:
                 found: int = pa.parquet.read_metadata(self.path).num_rows
@@ -55,12 +54,16 @@ class Source:
             if self.form == FILES:
                 return len(file_names(self.path))
             with self.path.open("rb") as file:
-                blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
-                return sum(block.count(b"\n") for block in blocks) - (self.form == CSV)
+                block = file.read(BLOCK_BYTES)
+            return block.count(b"\n") * self.path.stat().st_size // max(1, len(block)) - (self.form == CSV)
 
-    def batches(self, model: type[Model[Any]], skip: int) -> Iterator[pa.RecordBatch]:
-        """Yield the rows after the first `skip`, in their order; raise SourceError for what cannot be read."""
-        batches = READERS[self.form](self.path, model, skip)
+    def batches(self, model: type[Model[Any]], skip: int, *, lines: bool = False) -> Iterator[pa.RecordBatch]:
+        """Yield the rows after the first `skip`, in their order; raise SourceError for what cannot be read.
+
+        With `lines`, those of CSV may have the column LINE in the place of columns that the model does not read.
+        """
+        read = csv_lines if lines and self.form == CSV else READERS[self.form]
+        batches = read(self.path, model, skip)
         while True:
             with self.faults():
                 batch = next(batches, None)
@@ -121,6 +124,18 @@ def csv_batches(path: Path, model: type[Model[Any]], skip: int) -> Iterator[pa.R
     converting = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     with pa.csv.open_csv(path, reading, parsing, converting) as reader:
         yield from skipped(reader, skip)
+
+
+def csv_lines(path: Path, model: type[Model[Any]], skip: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a CSV file as `line_batches` has them, and from an odd one on as `csv_batches`."""
+    rows = 0
+    try:
+        for batch in line_batches(path, model):
+            rows += batch.num_rows
+            if rows > skip:
+                yield batch.slice(max(0, batch.num_rows - (rows - skip)))
+    except OddLinesError:
+        yield from csv_batches(path, model, max(rows, skip))
 
 
 def parquet_batches(path: Path, model: type[Model[Any]], skip: int) -> Iterator[pa.RecordBatch]:
