@@ -15,7 +15,7 @@ from serving.inference.predictor import NoCache
 from serving.inference.registry import Registry
 from serving.jobs.background import BackgroundJobs
 from serving.settings import Settings
-from serving.telemetry import logs, tracing
+from serving.telemetry import logs, metrics, tracing
 
 log = logging.getLogger("tiffin.jobs")
 
@@ -43,7 +43,8 @@ async def serve(settings: Settings) -> None:
         registry.add(await loaded(stored, NoCache(), settings))
     jobs = BackgroundJobs(settings, registry, has_worker=True)
     if settings.job_metrics_port:
-        prometheus_client.start_http_server(settings.job_metrics_port)
+        prometheus_client.ProcessCollector(registry=metrics.registry)
+        prometheus_client.start_http_server(settings.job_metrics_port, registry=metrics.registry)
     jobs.start()
     log.info("working: %s", ", ".join(str(predictor.id) for predictor in registry))
     await ending.wait()

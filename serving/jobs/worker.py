@@ -56,6 +56,8 @@ class Worker:
 
     def start(self) -> None:
         """Begin to look for work."""
+        for predictor in self.registry:  # Prometheus does not see the first step of a counter that begins at 1
+            metrics.start_job_counters(*predictor.id)
         self.slots = [asyncio.create_task(self.work()) for _ in range(SLOTS)]
 
     def wake(self) -> None:

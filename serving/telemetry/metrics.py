@@ -128,6 +128,7 @@ redis_bytes = Counter(
     "tiffin_redis_bytes_total",
     "Bytes of the prediction cache's keys and values, by direction: sent to Redis or received from it.",
     ["direction"],
+    registry=registry,
 )
 redis_bytes_sent = redis_bytes.labels("sent")
 redis_bytes_received = redis_bytes.labels("received")
@@ -151,25 +152,31 @@ jobs = Gauge(
     "Unfinished background jobs, by state (queued, running); the same in every process that knows the job store.",
     [*MODEL, "state"],
     multiprocess_mode="mostrecent",
+    registry=registry,
 )
 job_oldest_seconds = Gauge(
     "tiffin_job_oldest_seconds",
     "Age of the oldest unfinished job in seconds; 0 where there is none.",
     MODEL,
     multiprocess_mode="mostrecent",
+    registry=registry,
 )
-job_rows = Counter("tiffin_job_rows_total", "Rows of background jobs that were answered.", MODEL)
+job_rows = Counter("tiffin_job_rows_total", "Rows of background jobs that were answered.", MODEL, registry=registry)
 job_chunks = Counter(
     "tiffin_job_chunks_total",
     "Chunks of background jobs, by outcome: done, failed (each attempt), lost (their lease, or the job).",
     [*MODEL, "outcome"],
+    registry=registry,
 )
 jobs_finished = Counter(
     "tiffin_jobs_finished_total",
     "Background jobs that ended, by state (completed, failed, canceled).",
     [*MODEL, "state"],
+    registry=registry,
 )
-job_store_errors = Counter("tiffin_job_store_errors_total", "Faults of the job store's database or files.")
+job_store_errors = Counter(
+    "tiffin_job_store_errors_total", "Faults of the job store's database or files.", registry=registry
+)
 
 
 class Counted(NamedTuple):
@@ -198,6 +205,15 @@ def count_request(request: Counted, status: int, cache: str, seconds: float) -> 
     counter, histogram = children[key]
     counter.inc()
     histogram.observe(seconds)
+
+
+def start_job_counters(model: str, version: str) -> None:
+    """Let the counters of jobs of a version of a model begin at 0."""
+    job_rows.labels(model, version)
+    for outcome in ("done", "failed", "lost"):
+        job_chunks.labels(model, version, outcome)
+    for state in ("completed", "failed", "canceled"):
+        jobs_finished.labels(model, version, state)
 
 
 def worker_ids(files: str = "*.db") -> set[int]:

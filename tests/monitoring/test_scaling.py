@@ -38,7 +38,7 @@ def test_workers_are_scaled_by_the_chunks_that_are_left(tmp_path: Path) -> None:
         found.append(await count())
         file = await leases.claim([MODEL])
         assert file is not None
-        await leases.plan(file, "folder", [5_000, 5_000, 17], 0)
+        await leases.plan(file, [5_000, 5_000, 17], 0)
         found.append(await count())
         chunk = await leases.claim([MODEL])
         assert chunk is not None
