@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import subprocess
@@ -27,6 +28,7 @@ from loadtest import inputs
 from loadtest.processes import free_port, store_home, tiffin_command
 from serving.jobs.background import SCHEMA
 from serving.jobs.database import PAUSE_SECONDS, Database, Transaction
+from serving.jobs.errors import StoreUnavailableError
 from tests.support import ROOT
 from tests.support.job_stores import FolderStores, Stores, shared_stores
 
@@ -118,13 +120,13 @@ class Trial:
         elif response.status_code != 503:
             raise AssertionError(f"{key} was answered {response.status_code}: {response.text}")
 
-    def count(self, statement: str) -> int:
-        """Return the number that a statement finds; 0 while the database does not answer."""
+    def count(self, statement: str) -> float:
+        """Return the number that a statement finds; nan, which is no number, while the database does not answer."""
         try:
-            return int(self.database.transact(lambda transaction: found(transaction, statement)))
-        except Exception:
+            return float(self.database.transact(lambda transaction: found(transaction, statement)))
+        except StoreUnavailableError:
             time.sleep(0.2)
-            return 0
+            return math.nan
 
     def kill(self) -> None:
         """Kill something at a random moment, mostly while a chunk is being computed."""
@@ -201,7 +203,8 @@ class Trial:
         total = sum(self.killed.values())
         return (
             f"{name}: {total} kills ({killed}), {self.computing} while chunks were computed; "
-            f"{crashes} chunks taken over, {len(self.jobs)} jobs of {TEXTS:,} texts, none lost, no row missing or twice"
+            f"{crashes:.0f} chunks taken over, {len(self.jobs)} jobs of {TEXTS:,} texts, none lost, "
+            "no row missing or twice"
         )
 
 
