@@ -45,14 +45,15 @@ class JobFiles:
 
     async def put(self, name: str, content: bytes | Path) -> None:
         """Store a file, whole or not at all; in a folder it outlives the machine's crash."""
+        await asyncio.to_thread(self.write, name, content)
 
-        def write() -> None:
-            import obstore
+    def write(self, name: str, content: bytes | Path) -> None:
+        """Do what `put` does; the caller has a thread for it."""
+        import obstore
 
+        with failures():
             obstore.put(self.store, name, content)
             self.keep(name)
-
-        await self.run(write)
 
     def keep(self, name: str) -> None:
         """Have a file in a folder outlive the machine's crash, with the folders that may have been made for it."""

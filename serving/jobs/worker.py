@@ -40,6 +40,8 @@ CHUNK_SECONDS = 3_600.0
 RETRY_SECONDS = 0.2
 # How long half of a worker rests after a fault of the job store.
 PAUSE_SECONDS = 2.0
+# How long no further fault of it is logged: while a store is down there would be some every second.
+SILENT_SECONDS = 30.0
 
 
 class Worker:
@@ -52,6 +54,7 @@ class Worker:
         self.max_rows = max_rows
         self.work_came = asyncio.Event()
         self.stopping = False
+        self.silent_until = 0.0
         self.slots: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -84,7 +87,7 @@ class Worker:
             try:
                 claim = await self.leases.claim([predictor.id for predictor in self.registry])
             except StoreUnavailableError as error:
-                report(error)
+                self.report(error)
                 claim = None
             except Exception:  # a worker that ends would leave all jobs undone
                 log.exception("the worker failed to look for work")
@@ -129,7 +132,7 @@ class Worker:
             try:
                 held = await self.leases.renew(claim)
             except StoreUnavailableError as error:
-                report(error)
+                self.report(error)
                 held = time.monotonic() < valid_until
             else:
                 valid_until = renewed + self.leases.seconds
@@ -142,7 +145,7 @@ class Worker:
         try:
             missing = isinstance(error, MissingFileError)
             if isinstance(error, StoreUnavailableError | UnknownModelError):
-                report(error)
+                self.report(error)
                 if not missing:
                     await self.leases.release(claim)
                     return
@@ -154,14 +157,14 @@ class Worker:
             if await self.leases.fail(claim, told, final=final):
                 metrics.jobs_finished.labels(*claim.model_id, "failed").inc()
         except StoreUnavailableError as failure:
-            report(failure)
+            self.report(failure)
 
     async def give_back(self, claim: Claim) -> None:
         """Release the lease of a chunk."""
         try:
             await self.leases.release(claim)
         except StoreUnavailableError as error:
-            report(error)
+            self.report(error)
 
     async def tidy(self, claim: Claim) -> None:
         """Delete what was written under a lease for nothing, since nothing counts it; what remains is an orphan."""
@@ -170,7 +173,7 @@ class Worker:
             if name is not None:
                 await self.files.delete(name)
         except StoreUnavailableError as error:
-            report(error)
+            self.report(error)
 
     async def compute(self, claim: Claim) -> None:
         """Compute a chunk: read the file and cut it into chunks, or answer the rows of one of these."""
@@ -184,7 +187,6 @@ class Worker:
 
     async def plan(self, claim: Claim, predictor: Predictor) -> None:
         """Read a job's file, and store the inputs of its chunks."""
-        loop = asyncio.get_running_loop()
         lost = False
         sizes: dict[int, int] = {}
 
@@ -193,7 +195,7 @@ class Worker:
                 raise StoreUnavailableError("the lease was lost")
             content = encoded(columns)
             sizes[number] = len(content)
-            asyncio.run_coroutine_threadsafe(self.files.put(f"{claim.inputs}/{number}", content), loop).result()
+            self.files.write(f"{claim.inputs}/{number}", content)
 
         with tempfile.TemporaryDirectory(prefix="tiffin-job-") as temporary:
             path = Path(temporary) / "file"
@@ -238,8 +240,15 @@ class Worker:
             try:
                 return await note(*arguments)
             except StoreUnavailableError as error:
-                report(error)
+                self.report(error)
                 await asyncio.sleep(RETRY_SECONDS)
+
+    def report(self, error: StoreUnavailableError | UnknownModelError) -> None:
+        """Count a fault of the job store, and log it unless one has been logged lately."""
+        metrics.job_store_errors.inc()
+        if time.monotonic() >= self.silent_until:
+            self.silent_until = time.monotonic() + SILENT_SECONDS
+            log.warning("%s", error)
 
 
 async def patiently(predictor: Predictor, items: Any, context: RequestContext) -> Array:
@@ -266,12 +275,6 @@ def moved(error: InvalidInputError, rows: int) -> InvalidInputError:
     """Return an error of a chunk's row as one of the file's, which has so many rows before the chunk."""
     location = tuple(part + rows if isinstance(part, int) else part for part in error.location)
     return InvalidInputError(str(error), location, error.kind)
-
-
-def report(error: Exception) -> None:
-    """Log and count a fault of the job store."""
-    metrics.job_store_errors.inc()
-    log.warning("%s", error)
 
 
 if __name__ == "__main__":
