@@ -172,10 +172,10 @@ def test_no_secret_is_in_the_manifests(name: str) -> None:
 
 @renders
 def test_settings_are_settings_of_the_server(name: str) -> None:
-    classes = {"Settings": "serving/settings.py", "JobSettings": "serving/jobs/settings.py"}
-    trees = {cls: ast.parse((ROOT / file).read_text(encoding="utf-8")) for cls, file in classes.items()}
-    found = [node for cls, tree in trees.items() for node in tree.body if getattr(node, "name", "") == cls]
-    fields = [node.target for each in found for node in each.body if isinstance(node, ast.AnnAssign)]  # type: ignore[attr-defined]
+    files = [ROOT / "serving" / "settings.py", *(ROOT / "serving").glob("*/settings.py")]
+    bodies = [node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body]
+    classes = [node for node in bodies if isinstance(node, ast.ClassDef)]
+    fields = [node.target for each in classes for node in each.body if isinstance(node, ast.AnnAssign)]
     known = {f"TIFFIN_{field.id.upper()}" for field in fields if isinstance(field, ast.Name)}
     for deployment in servers(name) + workers(name):
         assert settings(name, deployment).keys() <= known
