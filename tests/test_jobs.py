@@ -329,9 +329,8 @@ def test_a_deleted_job_is_gone_with_its_files(asking: httpx.Client, stores: Stor
         assert not (Path(stores.env["TIFFIN_JOB_STORE"]) / "files" / task).exists()
 
 
+@pytest.mark.folder_only
 def test_a_job_whose_files_are_lost_fails_and_has_no_result(asking: httpx.Client, stores: Stores) -> None:
-    if "TIFFIN_JOB_FILES" in stores.env:
-        pytest.skip("takes files from a folder")
     files = Path(stores.env["TIFFIN_JOB_STORE"]) / "files"
     completed = submitted(asking, "breast_cancer", tumour_file(10))
     ended(asking, "breast_cancer", completed)

@@ -125,9 +125,8 @@ async def test_a_file_is_cut_once_however_often_that_is_noted(board: Board) -> N
     assert (found.plan, found.chunks) == (plan.inputs, 2)
 
 
+@pytest.mark.folder_only  # it counts the statements of SQLite
 async def test_a_file_of_many_chunks_is_noted_in_few_statements(board: Board) -> None:
-    if board.database.is_shared:
-        pytest.skip("counts the statements of SQLite")
     job = await board.submit()
     plan = await board.claimed()
     statements: list[str] = []
@@ -225,9 +224,8 @@ async def test_a_canceled_job_loses_its_leases(board: Board) -> None:
     assert await board.state(job) is State.CANCELED
 
 
+@pytest.mark.folder_only  # it counts the steps of SQLite
 async def test_a_search_for_work_passes_over_no_job_that_has_ended(board: Board) -> None:
-    if board.database.is_shared:
-        pytest.skip("counts the steps of SQLite")
     count, steps = 1_000, 0
 
     def fill(transaction: Transaction) -> None:
