@@ -46,8 +46,12 @@ def python(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_it_holds_code_and_licence_only(bento: Path) -> None:
     files = {path.relative_to(bento / "src").as_posix() for path in (bento / "src").rglob("*") if path.is_file()}
+    folders = [ROOT / "models", ROOT / "serving"]
     code = {
-        path.relative_to(ROOT).as_posix() for folder in ("models", "serving") for path in (ROOT / folder).rglob("*.py")
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for ending in ("py", "sql")
+        for path in folder.rglob(f"*.{ending}")
     }
     requirements = {"requirements/serving.lock", "requirements/serving.txt"}
     assert files == code | requirements | {"service.py", "LICENSE", "NOTICE", "bentofile.yaml"}
