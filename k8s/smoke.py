@@ -1,5 +1,7 @@
 """Send every route of a server its own example: `python3 k8s/smoke.py ADDRESS`; exit with 1 if an answer is not 200.
 
+Background jobs are submitted, asked for and deleted; whether there are workers, it does not wait to see.
+
 Needs only Python, since it runs wherever deployments do. `API_KEY` is sent if it is set; authorities in CA_FILE are
 trusted beside the system's.
 """
@@ -22,6 +24,8 @@ from typing import Any
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "ship.jpg"
 TIMEOUT_SECONDS = 30
+# What the paths of a model's background jobs hold, and how that of their submission ends.
+TASKS, SUBMIT = "/score/", "/score/submit"
 
 
 @functools.cache
@@ -36,12 +40,14 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-def ask(url: str, body: bytes | None = None, media_type: str = "application/json") -> tuple[int, bytes]:
-    """Send a GET, or a POST if there is a body, and return the status and body of the answer."""
+def ask(
+    url: str, body: bytes | None = None, media_type: str = "application/json", method: str | None = None
+) -> tuple[int, bytes]:
+    """Send a GET, or a POST if there is a body, or by `method`; return the status and body of the answer."""
     headers = {"Content-Type": media_type, "Cache-Control": "no-cache"}
     if key := os.environ.get("API_KEY"):
         headers["X-API-Key"] = key
-    request = urllib.request.Request(url, body, headers)  # noqa: S310
+    request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310
     try:
         context = tls_context() if url.startswith("https:") else None
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=context) as answer:  # noqa: S310
@@ -72,9 +78,12 @@ def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]
 
     Raises OSError if a route that needs JSON has no example.
     """
-    bodies = {path: entry["post"]["requestBody"] for path, entry in document["paths"].items() if "post" in entry}
+    posts = {path: entry["post"] for path, entry in document["paths"].items() if "post" in entry}
+    bodies = {path: post["requestBody"] for path, post in posts.items() if "requestBody" in post}
     for path in document["paths"]:
         if "{" in path:  # that of one of several models or versions
+            continue
+        if TASKS in path and not path.endswith(SUBMIT):  # `follow` asks some of these
             continue
         if path not in bodies:
             yield path, None, "application/json"
@@ -89,8 +98,16 @@ def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]
             schema = bodies[path]["content"]["multipart/form-data"]["schema"]
             (field,) = schema["required"]
             examples = schema["properties"][field].get("examples")
-            picture = archive() if path.endswith("/uploadfile") else PICTURE.read_bytes()
+            picture = archive() if path.endswith(("/uploadfile", SUBMIT)) else PICTURE.read_bytes()
             yield path, *form(field, examples[0].encode() if examples else picture)
+
+
+def follow(url: str, submitted: bytes) -> tuple[int, bytes]:
+    """Ask for the state of a job that was submitted at `url`, and delete it; return the first answer that is not 200."""
+    tasks, query = url.removesuffix(SUBMIT), f"?task_id={json.loads(submitted)['task_id']}"
+    status, content = ask(f"{tasks}{TASKS}status{query}")
+    deleted = ask(f"{tasks}{TASKS}tasks{query}", method="DELETE")
+    return deleted if status == 200 else (status, content)
 
 
 def main(address: str) -> int:
@@ -100,6 +117,8 @@ def main(address: str) -> int:
         _, document = ask(f"{address}/docs.json")
         for path, body, media_type in requests(json.loads(document)):
             status, content = ask(address + path, body, media_type)
+            if status == 202:
+                status, content = follow(address + path, content)
             print(f"{status} {path}" + ("" if status == 200 else f" {content.decode(errors='replace')[:500]}"))
             failed += status != 200
     except OSError as error:

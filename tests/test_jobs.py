@@ -385,6 +385,16 @@ def test_the_page_shows_how_to_submit_and_fetch(asking: httpx.Client, job_server
     assert 0 < float(row.split(",")[0]) < 1
 
 
+def test_the_smoke_test_submits_jobs_and_leaves_none(asking: httpx.Client, job_server: Server) -> None:
+    before = answer(asking.get("/sentiment/score/tasks"))
+    command = [sys.executable, "k8s/smoke.py", job_server.address]
+    env = {**os.environ, "API_KEY": KEYS[0]}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=END_SECONDS, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "200 /sentiment/score/submit" in done.stdout
+    assert answer(asking.get("/sentiment/score/tasks")) == before
+
+
 def test_without_keys_there_is_no_list_of_jobs(store: Path, tmp_path: Path) -> None:
     settings = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_JOB_STORE": str(tmp_path / "jobs")}
     with started_server(store, settings) as server, httpx.Client(base_url=server.address) as client:
