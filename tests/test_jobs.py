@@ -6,8 +6,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
