@@ -103,7 +103,7 @@ def requests(document: dict[str, Any]) -> Iterator[tuple[str, bytes | None, str]
 
 
 def follow(url: str, submitted: bytes) -> tuple[int, bytes]:
-    """Ask for the state of a job that was submitted at `url`, then delete it; return the first answer but 200, if any."""
+    """Ask for the state of a job submitted at `url`, and delete it; return the first answer that fails, or the last."""
     tasks, query = url.removesuffix(SUBMIT), f"?task_id={json.loads(submitted)['task_id']}"
     status, content = ask(f"{tasks}{TASKS}status{query}")
     deleted = ask(f"{tasks}{TASKS}tasks{query}", method="DELETE")
