@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -37,6 +38,11 @@ def unpacked(dtype: str, data: Any, shape: Any = None) -> Array:
         return np.frombuffer(data, dtype).reshape(shape).copy()
     if dtype == "text":
         data = [None if value is None else value.decode("utf-8", "surrogatepass") for value in data]
-    values: Array = np.empty(len(data), dtype=object)
-    values[:] = data
-    return values
+    return objects(data)
+
+
+def objects(values: Sequence[Any]) -> Array:
+    """Return values as an array of objects."""
+    found: Array = np.empty(len(values), dtype=object)
+    found[:] = values
+    return found

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.model import Array, Columns, InvalidInputError, Model
+from serving.jobs.parts import objects
 from serving.tables.archives import archived_names, is_archive
 from serving.tables.faults import named
 from serving.tables.formats import with_columns
@@ -42,7 +43,7 @@ def cut(path: Path, model: type[Model[Any]], max_rows: int, store: Callable[[int
             if size > MAX_BYTES:
                 raise invalid(f"the columns that are read have more than {MAX_BYTES:,} bytes", "too_long")
             if names:
-                columns[NAMES] = texts(names[sum(rows) : sum(rows) + count])
+                columns[NAMES] = objects(names[sum(rows) : sum(rows) + count])
             store(number, columns)
             rows.append(count)
         return rows
@@ -94,10 +95,3 @@ def bytes_of(columns: Columns) -> int:
         sum(map(len, filter(None, values))) if values.dtype.hasobject else values.nbytes for values in columns.values()
     )
     return sum(sized)
-
-
-def texts(values: list[str]) -> Array:
-    """Return texts as an array of objects."""
-    found: Array = np.empty(len(values), dtype=object)
-    found[:] = values
-    return found
