@@ -7,11 +7,10 @@ import platform
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import onnxruntime
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import SparkFiles, TaskContext
@@ -19,8 +18,7 @@ from pyspark import SparkFiles, TaskContext
 from scoring.engine import ERROR, Scorer
 from scoring.entries import entry_in
 from scoring.run import BadRowError, part_rows
-from serving.inference.instruction_set import instruction_set
-from serving.inference.session import EXACT, PROCESSOR, UNSIGNED_WEIGHTS, with_signed_weights
+from serving.inference.session import open_session
 
 # Packages by which answers may differ: the driver and all executors need the same versions.
 PACKAGES = ("msgspec", "numpy", "onnxruntime", "pillow", "protobuf", "pyarrow", "pydantic", "tokenizers")
@@ -76,20 +74,8 @@ def open_shipped(archive: str, prefix: str, versions: tuple[tuple[str, str], ...
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(SparkFiles.get(archive)) as packed:
             packed.extractall(folder)
-        return Scorer(entry_in(Path(folder)), threads, prefix, open_session=open_session)
-
-
-def open_session(graph: Path, threads: int) -> Any:
-    """Open a session as the server's are, whose idle threads do not spin: other tasks want the executor's cores."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    content = graph.read_bytes()
-    if instruction_set() in EXACT and UNSIGNED_WEIGHTS.encode() in content:
-        content = with_signed_weights(content)
-    return onnxruntime.InferenceSession(content, options, providers=[PROCESSOR])
+        # Other tasks want the executor's cores.
+        return Scorer(entry_in(Path(folder)), threads, prefix, open_session=partial(open_session, spinning=False))
 
 
 def score_batches(batches: Iterator[pa.RecordBatch], shipment: Shipment) -> Iterator[pa.RecordBatch]:

@@ -39,8 +39,17 @@ def execution_provider(name: str) -> str:
     return found
 
 
-def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = None, provider: str = PROCESSOR) -> Any:
+def open_session(
+    graph: Path | bytes,
+    threads: int,
+    *,
+    signed: bool | None = None,
+    provider: str = PROCESSOR,
+    spinning: bool = True,
+) -> Any:
     """Open a session for a graph, given as a file or as its content, on `threads` threads; 0 takes all cores.
+
+    Threads that wait for work spin for a while, unless `spinning` says that others want the cores.
 
     Unsigned weights are made signed where the processor multiplies these exactly, or as `signed` says: the products are
     the same numbers, and onnxruntime's kernels for them are twice as fast. Another `provider` takes the weights as they
@@ -49,6 +58,8 @@ def open_session(graph: Path | bytes, threads: int, *, signed: bool | None = Non
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # errors are raised anyway, and warnings are of initializers that it could drop
 
     def opened(source: str | bytes) -> Any:
