@@ -150,11 +150,9 @@ class RequestBody:
         start = await self.start()
         if self.complete:
             return start
-        body = bytearray(start)
-        async for piece in self.pieces:
-            body += piece
+        chunks = [start, *[piece async for piece in self.pieces]]
         self.complete = True
-        return bytes(body)
+        return await asyncio.to_thread(b"".join, chunks)  # it lets go of the interpreter's lock
 
     async def received(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives."""

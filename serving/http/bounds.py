@@ -78,7 +78,7 @@ def widest(schema: Any, definitions: dict[str, Any], inside: tuple[str, ...]) ->
 async def has_more_values(body: bytes, max_values: int) -> bool:
     """Return whether a JSON document has more than `max_values` values, without parsing it."""
     # Every value but the first comes after a comma or an opening bracket; only here do those in strings count.
-    if len(body) <= max_values or sum(map(body.count, SEPARATORS)) <= max_values:
+    if len(body) <= max_values or not await has_more_separators(body, max_values):
         return False
     start, separators, in_string = 0, 0, False
     while start < len(body) and separators <= max_values:
@@ -91,6 +91,17 @@ async def has_more_values(body: bytes, max_values: int) -> bool:
         separators += found
         await asyncio.sleep(0)
     return separators > max_values
+
+
+async def has_more_separators(body: bytes, count: int) -> bool:
+    """Return whether commas and opening brackets, in strings or not, are more than `count`."""
+    found = 0
+    for start in range(0, len(body), PIECE_BYTES):
+        found += sum(body.count(separator, start, start + PIECE_BYTES) for separator in SEPARATORS)
+        if found > count:
+            return True
+        await asyncio.sleep(0)
+    return False
 
 
 def count_separators(piece: bytes, in_string: bool) -> tuple[int, bool]:

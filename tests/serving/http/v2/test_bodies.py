@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from models.breast_cancer import BreastCancer
+from models.model import LARGE_BYTES
 from models.sentiment import Sentiment
 from serving.http.v2.bodies import PAIR_BYTES, PIECE_BYTES, read_request
 from serving.oip.errors import ProtocolError
@@ -27,3 +29,9 @@ def test_a_long_text_is_the_same_wherever_it_is_cut(unit: bytes) -> None:
 def test_a_long_text_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(ProtocolError, match="the data of text must be a list of BYTES"):
         element(b"a" * PIECE_BYTES + b"\xff")
+
+
+def test_a_long_string_among_numbers_is_refused_before_it_is_decoded() -> None:
+    body = b'{"inputs":[{"name":"area_se","shape":[1],"datatype":"FP64","data":[ "%b"]}]}' % (b"1" * LARGE_BYTES)
+    with pytest.raises(ProtocolError, match="must be a list of FP64: its first element is a string"):
+        read_request(body, None, BreastCancer)
