@@ -42,6 +42,7 @@ from serving.bento.loading import loaded
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.caching.redis_tier import RedisCache
+from serving.explanations import ExplanationService
 from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.http.aliases import aliases_of
 from serving.http.application import application
@@ -75,6 +76,7 @@ if settings.redis_url is not None:
     redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_timeout_seconds)
 registry = Registry()
 inference = InferenceService(registry)
+explanations = ExplanationService()
 tensors = TensorInference(inference)
 lifecycle = Lifecycle()
 limit = RateLimit(settings.rate_limit, redis, settings.redis_prefix) if settings.rate_limit else None
@@ -145,6 +147,7 @@ class Tiffin(Routes):  # type: ignore[misc, valid-type]
 
     def __init__(self) -> None:
         self.inference = inference
+        self.explanations = explanations
         self.grpc: GrpcServer | None = None
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
@@ -287,7 +290,9 @@ def edge(app: ASGIApp) -> ASGIApp:
     return application(
         app,
         [
-            *model_routes(settings.names, registry, accepted, guards, infer, settings.timeout_seconds),
+            *model_routes(
+                settings.names, registry, accepted, guards, infer, settings.timeout_seconds, explanations
+            ),
             *v2_routes(
                 settings.names,
                 tensors,

@@ -1,0 +1,43 @@
+"""What an explanation may cost: evaluations by the model's pace, within the time that the request has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from serving.inference.batcher import Batcher
+from serving.inference.context import Priority
+
+# The most computing time that an explanation takes, and the most of the time that is left to its request.
+SECONDS, SHARE = 2.0, 0.5
+# By when the last evaluation must be done, as a share of the time that is left.
+LAST = 0.9
+# Batches of rows hold thousands, which would be too many to find out how long they take.
+MOST_BATCH = 64
+
+
+class Budget:
+    """The time that an explanation may take, and about how many evaluations fit into it.
+
+    `evaluations` follows from the pace of the model's last batches, and is not too high; `batch` is how many fill a
+    batch. What is computed by `deadline`, a time of `clock`, is answered before the request's own.
+    """
+
+    def __init__(self, batcher: Batcher, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.started = clock()
+        left = max(0.0, deadline - self.started)
+        self.seconds = min(SECONDS, SHARE * left)
+        self.deadline = self.started + LAST * left
+        self.evaluations = int(self.seconds / seconds_each(batcher))
+        self.batch = min(batcher.max_batch, MOST_BATCH)
+
+    def allows(self, times: float) -> bool:
+        """Return whether so many times the work that was done so far takes no more than the time that there is."""
+        return (self.clock() - self.started) * times <= self.seconds
+
+
+def seconds_each(batcher: Batcher) -> float:
+    """Estimate the seconds that an item takes in a full batch of batch work, not too low."""
+    inference = batcher.pace.most_seconds(batcher.max_batch) / batcher.max_batch
+    return max(1e-6, inference + batcher.pace.preparing[Priority.BATCH])
