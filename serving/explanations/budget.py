@@ -8,18 +8,18 @@ from collections.abc import Callable
 from serving.inference.batcher import Batcher
 from serving.inference.context import Priority
 
-# The most computing time that an explanation takes, and the most of the time that is left to its request.
-SECONDS, SHARE = 2.0, 0.5
-# By when the last evaluation must be done, as a share of the time that is left.
-LAST = 0.9
+# After so many seconds no more is sampled.
+SECONDS = 2.0
+# Of the time that is left to a request: how much the fewest evaluations may take, and by when the last must be done.
+SHARE, LAST = 0.5, 0.9
 # Batches of rows hold thousands, which would be too many to find out how long they take.
 MOST_BATCH = 64
 
 
 class Budget:
-    """The time that an explanation may take, and about how many evaluations fit into it.
+    """The time that an explanation may take, and how many evaluations fit into it.
 
-    `evaluations` follows from the pace of the model's last batches, and is not too high; `batch` is how many fill a
+    `evaluations` is how many there may be at least, by the pace of the model's last batches; `batch` is how many fill a
     batch. What is computed by `deadline`, a time of `clock`, is answered before the request's own.
     """
 
@@ -29,7 +29,7 @@ class Budget:
         left = max(0.0, deadline - self.started)
         self.seconds = min(SECONDS, SHARE * left)
         self.deadline = self.started + LAST * left
-        self.evaluations = int(self.seconds / seconds_each(batcher))
+        self.evaluations = int(SHARE * left / seconds_each(batcher))
         self.batch = min(batcher.max_batch, MOST_BATCH)
 
     def allows(self, times: float) -> bool:
