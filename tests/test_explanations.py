@@ -163,10 +163,7 @@ def test_a_huge_picture_is_explained_or_refused(client: httpx.Client) -> None:
 
 
 def test_others_are_answered_while_explanations_are_computed(client: httpx.Client) -> None:
-    texts = [
-        f"{number} ways to be charming, and not one of them is used in this long and dreary film"
-        for number in range(12)
-    ]
+    texts = [f"{number} ways to be charming, and this long and dreary film has none of them" for number in range(12)]
     with ThreadPoolExecutor(13) as threads:
         explaining = [threads.submit(explain, client, "sentiment", json={"text": [text]}) for text in texts]
         plain = answer(client.post("/sentiment/predict", json={"text": ["a fine film"]}))

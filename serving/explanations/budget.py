@@ -12,15 +12,16 @@ from serving.inference.context import Priority
 SECONDS = 2.0
 # Of the time that is left to a request: how much the fewest evaluations may take, and by when the last must be done.
 SHARE, LAST = 0.5, 0.9
-# Batches of rows hold thousands, which would be too many to find out how long they take.
-MOST_BATCH = 64
+# By how many it is found out how long they take: batches of rows hold thousands, which is too many, and some models
+# take one item at a time, which is too few.
+FEWEST, MOST = 8, 64
 
 
 class Budget:
     """The time that an explanation may take, and how many evaluations fit into it.
 
-    `evaluations` is how many there may be at least, by the pace of the model's last batches; `batch` is how many fill a
-    batch. What is computed by `deadline`, a time of `clock`, is answered before the request's own.
+    `evaluations` is how many there may be at least, by the pace of the model's last batches; the `first` ones tell how
+    long they really take. What is computed by `deadline`, a time of `clock`, is answered before the request's own.
     """
 
     def __init__(self, batcher: Batcher, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,7 +31,7 @@ class Budget:
         self.seconds = min(SECONDS, SHARE * left)
         self.deadline = self.started + LAST * left
         self.evaluations = int(SHARE * left / seconds_each(batcher))
-        self.batch = min(batcher.max_batch, MOST_BATCH)
+        self.first = max(FEWEST, min(batcher.max_batch, MOST))
 
     def allows(self, times: float) -> bool:
         """Return whether so many times the work that was done so far takes no more than the time that there is."""

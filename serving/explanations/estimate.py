@@ -37,7 +37,7 @@ async def attribution(game: Game, full: float, evaluate: Evaluate, seed: int, bu
 async def exact(game: Game, full: float, evaluate: Evaluate, budget: Budget) -> Attribution | None:
     """Return the Shapley values by all coalitions, of which each value is the mean over all references.
 
-    Return None once a first batch of them shows that this takes too long.
+    Return None once the first of them show that this takes too long.
     """
     members = shapley.coalitions(game.players)[:-1]
     coalitions = np.repeat(members, game.references, axis=0)
@@ -45,7 +45,7 @@ async def exact(game: Game, full: float, evaluate: Evaluate, budget: Budget) -> 
     values: list[Array] = []
     done = 0
     while done < len(coalitions):
-        end = done + (MOST if done else budget.batch)
+        end = done + (MOST if done else budget.first)
         values.append(await evaluate(coalitions[done:end], references[done:end]))
         done = min(end, len(coalitions))
         if len(values) == 1 and not budget.allows(len(coalitions) / done):
@@ -60,7 +60,7 @@ async def sampled(game: Game, full: float, evaluate: Evaluate, seed: int, budget
     As long as there is time for it, there are twice as many, so that machines of about the same pace give the same
     answer. The values sum to `full` less the mean value of the empty coalition beside the references that were taken.
     """
-    at_a_time = max(1, budget.batch // game.players)
+    at_a_time = max(1, budget.first // game.players)
     orders = shapley.orders(game.players, seed)
     paths: list[Array] = []
     known: dict[tuple[bytes, int], float] = {}

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from hashlib import blake2b
 from math import isqrt
 from typing import Any, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 from pydantic import BaseModel
 
@@ -59,7 +59,8 @@ class Explainer:
     """Explains the answers of one model, one at a time: its evaluations fill the batches by themselves."""
 
     def __init__(self, predictor: Predictor) -> None:
-        self.predictor = predictor
+        # Not to keep a model that was unloaded: this object lives as long as its predictor.
+        self.predictor = proxy(predictor)
         self.model = predictor.model
         self.kind = kind_of(type(self.model))
         self.notes = read_notes(predictor.folder, type(self.model))
@@ -83,14 +84,13 @@ class Explainer:
     async def explain_text(self, text: str, score: Score, output: Array, request: RequestContext) -> Explanation:
         """Explain by the words of a text, or by spans of several where there are too many, or too little time."""
         spans = words(text)
-        key = self.key(text)
 
         async def compute(budget: Budget) -> Attribution:
             # Two permutations and their reverses at least.
             parts = groups(spans, min(len(spans), MAX_SPANS, max(2, budget.evaluations // 4)))
-            return await self.play(Words(text, parts), score, output, key, budget, request)
+            return await self.play(Words(text, parts), score, output, seed(text), budget, request)
 
-        found = await self.attribution(key, request, compute)
+        found = await self.attribution(self.key(text), request, compute)
         return Explanation("span", groups(spans, len(found.values)), found)
 
     async def explain_row(self, element: Any, score: Score, output: Array, request: RequestContext) -> Explanation:
@@ -100,12 +100,12 @@ class Explainer:
             raise InvalidInputError(message, (), "no_background")
         row = {column.name: column.array(values) for column, values in self.model.values([element])}
         game = Row(type(self.model), row, self.notes.background)
-        key = self.key(repr({name: values.tolist() for name, values in row.items()}))
+        written = repr({name: values.tolist() for name, values in row.items()})
 
         async def compute(budget: Budget) -> Attribution:
-            return await self.play(game, score, output, key, budget, request)
+            return await self.play(game, score, output, seed(written), budget, request)
 
-        return Explanation("name", game.names, await self.attribution(key, request, compute))
+        return Explanation("name", game.names, await self.attribution(self.key(written), request, compute))
 
     async def explain_picture(self, item: Any, score: Score, output: Array, request: RequestContext) -> Explanation:
         """Explain by the boxes of a grid over a picture, each blanked in turn."""
@@ -164,15 +164,15 @@ class Explainer:
             self.waiting -= 1
 
     async def play(
-        self, game: Game, score: Score, output: Array, key: bytes, budget: Budget, request: RequestContext
+        self, game: Game, score: Score, output: Array, seed: int, budget: Budget, request: RequestContext
     ) -> Attribution:
-        """Return the Shapley values of a game, by permutations that follow from the key."""
+        """Return the Shapley values of a game; what is sampled follows from the seed."""
 
         async def evaluate(coalitions: Array, references: Array) -> Array:
             items = await to_its_end(game.items, coalitions, references)
             return await self.scores(items, score, budget, request)
 
-        return await attribution(game, float(score(output[None])[0]), evaluate, int.from_bytes(key[:8]), budget)
+        return await attribution(game, float(score(output[None])[0]), evaluate, seed, budget)
 
     async def scores(self, items: Collection[Any], score: Score, budget: Budget, request: RequestContext) -> Array:
         """Return the scores of items, computed as batch work; raise OverloadedError where there is no time left."""
@@ -188,3 +188,8 @@ class Explainer:
         digest = blake2b(FORM + str(self.predictor.id).encode() + b"\0", digest_size=16)
         digest.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
         return digest.digest()
+
+
+def seed(part: str) -> int:
+    """Return the seed of what is sampled for a text, or a row as it is written; versions of a model have the same."""
+    return int.from_bytes(blake2b(part.encode("utf-8", "surrogatepass"), digest_size=8).digest())

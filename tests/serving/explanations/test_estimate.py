@@ -29,7 +29,8 @@ class Additive:
 
     async def evaluate(self, coalitions: Array, references: Array) -> Array:
         self.evaluations += len(coalitions)
-        return coalitions @ self.worth + references
+        values: Array = coalitions @ self.worth + references
+        return values
 
 
 class Threes(Additive):
@@ -37,13 +38,14 @@ class Threes(Additive):
 
     async def evaluate(self, coalitions: Array, references: Array) -> Array:
         threes = coalitions[:, 2:] & coalitions[:, 1:-1] & coalitions[:, :-2]
-        return await super().evaluate(coalitions, references) + threes.sum(1)
+        values: Array = await super().evaluate(coalitions, references) + threes.sum(1)
+        return values
 
 
 class Budget:
     """A budget that admits what `allows` says of the number of times that it was asked."""
 
-    batch = 8
+    first = 8
 
     def __init__(self, allows: Callable[[int], bool]) -> None:
         self.asked = 0
@@ -86,7 +88,7 @@ def test_the_values_of_a_sample_sum_to_the_score_less_the_base() -> None:
 
 
 def test_more_time_means_more_evaluations_and_a_smaller_error() -> None:
-    few, more = (explained(Threes(20), lambda asked, most=most: asked <= most) for most in (2, 5))
+    few, more = explained(Threes(20), lambda asked: asked <= 2), explained(Threes(20), lambda asked: asked <= 5)
     assert few.evaluations < more.evaluations
     assert few.standard_error > more.standard_error > 0
 

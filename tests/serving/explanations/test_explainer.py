@@ -69,7 +69,7 @@ def explain(
         service = ExplanationService()
         found = []
         for item in items:
-            (output,) = await predictor.outputs([item], own_context(60))
+            output = (await predictor.infer([item], own_context(60)))[0]
             context = request or own_context(60)
             found.append(await service.explain(predictor, item, output, element, context))
         return found
@@ -132,7 +132,7 @@ def test_those_who_would_wait_too_long_for_their_turn_are_refused(digits: Predic
             service.explain(digits, text, output, None, own_context(10))
             for text, output in zip(texts, outputs, strict=True)
         ]
-        return await asyncio.gather(*explaining, return_exceptions=True)
+        return list(await asyncio.gather(*explaining, return_exceptions=True))
 
     found = asyncio.run(use())
     assert any(isinstance(entry, Explanation) for entry in found)
@@ -144,7 +144,9 @@ def test_those_who_would_wait_too_long_for_their_turn_are_refused(digits: Predic
 def test_a_model_is_explained_by_what_its_entry_has(shipped: Predictor) -> None:
     model = shipped.model
     example: Any = model.input_example
-    item = Upload(photo("PNG", (640, 480)), resize=True) if shipped.name == "image" else model.example_items()[0]
+    item = (
+        Upload(photo("PNG", (640, 480)), resize=True) if shipped.name == "image" else next(iter(model.example_items()))
+    )
     (found,) = explain(shipped, item, element=example)
     values, base = found.attribution.values, found.attribution.base
     if shipped.name == "image":
@@ -169,7 +171,7 @@ def test_without_background_rows_a_row_cannot_be_explained(tmp_path: Path) -> No
     cache = PredictionCache(MemoryCache("test", 10**6, 180))
     predictor = Predictor(ModelId("breast_cancer", "bare"), model, graph, cache, threads=1)
     with pytest.raises(InvalidInputError, match="breast_cancer:bare has no background rows"):
-        explain(predictor, model.example_items()[0], element=model.input_example)
+        explain(predictor, next(iter(model.example_items())), element=model.input_example)
     predictor.close()
 
 
@@ -177,7 +179,7 @@ class Answers(Digits):
     """A model of given output columns."""
 
     def __init__(self, outputs: tuple[Column, ...], **columns: Any) -> None:
-        self.outputs = outputs  # type: ignore[misc]
+        self.outputs = outputs  # type: ignore[misc, assignment]
         self.answers = {name: np.array(values) for name, values in columns.items()}
 
     def columns(self, outputs: Array) -> Columns:

@@ -19,7 +19,8 @@ def test_the_owner_of_the_only_left_glove_gets_two_thirds() -> None:
 
 def random_game(players: int) -> Array:
     """Return the values of all coalitions of a game in which players depend on each other."""
-    return np.random.default_rng(players).normal(size=2**players)
+    values: Array = np.random.default_rng(players).normal(size=2**players)
+    return values
 
 
 @pytest.mark.parametrize("players", [1, 2, 5, 8])
