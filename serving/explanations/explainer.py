@@ -109,7 +109,7 @@ class Explainer:
 
     async def explain_picture(self, item: Any, score: Score, output: Array, request: RequestContext) -> Explanation:
         """Explain by the boxes of a grid over a picture, each blanked in turn."""
-        async with self.viewing:
+        async with held(self.viewing, request):
             view: View = await to_its_end(cast(ShowsPictures, self.model).view, item)
 
         async def compute(budget: Budget) -> Attribution:
@@ -158,7 +158,7 @@ class Explainer:
             raise OverloadedError(self.waiting * SECONDS)
         self.waiting += 1
         try:
-            async with self.turn:
+            async with held(self.turn, request):
                 yield
         finally:
             self.waiting -= 1
@@ -188,6 +188,20 @@ class Explainer:
         digest = blake2b(FORM + str(self.predictor.id).encode() + b"\0", digest_size=16)
         digest.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
         return digest.digest()
+
+
+@asynccontextmanager
+async def held(lock: asyncio.Lock, request: RequestContext) -> AsyncIterator[None]:
+    """Hold a lock; raise OverloadedError where it is not free within a part of the time that is left."""
+    try:
+        async with asyncio.timeout(SHARE * (request.deadline - time.monotonic())):
+            await lock.acquire()
+    except TimeoutError as error:
+        raise OverloadedError(SECONDS) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def seed(part: str) -> int:
