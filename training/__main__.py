@@ -173,9 +173,9 @@ def evaluate(name: str, options: argparse.Namespace, report: ProgressCallback) -
     unfaithful = []
     if inputs := find_held_out(name)(options.data, faithfulness.INPUTS):
         found = faithfulness.faithfulness(name, Path(entry.path), inputs)
-        evaluation |= Evaluation({"explanation_faithfulness": found})
+        evaluation |= Evaluation({"faithfulness": found})
         if found.value < faithfulness.LEAST:
-            unfaithful = [f"explanation_faithfulness {found.value:.4f} is under {faithfulness.LEAST}"]
+            unfaithful = [f"faithfulness {found.value:.4f} is under {faithfulness.LEAST}"]
     if not evaluation.metrics:
         raise TrainingError("there is nothing to measure it on without --data")
     write_pictures(name, evaluation)

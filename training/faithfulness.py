@@ -28,7 +28,7 @@ INPUTS, LEAST = 100, 0.8
 # Draws of random parts, of whose scores the mean counts.
 DRAWS = 20
 # The time of a request, of which an explanation takes a part.
-TIMEOUT_SECONDS = 4.0
+TIMEOUT_SECONDS = 2.0
 
 # Called with the coalitions of parts that are kept, bool (n, parts); returns the items of each.
 Removal = Callable[[Array], list[Collection[Any]]]
