@@ -290,9 +290,7 @@ def edge(app: ASGIApp) -> ASGIApp:
     return application(
         app,
         [
-            *model_routes(
-                settings.names, registry, accepted, guards, infer, settings.timeout_seconds, explanations
-            ),
+            *model_routes(settings.names, registry, accepted, guards, infer, settings.timeout_seconds, explanations),
             *v2_routes(
                 settings.names,
                 tensors,
