@@ -17,8 +17,8 @@ import scoring.sources
 from models.segmentation import Segmentation
 from scoring.__main__ import main
 from scoring.lines import LINE
-from scoring.parts import write_csv
 from scoring.sources import CSV, Source, SourceError
+from scoring.writers import write_csv
 from serving.bento.shipped import FOLDER
 from tests.scoring.drawn import customers
 
@@ -46,8 +46,7 @@ def read(path: Path, *, lines: bool, skip: int = 0) -> tuple[list[pa.RecordBatch
 def rows_of(batches: list[pa.RecordBatch]) -> list[list[str]]:
     """Return the rows of batches as Python reads them of the CSV that is written."""
     written = io.BytesIO()
-    for place, batch in enumerate(batches):
-        write_csv(written, pa.Table.from_batches([batch]), header=not place)
+    write_csv(written, batches)
     return list(csv.reader(io.StringIO(written.getvalue().decode(), newline="")))
 
 
