@@ -132,6 +132,9 @@ class Parts:
                 append_json(file, batches, self.folder / f"{UNFINISHED}.{self.form}")
             file.flush()
             os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):  # not on macOS
+                # Nobody reads it soon: its memory takes the next part, and what others have in the cache stays there.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return file.tell()
 
     def finish(self, count: int, target: Path) -> None:
