@@ -21,6 +21,8 @@ from serving.tables.schema import Schema
 LINE = "\n(the line as it stands)"
 # What is read at a time; a line may be no longer.
 BLOCK_BYTES = 2**23
+# What of it Arrow parses at a time: this much stays in the processor's cache.
+PARSED_BYTES = 2**20
 
 
 class OddLinesError(Exception):
@@ -107,7 +109,7 @@ def rows_in(block: pa.Buffer, names: list[str], used: list[str]) -> pa.RecordBat
     lines = lines_in(block)  # which finds out whether they are UTF-8
     read = pa.csv.read_csv(
         pa.BufferReader(block),
-        pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block)),
+        pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=PARSED_BYTES),
         pa.csv.ParseOptions(newlines_in_values=True),
         pa.csv.ConvertOptions(
             include_columns=used,

@@ -67,11 +67,19 @@ def written(source: Path, target: Path, *options: str) -> list[list[str]]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(lines=LINES, end=ENDS, last=st.booleans(), mark=st.booleans(), block=st.integers(12, 60), skip=st.integers(0, 3))
-@example(lines=['1,2,"a', 'b"'], end="\n", last=True, mark=False, block=20, skip=0)
-@example(lines=["1,2,3", "", "4,5,6"], end="\r\n", last=False, mark=True, block=60, skip=1)
+@given(
+    lines=LINES,
+    end=ENDS,
+    last=st.booleans(),
+    mark=st.booleans(),
+    block=st.integers(12, 60),
+    parsed=st.integers(8, 60),
+    skip=st.integers(0, 3),
+)
+@example(lines=['1,2,"a', 'b"'], end="\n", last=True, mark=False, block=20, parsed=20, skip=0)
+@example(lines=["1,2,3", "", "4,5,6"], end="\r\n", last=False, mark=True, block=60, parsed=12, skip=1)
 def test_a_file_has_the_rows_and_faults_that_it_has_when_read_whole(
-    lines: list[str], end: str, last: bool, mark: bool, block: int, skip: int, folder: Path
+    lines: list[str], end: str, last: bool, mark: bool, block: int, parsed: int, skip: int, folder: Path
 ) -> None:
     path = folder / "in.csv"
     text = end.join(["x12,other,x5", *lines]) + (end if last else "")
@@ -79,6 +87,7 @@ def test_a_file_has_the_rows_and_faults_that_it_has_when_read_whole(
     whole, fault = read(path, lines=False, skip=skip)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring.lines, "BLOCK_BYTES", block)
+        patch.setattr(scoring.lines, "PARSED_BYTES", parsed)
         passed, same = read(path, lines=True, skip=skip)
     assert same == fault
     if fault:
