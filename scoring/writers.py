@@ -56,24 +56,27 @@ def write_csv(file: BinaryIO, batches: Iterable[pa.RecordBatch], header: bytes =
 
     Raises OutputError for a batch with another header, and for columns that CSV cannot have.
     """
+    names: list[str] = []
     for batch in batches:
         with faults(CSV):
-            found = csv_header(batch.schema)
-            if not header:
-                file.write(found)
-            elif found != header:
-                raise OutputError(OTHER_COLUMNS)
-            header = found
+            if batch.schema.names != names:
+                names = batch.schema.names
+                found = csv_header(names)
+                if not header:
+                    file.write(found)
+                elif found != header:
+                    raise OutputError(OTHER_COLUMNS)
+                header = found
             table = plain(batch)
-            if LINE in table.column_names:
+            if LINE in names:
                 write_lines(file, table)
             else:
                 pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, quoting_style="needed"))
 
 
-def csv_header(schema: pa.Schema) -> bytes:
-    """Return the header of CSV."""
-    names = [name for name in schema.names if name != LINE]
+def csv_header(names: list[str]) -> bytes:
+    """Return the header of CSV with columns of these names, but for LINE."""
+    names = [name for name in names if name != LINE]
     if any("\n" in name or "\r" in name for name in names):
         raise OutputError("the name of a column has a line break, which a header of CSV cannot have here")
     written = io.BytesIO()
