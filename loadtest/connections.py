@@ -34,4 +34,4 @@ def readable(sockets: Sequence[Socket], *_: object) -> tuple[list[Socket], list[
 def keep_connections() -> None:
     """Have Locust's HTTP client ask poll() instead."""
     if sys.platform != "win32":  # there is no poll there, and select() takes any socket
-        connectionpool.select = SimpleNamespace(select=readable)  # type: ignore[assignment]
+        setattr(connectionpool, "select", SimpleNamespace(select=readable))  # noqa: B010  it exports no such name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import resource
+import select
 import socket
 from collections.abc import Iterator
 
@@ -22,7 +23,7 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, socke
     """Yield both ends of a connection, the first at a large file descriptor, with the client as the users have it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * DESCRIPTOR)), hard))
-    monkeypatch.setattr(connectionpool, "select", connectionpool.select)
+    monkeypatch.setattr(connectionpool, "select", select)
     keep_connections()
     near, far = socket.socketpair()
     with socket.socket(fileno=fcntl.fcntl(near, fcntl.F_DUPFD, DESCRIPTOR)) as distant, far:

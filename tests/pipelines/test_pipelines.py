@@ -160,7 +160,7 @@ def test_only_steps_of_pipelines_are_left_out() -> None:
 def test_the_steps_of_a_job_pass(job: Job, tmp_path: Path) -> None:
     clone, tag = tmp_path / "clone", f"tiffin-pipeline:{job.name}"
     subprocess.run(["git", "clone", "--quiet", "--no-local", ROOT, clone], check=True)
-    command = [ENGINE, "build", "--tag", tag, "--file", "-", clone]
+    command = [ENGINE, "build", "--tag", tag, "--file", "-", str(clone)]
     if ENGINE == "podman":
         command[2:2] = ["--format", "docker", "--layers=false"]
     try:
