@@ -48,8 +48,8 @@ listen tiffin
 CPU_TIME = "cat /sys/fs/cgroup/cpu.stat 2>/dev/null || echo usage_nsec $(cat /sys/fs/cgroup/cpuacct/cpuacct.usage)"
 
 
-class EngineError(RuntimeError):
-    """A command of the container engine failed."""
+class CommandError(RuntimeError):
+    """A command of the container engine or Locust failed."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Outcome:
 
 
 def engine(*arguments: str) -> str:
-    """Run a command of the container engine and return its output; raise EngineError if it fails."""
+    """Run a command of the container engine and return its output; raise CommandError if it fails."""
     done = subprocess.run([ENGINE, *arguments], capture_output=True, text=True, timeout=START_SECONDS, check=False)
     if done.returncode:
-        raise EngineError(f"{ENGINE} {' '.join(arguments)}: {done.stderr.strip()}")
+        raise CommandError(f"{ENGINE} {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
@@ -86,14 +86,14 @@ def container(image: str, *options: str, command: Sequence[str] = ()) -> Iterato
 
 
 def wait_until_ready(address: str) -> None:
-    """Wait until a server answers /readyz with 200; raise EngineError after START_SECONDS."""
+    """Wait until a server answers /readyz with 200; raise CommandError after START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{address}/readyz", timeout=5).is_success:
                 return
         time.sleep(0.2)
-    raise EngineError(f"{address} is not ready after {START_SECONDS} s")
+    raise CommandError(f"{address} is not ready after {START_SECONDS} s")
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ def servers(count: int, cpus: float) -> Iterator[tuple[list[str], str]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.chmod(0o755)
         (folder / "haproxy.cfg").write_text(BALANCER.format(port=PORT, servers="\n".join(lines)), encoding="utf-8")
-        options = ("--volume", f"{folder}:/etc/tiffin:ro")
+        options = ("--volume", f"{folder}:/etc/tiffin:ro,Z")
         command = ["haproxy", "-f", "/etc/tiffin/haproxy.cfg"]
         _, address = stack.enter_context(container(BALANCER_IMAGE, *options, command=command))
         wait_until_ready(address)
@@ -134,6 +134,8 @@ def send(profile: str, address: str, names: Sequence[str], options: Sequence[str
         command += ["--only-summary", "--profile", profile, "--host", address, "--reports", reports, *options]
         before, started = [cpu_seconds(name) for name in names], time.monotonic()
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+        if done.returncode not in (0, 1):  # 1: an objective was missed
+            raise CommandError(f"Locust ended with {done.returncode}")
         seconds = time.monotonic() - started
         cores = [(cpu_seconds(name) - used) / seconds for name, used in zip(names, before, strict=True)]
         folder = Path(reports) / profile
@@ -155,7 +157,7 @@ def numbers(text: str) -> list[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table of docs/sizing.md; options that are not known here are passed to Locust."""
+    """Print what each number of servers did with each load; options that are not known here are passed to Locust."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.replicas", description=__doc__)
     parser.add_argument("--servers", type=numbers, default=[1, 3], help="how many, with commas between")
     parser.add_argument("--profiles", type=lambda text: text.split(","), default=["ramp", "rush"])
@@ -165,8 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for profile in given.profiles:
         for count in given.servers:
-            with servers(count, given.cpus) as (names, address):
-                found = send(profile, address, names, options)
+            try:
+                with servers(count, given.cpus) as (names, address):
+                    found = send(profile, address, names, options)
+            except CommandError as error:
+                print(error, file=sys.stderr)
+                return 1
             cells = [
                 PROFILES[profile].summary,
                 count,
