@@ -163,11 +163,10 @@ def test_pauses_can_be_those_of_the_original(locust: Callable[..., Done], tmp_pa
     assert 0 < summary(tmp_path / "sentiment")["measured"]["requests"] <= 30
 
 
-@pytest.mark.parametrize("pause", ["3-1", "-1", "soon"])
-def test_pauses_that_cannot_be_are_told(locust: Callable[..., Done], pause: str) -> None:
-    done = locust(f"--pause={pause}")
+def test_pauses_that_cannot_be_are_told(locust: Callable[..., Done]) -> None:
+    done = locust("--pause", "3-1")
     assert done.returncode == 2
-    assert "argument --pause" in done.stderr
+    assert "argument --pause: 3-1 is no range of seconds" in done.stderr
 
 
 def test_a_wrong_answer_fails_the_run_and_is_named(locust: Callable[..., Done], tmp_path: Path) -> None:
