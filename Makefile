@@ -22,6 +22,8 @@ PROTOCOL := $(or $(PROTOCOL),predict)
 COMPARE ?=
 # Of `make bench`: --quick, names of scenarios.
 BENCH ?=
+# Of `make pipelines`: pytest's, such as -k pages.
+PIPELINES ?=
 # Of `make kills`.
 KILLS := $(or $(KILLS),200)
 # Of `make clients`: pytest's, such as -k kserve.
@@ -92,7 +94,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives loadtestimage fuzz attacks soak kills clients scoring spark bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training tensorflow clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives replicas loadtestimage fuzz attacks soak kills clients scoring spark bento engine image sbom audit kubectl e2e pipelines push cluster deploy smoke lint manifests rules docs lock platforms training tensorflow clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -165,6 +167,9 @@ k6: $(VENV)/.development ## Send the load PROFILE to HOST by k6, for MINUTES_OF 
 
 objectives: $(VENV)/.development ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
 	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(OPTIONS)
+
+replicas: engine $(VENV)/.development ## Send 10 000 users to one container of IMAGE and to three behind a balancer, each with a quarter of a core
+	BACKEND=$(BACKEND) IMAGE=$(IMAGE) $(BIN)/python -m benchmarks.replicas $(OPTIONS)
 
 soak: $(VENV)/.development ## Send mixed load for MINUTES (10) and watch memory
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
@@ -266,6 +271,9 @@ kubectl:
 e2e: BACKEND = podman
 e2e: kubectl image loadtestimage ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
 	BACKEND=$(BACKEND) IMAGE=$(IMAGE) LOADTEST_IMAGE=$(LOADTEST_IMAGE) $(BIN)/python -m pytest tests/e2e $(if $(filter docker,$(BACKEND)),-m 'not pod')
+
+pipelines: engine $(VENV)/.development ## Run the pipelines' own steps in containers, each job from a clone (PIPELINES: options of pytest)
+	BACKEND=$(BACKEND) $(BIN)/python -m pytest --confcutdir tests/pipelines tests/pipelines $(PIPELINES)
 
 lock: $(VENV)/lock/.installed ## Write requirements/serving.lock from serving.txt, for all platforms
 	$(RESOLVE) --universal --python-version $(OLDEST) --generate-hashes requirements/serving.txt --output-file requirements/serving.lock
