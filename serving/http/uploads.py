@@ -1,4 +1,4 @@
-"""The routes of a model: those that it declares, and `uploadfile`, which every model has."""
+"""The routes of a model: those that it declares, `uploadfile`, which every model has, and `preview` of rows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 import models
 from models.model import Array, Columns, Infer, InvalidInputError, Model, Route
+from serving.http.previews import preview_route
 from serving.inference import context
 from serving.inference.context import Priority
 from serving.inference.errors import OverloadedError
@@ -31,7 +32,9 @@ RETRY_SECONDS = 0.2
 def routes_of(name: str) -> list[Route]:
     """Return the routes of the model `name`; raise ValueError when there is no such model."""
     model = models.find(name)
-    return [*model.routes(), upload_route(model)]
+    upload = upload_route(model)
+    previews = [] if Schema(model).blobs else [preview_route(model, upload.request)]
+    return [*model.routes(), upload, *previews]
 
 
 @cache
