@@ -24,11 +24,10 @@ RATE_LIMIT = "60/minute"
 def main(python: str, arguments: list[str]) -> int:
     """Run the tests and return pytest's exit code."""
     home = shipped_store()
-    guards = {"api_keys": KEY, "rate_limit": RATE_LIMIT, "root_path": PREFIX, "models": "breast_cancer"}
     with (
         tempfile.TemporaryDirectory() as jobs,
         tiffin(home, job_store=jobs) as url,
-        tiffin(home, **guards) as guarded,
+        tiffin(home, api_keys=KEY, rate_limit=RATE_LIMIT, root_path=PREFIX, models="breast_cancer") as guarded,
     ):
         options = [f"--server={url}", f"--guarded={guarded}{PREFIX}/", f"--key={KEY}"]
         command = [python, "-m", "pytest", "--confcutdir", FOLDER, FOLDER, *options, *arguments]

@@ -62,7 +62,8 @@ class Visit:
         """Return the code of the request that was sent."""
         tab = self.page.get_by_role("tab", name=language, exact=True)
         tab.click()
-        return self.page.get_by_role("tabpanel", name=language).inner_text()
+        code: str = self.page.get_by_role("tabpanel", name=language).inner_text()
+        return code
 
     def respond(self, path: str, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
         """Have a path answered with this, not by the server."""
