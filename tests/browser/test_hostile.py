@@ -7,7 +7,7 @@ import re
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.explanations import TEXT, explain
+from tests.browser.explanations import explain
 from tests.browser.visits import SHIP, Visit, file
 
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
@@ -21,9 +21,10 @@ def check_harmless(page: Page) -> None:
 
 def test_a_text_is_shown_as_text(visit: Visit) -> None:
     explain(visit)
-    visit.respond(
-        "sentiment/explain", 200, TEXT | {"prediction": MARKUP, "contributions": [{"span": [0, 4], "value": 1}]}
-    )
+    answer = {"predictions": [[{"label": MARKUP, "score": 1.0}]]}
+    words = [{"span": [0, 4], "value": 1.0}]
+    told = {"prediction": answer, "base": 0, "contributions": words, "evaluations": 2, "standard_error": 0}
+    visit.respond("sentiment/explain", 200, told)
     visit.open("sentiment")
     visit.form.get_by_label("text, one per line").fill(f"{MARKUP}\n{MARKUP}")
     visit.ask()

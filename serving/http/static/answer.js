@@ -1,9 +1,10 @@
 // Show an answer: bars for each item, a table of several, and what the response's headers tell.
 
 import { ask } from "./api.js";
-import { element, button, facts, readable } from "./dom.js";
+import { element, button, facts } from "./dom.js";
 import { errorBox } from "./errors.js";
 import { explanation } from "./explanation.js";
+import { headline, rowsOf } from "./outputs.js";
 import { table } from "./table.js";
 
 // More items than this are shown in a table only.
@@ -52,42 +53,16 @@ function single(model, request, i) {
   return { ...request, path };
 }
 
-/** Return the rows of an answer: `values` by name, and `bars` (name and share). Empty where it has another form. */
-export function rowsOf(model, answer) {
-  if (Array.isArray(answer?.predictions)) {
-    const rankings = Array.isArray(answer.predictions[0]) ? answer.predictions : [answer.predictions];
-    return rankings.filter((ranking) => ranking.length).map((ranking) => ({
-      values: { ...ranking[0] },
-      bars: ranking.map(({ label, score }) => [label, score]),
-    }));
-  }
-  const outputs = model.info.outputs.filter(({ name }) => answer?.[name] !== undefined && answer[name] !== null);
-  const isColumn = ({ name, shape }) => (
-    Array.isArray(answer[name]) && (shape.length === 1 || Array.isArray(answer[name][0])));
-  if (!outputs.some(isColumn)) return outputs.length ? [row(model, outputs, (name) => answer[name])] : [];
-  const columns = outputs.filter(isColumn);
-  return answer[columns[0].name].map((_, i) => row(model, columns, (name) => answer[name][i]));
-}
-
-function row(model, outputs, value) {
-  const values = Object.fromEntries(outputs.map(({ name }) => [name, value(name)]));
-  const labels = model.info.labels ?? [];
-  const shares = outputs.find(({ name, shape }) => shape.length === 2 && values[name].length === labels.length);
-  const bars = shares
-    ? values[shares.name].map((share, i) => [labels[i], share]).sort((one, other) => other[1] - one[1])
-    : outputs.filter(({ name, datatype }) => datatype.startsWith("FP") && values[name] >= 0 && values[name] <= 1)
-      .map(({ name }) => [name, values[name]]);
-  if (shares) delete values[shares.name];
-  return { values, bars };
-}
-
 function card(model, { values, bars }, item, request) {
-  const answered = Object.entries(values).map(([name, value]) => `${name} ${readable(value)}`).join(", ");
+  const answered = headline(values);
   const node = element("article", { class: "item", "aria-label": answered },
     typeof item === "string" && element("p", {}, item),
     element("p", {}, element("strong", {}, answered)),
     bars.length > 0 && shownBars(bars.slice(0, MAX_BARS)));
-  if (model.explains) node.append(why(request, item));
+  if (model.explains) {
+    const explained = element("div", { "aria-live": "polite" });
+    node.append(element("div", { class: "buttons" }, whyButton(model, request, item, explained)), explained);
+  }
   return node;
 }
 
@@ -103,20 +78,18 @@ function shownBars(bars) {
   }));
 }
 
-/** Return a button that asks why, and shows the explanation in its place. */
-export function why(request, item) {
-  const place = element("div", { "aria-live": "polite" });
+/** Return a button that asks why, and shows the explanation in `place`. */
+export function whyButton(model, request, item, place) {
   const asking = button("Why?", async () => {
     asking.disabled = true;
     place.replaceChildren("Explaining …");
     try {
       const { answer, milliseconds } = await ask(request);
-      place.replaceChildren(explanation(answer, item, milliseconds));
-      asking.hidden = true;
+      place.replaceChildren(explanation(model, answer, item, milliseconds));
     } catch (error) {
       place.replaceChildren(errorBox(error, () => asking.click()));
     }
     asking.disabled = false;
   });
-  return element("div", {}, asking, place);
+  return asking;
 }

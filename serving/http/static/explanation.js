@@ -2,6 +2,7 @@
 
 import { element, facts, readable } from "./dom.js";
 import { shownPicture } from "./dropzone.js";
+import { headline, rowsOf } from "./outputs.js";
 
 // Of more contributions the others are summed up.
 const MAX_ROWS = 12;
@@ -9,10 +10,11 @@ const UP = [27, 102, 179];
 const DOWN = [230, 92, 0];
 
 /** Return the element that shows the answer of `explain` about an item: a text, a file, or nothing for a row. */
-export function explanation(answer, item, milliseconds) {
-  const contributions = answer.contributions ?? [];
+export function explanation(model, answer, item, milliseconds) {
+  const contributions = answer.contributions;
   const largest = Math.max(...contributions.map(({ value }) => Math.abs(value)), 1e-12);
-  const title = `Why ${predicted(answer.prediction)}`.trim();
+  const [{ values } = { values: {} }] = rowsOf(model, answer.prediction);
+  const title = `Why ${values.label ?? headline(values)}`;
   const node = element("figure", { class: "item", "aria-label": title }, element("h3", {}, title));
   if (contributions.some(({ span }) => span) && typeof item === "string") {
     node.append(words(item, contributions, largest));
@@ -27,11 +29,6 @@ export function explanation(answer, item, milliseconds) {
       time: `${milliseconds.toFixed(0)} ms`,
     }));
   return node;
-}
-
-function predicted(prediction) {
-  if (prediction === null || typeof prediction !== "object") return readable(prediction);
-  return String(prediction.label ?? prediction.Label ?? "");
 }
 
 function colour(value, largest) {
@@ -55,29 +52,32 @@ function words(text, contributions, largest) {
   return node;
 }
 
-/** Return the picture under its heat map; boxes are [left, top, right, bottom], and together cover the picture. */
+/** Return the picture under its heat map; boxes are [left, top, right, bottom] in its pixels. */
 function heatMap(file, contributions, largest) {
   const picture = shownPicture(file);
   const canvas = element("canvas", { role: "img", "aria-label": hottest(contributions) });
-  canvas.width = Math.max(...contributions.map(({ box }) => box[2]));
-  canvas.height = Math.max(...contributions.map(({ box }) => box[3]));
-  const context = canvas.getContext("2d");
-  for (const { box: [left, top, right, bottom], value } of contributions) {
-    context.fillStyle = colour(value, largest);
-    context.fillRect(left, top, right - left, bottom - top);
-  }
+  const image = picture.firstChild;
+  image.addEventListener("load", () => {
+    canvas.width = image.naturalWidth;
+    canvas.height = image.naturalHeight;
+    const context = canvas.getContext("2d");
+    for (const { box: [left, top, right, bottom], value } of contributions) {
+      context.fillStyle = colour(value, largest);
+      context.fillRect(left, top, right - left, bottom - top);
+    }
+  });
   picture.append(canvas);
   return picture;
 }
 
 function hottest(contributions) {
   const { box, value } = contributions.reduce((one, other) => (other.value > one.value ? other : one));
-  const [left, top, right, bottom] = box;
+  const [left, top, right, bottom] = box.map(Math.round);
   return `Heat map: ${left}, ${top} to ${right}, ${bottom} speaks most for the answer, ${signed(value)}`;
 }
 
 /** Return a table from the base to the prediction, the largest contributions first. */
-function waterfall({ base = 0 }, contributions, item) {
+function waterfall({ base }, contributions, item) {
   const sorted = contributions.toSorted((one, other) => Math.abs(other.value) - Math.abs(one.value));
   const shown = sorted.slice(0, MAX_ROWS).map((part) => [label(part, item), part.value]);
   const rest = sorted.slice(MAX_ROWS);
@@ -91,7 +91,7 @@ function waterfall({ base = 0 }, contributions, item) {
   const [low, high] = [Math.min(...levels), Math.max(...levels)];
   const place = (at) => `${(100 * (at - low)) / (high - low || 1)}%`;
   return element("table", {},
-    element("caption", {}, `From ${readable(base)}, the answer without knowing the input, to ${readable(level)}`),
+    element("caption", {}, `From ${readable(base)}, the score without the input, to ${readable(level)}`),
     element("thead", {}, element("tr", {},
       element("th", { scope: "col" }, "input"),
       element("th", { scope: "col", "aria-hidden": "true" }),

@@ -1,11 +1,12 @@
 // A file of many rows: look at its columns, have it answered at once, or submit it as a background job.
 
 import { sendForm } from "./api.js";
-import { rowsOf, why } from "./answer.js";
+import { whyButton } from "./answer.js";
 import { element, button, facts } from "./dom.js";
 import { dropZone } from "./dropzone.js";
 import { errorBox } from "./errors.js";
 import { submitJob } from "./jobs.js";
+import { rowsOf } from "./outputs.js";
 import { requestForRow } from "./signature.js";
 import { table } from "./table.js";
 
@@ -80,11 +81,16 @@ function columnCheck(model, { rows, missing }) {
 function shownRows(model, file, preview, result) {
   const rows = rowsOf(model, result.answer).map(({ values }) => values);
   const name = file.name.replace(/\.\w+$/, "");
-  const explain = model.explains && preview && ((_, i) => preview.rows[i] && (
-    why({ path: `${model.name}/explain`, ...requestForRow(model, preview.rows[i]) }, itemOf(model, preview.rows[i]))));
+  const explained = element("div", { "aria-live": "polite" });
+  const explain = model.explains && preview && ((_, i) => {
+    const row = preview.rows[i]; // of the first ones only
+    if (!row) return "";
+    return whyButton(model, { path: `${model.name}/explain`, ...requestForRow(model, row) }, itemOf(model, row), explained);
+  });
   return [
     facts({ time: `${result.milliseconds.toFixed(0)} ms`, cache: result.cache, version: result.version }),
-    table(rows, { caption: `${rows.length} rows answered`, file: `${name}-answers`, action: explain || undefined }),
+    table(rows, { caption: `${rows.length} rows answered`, file: `${name}-answers`, action: explain }),
+    explained,
   ];
 }
 

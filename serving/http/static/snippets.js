@@ -84,7 +84,8 @@ function javascript(model, request, base) {
   lines.push(`const response = await fetch(${JSON.stringify(address(request, base))}, {`, '  method: "POST",');
   if (headers.length) lines.push(`  headers: { ${headers.join(", ")} },`);
   lines.push(request.json ? `  body: JSON.stringify(${JSON.stringify(request.json)}),` : "  body,", "});");
-  lines.push("if (!response.ok) throw new Error(await response.text());", "console.dir(await response.json(), { depth: null });");
+  lines.push("if (!response.ok) throw new Error(await response.text());");
+  lines.push("console.dir(await response.json(), { depth: null });");
   return lines.join("\n");
 }
 

@@ -17,7 +17,7 @@ export function table(rows, { caption, file, action }) {
     element("tr", {},
       element("th", { scope: "row", class: "number" }, String(number)),
       ...names.map((name) => element("td", { class: kind(row[name]) }, text(row[name]))),
-      action && element("td", {}, action(row, number - 1) ?? "")))));
+      action && element("td", {}, action(row, number - 1))))));
 
   const sort = (name) => {
     sorted = { name, descending: sorted.name === name && !sorted.descending };
