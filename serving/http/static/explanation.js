@@ -78,7 +78,8 @@ function hottest(contributions) {
 
 /** Return a table from the base to the prediction, the largest contributions first. */
 function waterfall({ base }, contributions, item) {
-  const sorted = contributions.toSorted((one, other) => Math.abs(other.value) - Math.abs(one.value));
+  const sorted = contributions.filter(({ value }) => value !== 0)
+    .sort((one, other) => Math.abs(other.value) - Math.abs(one.value));
   const shown = sorted.slice(0, MAX_ROWS).map((part) => [label(part, item), part.value]);
   const rest = sorted.slice(MAX_ROWS);
   if (rest.length) shown.push([`${rest.length} others`, rest.reduce((sum, { value }) => sum + value, 0)]);
@@ -90,7 +91,7 @@ function waterfall({ base }, contributions, item) {
   const levels = [base, ...steps.map(({ to }) => to)];
   const [low, high] = [Math.min(...levels), Math.max(...levels)];
   const place = (at) => `${(100 * (at - low)) / (high - low || 1)}%`;
-  return element("table", {},
+  return element("table", { class: "waterfall" },
     element("caption", {}, `From ${readable(base)}, the score without the input, to ${readable(level)}`),
     element("thead", {}, element("tr", {},
       element("th", { scope: "col" }, "input"),

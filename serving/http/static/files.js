@@ -85,7 +85,7 @@ function shownRows(model, file, preview, result) {
   const explain = model.explains && preview && ((_, i) => {
     const row = preview.rows[i]; // of the first ones only
     if (!row) return "";
-    return whyButton(model, { path: `${model.name}/explain`, ...requestForRow(model, row) }, itemOf(model, row), explained);
+    return whyButton(model, requestForRow(model, row), itemOf(model, row), explained);
   });
   return [
     facts({ time: `${result.milliseconds.toFixed(0)} ms`, cache: result.cache, version: result.version }),

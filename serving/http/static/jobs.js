@@ -11,12 +11,21 @@ const FORMATS = ["csv", "json", "parquet"];
 export async function submitJob(model, file, place) {
   const node = element("article", { class: "item", "aria-label": `Job for ${file.name}` }, "Submitting …");
   place.prepend(node);
+  let id;
   try {
-    const { answer } = await sendForm(`${model.name}/score/submit`, [["file", file]]);
-    await watch(model, answer.task_id, file.name, node);
+    id = (await sendForm(`${model.name}/score/submit`, [["file", file]])).answer.task_id;
   } catch (error) {
     node.replaceChildren(errorBox(error));
+    return;
   }
+  const follow = async () => {
+    try {
+      await watch(model, id, file.name, node);
+    } catch (error) {
+      node.replaceChildren(errorBox(error, follow)); // the job itself goes on
+    }
+  };
+  await follow();
 }
 
 async function watch(model, id, name, node) {

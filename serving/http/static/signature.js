@@ -117,9 +117,10 @@ function fieldType(found) {
   return isNumber && !found.has("string") ? "number" : "text";
 }
 
-/** Return the request for a row of a file, which `preview` gave. */
+/** Return the request that explains a row of a file, as `preview` gave it. */
 export function requestForRow(model, row) {
   const { kind, wrap, field } = model.input;
-  if (kind === "texts") return { json: { [field]: [row[model.columns[0].name]] } };
-  return { json: wrap ? { [wrap]: [row] } : row };
+  const path = `${model.name}/explain`;
+  if (kind === "texts") return { path, json: { [field]: [row[model.columns[0].name]] } };
+  return { path, json: wrap ? { [wrap]: [row] } : row };
 }
