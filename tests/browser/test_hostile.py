@@ -97,7 +97,7 @@ def test_the_policy_stops_what_the_page_does_not_need(page: Page, server: str) -
     assert "default-src 'none'" in policy
 
 
-def test_every_file_names_no_other_host(server: str) -> None:
+def test_the_page_names_no_other_host(server: str) -> None:
     page = httpx.get(server).text
     assert not re.findall(r"(?:src|href)=\"(?!\./|#)[^\"]*", page)
 
