@@ -8,8 +8,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.code import LANGUAGES, run
 from tests.browser.visits import SHIP, Visit, file
 
 MODELS = {
@@ -54,25 +53,13 @@ def test_the_code_of_a_request_runs_as_shown(visit: Visit, model: str, tmp_path:
     visit.answer.get_by_text("The answer as JSON").click()
     shown = json.loads(visit.answer.locator("pre").inner_text())
     shutil.copy(SHIP, tmp_path)
-    commands = [
-        ["sh", "-c", visit.code("curl")],
-        [sys.executable, "-c", visit.code("Python")],
-        ["node", "--input-type=module", "-e", visit.code("JavaScript")],
-        [sys.executable, "-c", visit.code("tritonclient")],
-    ]
+    codes = {language: visit.code(language) for language in LANGUAGES}
     with ThreadPoolExecutor() as pool:
-        curl, python, javascript, triton = pool.map(lambda command: run(command, tmp_path), commands)
+        curl, python, javascript, triton = pool.map(lambda language: run(language, codes[language], tmp_path), codes)
     assert json.loads(curl) == shown
     assert ast.literal_eval(python) == shown
     for printed in (javascript, triton):  # no JSON
         assert all(word in printed for word in words(shown))
-
-
-def run(command: list[str], folder: Path) -> str:
-    """Run a command and return what it prints; fail where it fails."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def words(shown: Any) -> set[str]:

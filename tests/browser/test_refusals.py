@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.code import LANGUAGES, run
 from tests.browser.visits import Visit
 
 
@@ -80,14 +83,21 @@ def test_a_key_is_asked_for_and_kept_for_the_session_only(locked: Visit, key: st
     use_key(page, key)
     locked.ask()
     expect(locked.answer.get_by_role("article")).to_contain_text("label M")
-    assert key not in locked.code("curl")
-    assert "$TIFFIN_KEY" in locked.code("curl")
+    assert not [language for language in LANGUAGES if key in locked.code(language)]
     page.reload()
     expect(locked.form).to_be_visible()
     assert page.evaluate("[localStorage.length, document.cookie, sessionStorage.length]") == [0, "", 1]
     use_key(page, "")
     expect(page.get_by_role("alert")).to_contain_text("401")
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_the_code_takes_the_key_from_the_environment(locked: Visit, key: str, tmp_path: Path) -> None:
+    use_key(locked.page, key)
+    locked.ask()
+    expect(locked.answer.get_by_role("article")).to_contain_text("label M")
+    for language in LANGUAGES:
+        assert "M" in run(language, locked.code(language), tmp_path, TIFFIN_KEY=key)
 
 
 def test_too_many_requests_are_told(locked: Visit, key: str) -> None:

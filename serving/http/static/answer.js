@@ -30,9 +30,12 @@ export function shownAnswer(model, request, result) {
   }
   if (rows.length > 1) {
     const cells = rows.map((row, i) => ({ ...named(request.items[i]), ...row.values }));
-    nodes.push(table(cells, { caption: `${rows.length} answers`, file: `${model.name}-answers` }));
+    const explained = element("div", { "aria-live": "polite" });
+    const action = model.explains && rows.length > MAX_CARDS && ((_, i) => (
+      whyButton(model, single(model, request, i), request.items[i], explained)));
+    nodes.push(table(cells, { caption: `${rows.length} answers`, file: `${model.name}-answers`, action }), explained);
   }
-  nodes.push(element("details", {},
+  nodes.push(element("details", { open: rows.length === 0 },
     element("summary", {}, "The answer as JSON"),
     element("pre", { tabindex: "0" }, shortened(JSON.stringify(result.answer, null, 2)))));
   return nodes;

@@ -46,6 +46,7 @@ async function show() {
   }
   try {
     const { answer: info } = await send(`${name}/info`);
+    if (chosen !== location.hash.slice(1)) return; // another was chosen meanwhile
     const model = describe(api, name, info);
     document.title = `${model.title} – Tiffin`;
     main.replaceChildren(...shownModel(model));
@@ -93,6 +94,11 @@ addEventListener("hashchange", async () => {
   await show();
   main.focus();
   scrollTo(0, 0);
+});
+// Not by its address, which names the model.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
 });
 // A file that misses its place must not replace the page.
 for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());

@@ -9,25 +9,25 @@ const WINDOW = 6;
 const SAMPLE = /^(\w+)(?:\{(.*)\})? (\S+)$/;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 
-/** Show the strip, as long as the server has metrics. */
-export async function showLive(list) {
+/** Fill the strip's list, again and again; hide the strip while the server has no metrics. */
+export async function showLive(strip) {
   const samples = [];
   for (;;) {
     if (!document.hidden) {
       try {
         samples.push(summed((await send("metrics")).answer));
       } catch {
-        list.hidden = true; // a gateway need not pass them on
+        strip.hidden = true; // a gateway need not pass them on
         samples.length = 0;
       }
       if (samples.length > WINDOW) samples.shift();
-      if (samples.length) show(list, samples[0], samples.at(-1));
+      if (samples.length) show(strip, samples[0], samples.at(-1));
     }
     await new Promise((resolve) => { setTimeout(resolve, EVERY_MILLISECONDS); });
   }
 }
 
-function show(list, first, last) {
+function show(strip, first, last) {
   const requests = last.requests - first.requests;
   const seconds = (last.at - first.at) / 1_000;
   const cached = last.cached - first.cached;
@@ -37,9 +37,9 @@ function show(list, first, last) {
     "cache hits": cached > 0 ? `${(100 * (last.hits - first.hits) / cached).toFixed(0)} %` : "–",
     queue: String(last.queue),
   };
-  list.replaceChildren(...Object.entries(values).map(([name, value]) => (
+  strip.firstElementChild.replaceChildren(...Object.entries(values).map(([name, value]) => (
     element("div", {}, element("dt", {}, name), element("dd", {}, value)))));
-  list.hidden = false;
+  strip.hidden = false;
 }
 
 /** Return what counts of an exposition: requests to models, how long they took, the cache, the queue. */

@@ -45,12 +45,13 @@ function pythonValue(value) {
   return `{${Object.entries(value).map(([name, part]) => `${JSON.stringify(name)}: ${pythonValue(part)}`).join(", ")}}`;
 }
 
-const KEY = '{"Authorization": f"Bearer {os.environ[\'TIFFIN_KEY\']}"}';
+// Python of the header with the key.
+const HEADERS = '{"Authorization": f"Bearer {os.environ[\'TIFFIN_KEY\']}"}';
 
 function python(model, request, base) {
   const lines = model.secured ? ["import os", "", "import requests", ""] : ["import requests", ""];
   lines.push("response = requests.post(", `    ${JSON.stringify(address(request, base))},`);
-  if (model.secured) lines.push(`    headers=${KEY},`);
+  if (model.secured) lines.push(`    headers=${HEADERS},`);
   if (request.json) {
     lines.push(`    json=${pythonValue(request.json)},`);
   } else {
@@ -116,7 +117,7 @@ function tritonclient(model, request, base) {
     "    tensor = InferInput(name, values.shape, np_to_triton_dtype(values.dtype))",
     "    tensor.set_data_from_numpy(values)",
     "    inputs.append(tensor)",
-    `result = client.infer(${JSON.stringify(model.name)}, inputs${model.secured ? `, headers=${KEY}` : ""})`,
+    `result = client.infer(${JSON.stringify(model.name)}, inputs${model.secured ? `, headers=${HEADERS}` : ""})`,
     'for output in result.get_response()["outputs"]:',
     '    print(output["name"], result.as_numpy(output["name"]))',
   ].join("\n");
