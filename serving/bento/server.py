@@ -31,6 +31,7 @@ from serving.http.guards import Guards
 from serving.http.jobs.openapi import with_tasks
 from serving.http.lifecycle import Lifecycle
 from serving.http.openapi import complete
+from serving.http.page import page_routes
 from serving.http.routes import accepted_bodies, model_routes
 from serving.http.system import info_routes, static_files, system_routes
 from serving.http.v2.routes import accepted_requests, v2_routes
@@ -223,7 +224,7 @@ class Server:
         return job_routes(self.settings.names, self.registry, self.accepted, self.guards, self.jobs)
 
     def edge(self, app: ASGIApp) -> ASGIApp:
-        """Return what answers requests, of which BentoML's `app` answers `infer` and the files of the page."""
+        """Return what answers requests, of which BentoML's `app` answers `infer` and Swagger UI's files."""
         settings, registry, guards, lifecycle = self.settings, self.registry, self.guards, self.lifecycle
 
         def infer(name: str) -> ASGIApp:
@@ -252,6 +253,7 @@ class Server:
                 ),
                 *self.task_routes(),
                 *info_routes(settings.names, registry, guards.admission()),
+                *page_routes(),
                 *system_routes(lambda: lifecycle.ready, self.document, self.schema),
                 static_files(UniformErrors(app)),
             ],

@@ -28,6 +28,7 @@ SIZES = (2**18, 2**20)
 ROUTES = {"/breast_cancer/infer", "/breast_cancer/predict", "/image/infer", "/image/predict", "/segmentation/infer"}
 ROUTES |= {"/segmentation/predict", "/sentiment/infer", "/sentiment/predict"}
 FORMS = {"/image/predict", "/image/infer"} | {f"/{name}/uploadfile" for name in models.names()}
+FORMS |= {f"/{name}/preview" for name in models.names() if name != "image"}
 ROUTES |= FORMS | {f"/v2/models/{name}/infer" for name in models.names()}
 
 

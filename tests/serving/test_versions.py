@@ -90,7 +90,7 @@ def test_the_document_lists_the_versions(client: httpx.Client, newest: str) -> N
     assert found.keys() == {
         *(
             f"/breast_cancer/versions/{{version}}/{name}"
-            for name in ("predict", "uploadfile", "explain", "infer", "info")
+            for name in ("predict", "uploadfile", "preview", "explain", "infer", "info")
         ),
         *(f"/v2/models{OLD_PATH}{name}" for name in ("", "/config", "/stats", "/ready", "/infer")),
     }
@@ -159,6 +159,8 @@ def test_all_is_found_with_the_prefix_and_without_it(prefixed: str, prefix: str)
         page = client.get("/docs")
         files = re.findall(r'(?:href|src|url)[=:] ?"\./([^"]+)"', page.text)
         assert {"docs.json", "static_content/swagger-ui.css"} < set(files)
+        files += re.findall(r'(?:href|src)="\./([^"]+)"', client.get("/").text)
+        assert {"static/app.js", "static/style.css", "docs"} < set(files)
         for path in (*files, "/", "/health", "/readyz", "/metrics", "/breast_cancer/info"):
             assert client.get(path).status_code == 200, path
         assert client.post("/breast_cancer/predict", json=TUMOUR).json() == BENIGN
