@@ -145,6 +145,8 @@ def dockerfile(job: Job) -> str:
         lines.append(f"RUN {f'export {exported}; ' if exported else ''}{command}")
     if job.runnable == job.steps:
         lines += [f"RUN test -e {shlex.quote(path)}" for path in job.results]
+    # The image is thrown away, and what is not in it need not be written.
+    lines += ["WORKDIR /", "RUN rm -rf /builds"]
     return RUNNERS[job.runner] + "\n".join(lines) + "\n"
 
 
