@@ -18,6 +18,7 @@ import models
 from serving.caching.settings import CacheSettings
 from serving.cores import available_cores, default_workers
 from serving.empty_values import EmptyValues
+from serving.execution_providers import execution_provider
 from serving.grpc.settings import GrpcSettings
 from serving.http.access import parse_rate, read_keys
 from serving.http.addresses import is_http_url
@@ -255,8 +256,6 @@ class Settings(JobSettings, CacheSettings, GrpcSettings):
     @classmethod
     def provided(cls, value: str) -> str:
         """Return onnxruntime's name of an execution provider; refuse one that it does not have here."""
-        from serving.inference.session import execution_provider
-
         return execution_provider(value)
 
     @field_validator("otel_exporter_otlp_endpoint")

@@ -29,6 +29,7 @@ from loadtest.processes import free_port, store_home, tiffin_command
 from serving.jobs.background import SCHEMA
 from serving.jobs.database import PAUSE_SECONDS, Database, Transaction
 from serving.jobs.errors import StoreUnavailableError
+from serving.jobs.leases import MAX_CRASHES
 from tests.support import ROOT
 from tests.support.job_stores import FolderStores, Stores, shared_stores
 
@@ -133,7 +134,7 @@ class Trial:
         time.sleep(self.draw.uniform(0.1, 1.0))
         anytime = self.draw.random() < ANYTIME
         deadline = time.monotonic() + START_SECONDS
-        while not (self.alive() and (anytime or self.is_computing())) and time.monotonic() < deadline:
+        while not self.may_kill(anytime=anytime) and time.monotonic() < deadline:
             self.revive()
             self.keep_busy()
             time.sleep(0.1)
@@ -145,6 +146,11 @@ class Trial:
             self.stores.kill()
         else:
             victim.kill(self.draw.choice(AWAY_SECONDS))
+
+    def may_kill(self, *, anytime: bool) -> bool:
+        """Return whether there is something to kill, and no chunk that one more crash could make fail for good."""
+        crashes = self.count("SELECT COALESCE(max(crashes), 0) AS found FROM chunks WHERE result IS NULL")
+        return bool(self.alive()) and crashes < MAX_CRASHES - 1 and (anytime or self.is_computing())
 
     def alive(self) -> list[Victim]:
         """Return what can be killed, beside the database."""

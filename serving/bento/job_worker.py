@@ -10,7 +10,7 @@ import sys
 import prometheus_client
 
 from serving.bento import start, store
-from serving.bento.loading import loaded
+from serving.bento.loading import load_all
 from serving.inference.predictor import NoCache
 from serving.inference.registry import Registry
 from serving.jobs.background import BackgroundJobs
@@ -39,8 +39,8 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
     registry = Registry()
-    for stored in store.stored_models(settings.models, None):
-        registry.add(await loaded(stored, NoCache(), settings))
+    for predictor in await load_all(store.stored_models(settings.models, None), NoCache(), settings):
+        registry.add(predictor)
     jobs = BackgroundJobs(settings, registry, has_worker=True)
     if settings.job_metrics_port:
         prometheus_client.ProcessCollector(registry=metrics.registry)

@@ -70,12 +70,18 @@ def content_version(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> 
 def is_stored(entry: Path) -> bool:
     """Return whether the store has this entry, and has it complete."""
     info = read_info(entry)
-    found = readable(f"{info['name']}:{info['version']}")
-    if found is None:
+    stored = home() / "models" / info["name"] / info["version"]
+    if not has_same_about(stored, entry) and readable(f"{info['name']}:{info['version']}") is None:
         return False
-    stored = Path(found.path)
     sizes = {path.name: path.stat().st_size for path in entry.iterdir() if path.name != "model.yaml"}
     return all((stored / name).is_file() and (stored / name).stat().st_size == size for name, size in sizes.items())
+
+
+def has_same_about(stored: Path, entry: Path) -> bool:
+    """Return whether two entries have the same model.yaml, which saves parsing it: BentoML takes long for that."""
+    with contextlib.suppress(OSError):
+        return (stored / "model.yaml").read_bytes() == (entry / "model.yaml").read_bytes()
+    return False
 
 
 def is_in_order(entry: Path) -> bool:

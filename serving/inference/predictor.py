@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.model import Array, InvalidInputError, Model, check_outputs
+from serving.execution_providers import PROCESSOR
 from serving.inference.batcher import Batcher
 from serving.inference.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
 from serving.inference.job import Job
 from serving.inference.registry import ModelId
-from serving.inference.session import PROCESSOR, open_session
+from serving.inference.session import open_session
 from serving.telemetry import metrics, tracing
 
 log = logging.getLogger("tiffin.predictor")

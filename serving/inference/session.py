@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import GetMessageClass
 
+from serving.execution_providers import PROCESSOR
 from serving.inference.instruction_set import instruction_set
 
 # Key in a graph's metadata under which training lists, one a line, the weights of its 8-bit products and their zero
@@ -21,22 +18,8 @@ from serving.inference.instruction_set import instruction_set
 UNSIGNED_WEIGHTS = "tiffin.unsigned_weights"
 # Instruction sets that add products of unsigned by signed numbers in 32 bits, which is exact.
 EXACT = ("AMX", "AVX-512 VNNI", "AVX-VNNI")
-# onnxruntime's name for the execution provider that computes on the processor, which is always there.
-PROCESSOR = "CPUExecutionProvider"
 # From TensorProto.DataType in onnx.proto.
 UINT8, INT8 = 2, 3
-
-
-def execution_provider(name: str) -> str:
-    """Return onnxruntime's name for an execution provider such as cpu or cuda; raise ValueError where it has none."""
-    available: dict[str, str] = {
-        provider.removesuffix("ExecutionProvider").lower(): provider
-        for provider in onnxruntime.get_available_providers()
-    }
-    found = available.get(name.lower().removesuffix("executionprovider"))
-    if found is None:
-        raise ValueError(f"onnxruntime has no execution provider {name} here, it has {', '.join(sorted(available))}")
-    return found
 
 
 def open_session(
@@ -95,6 +78,12 @@ def model_class() -> Any:
 
     The package onnx, which has them all, takes 50 MB. Field numbers are from onnx.proto, IR version 10.
     """
+    # Imported here, since most processors need no other weights, and the library takes 0.1 s.
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message_factory import GetMessageClass
+
     file = FileDescriptorProto(name="tiffin/onnx.proto", package="tiffin.onnx", syntax="proto2")
     one, many = Field.LABEL_OPTIONAL, Field.LABEL_REPEATED
     for message, fields in {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from types import NoneType
 from typing import Annotated, Any
 
 import numpy as np
@@ -38,10 +39,13 @@ def values_of(column: Column, cells: list[Any]) -> Array:
         return objects(cells)
     if column.notation:
         return objects(with_missing(cells))
-    for row, cell in enumerate(cells):
-        if isinstance(cell, str) and "_" in cell:  # pydantic reads "1_0" as Python does
-            message = "Input should be a number, without underscores"
-            raise InvalidInputError(message, (row, column.name), "float_parsing")
+    kinds = set(map(type, cells))
+    if column.base is float and kinds <= {float, NoneType}:  # as Parquet has them
+        values = column.array(cells)
+        if np.isfinite(values).sum() == len(cells) - (cells.count(None) if column.optional else 0):
+            return values
+    if str in kinds and not (kinds <= {str, NoneType} and "_" not in "".join(filter(None, cells))):
+        refuse_underscores(column, cells)
     numbers = numbers_of(column.base, column.optional)
     try:
         found = numbers.validate_python(cells)
@@ -52,6 +56,14 @@ def values_of(column: Column, cells: list[Any]) -> Array:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise InvalidInputError(fault["msg"], (int(fault["loc"][0]), column.name), fault["type"]) from error
+
+
+def refuse_underscores(column: Column, cells: list[Any]) -> None:
+    """Raise InvalidInputError for the first number as text that has one: pydantic reads "1_0" as Python does."""
+    for row, cell in enumerate(cells):
+        if isinstance(cell, str) and "_" in cell:
+            message = "Input should be a number, without underscores"
+            raise InvalidInputError(message, (row, column.name), "float_parsing")
 
 
 def check_length(column: Column, cells: list[Any]) -> None:

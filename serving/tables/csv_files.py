@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class Csv:
                     for name in self.schema.notations if self.delimiter != "," else ():
                         refuse_commas(name, cells.get(name, []), rows)
                     points.see(cells, rows)
-                    empty = empty or not all(map(has_text, zip(*cells.values(), strict=True)))
+                    empty = empty or has_empty_row(cells)
                     rows += len(next(iter(cells.values())))
                     yield cells
             except duckdb.OutOfMemoryException as error:
@@ -158,9 +158,12 @@ def first_record(text: str, delimiter: str) -> list[str]:
         return []
 
 
-def has_text(cells: tuple[str | None, ...]) -> bool:
-    """Return whether there is anything but spaces in a row's cells."""
-    return bool("".join(filter(None, cells)).strip())
+def has_empty_row(cells: Cells) -> bool:
+    """Return whether a row has nothing but spaces in its cells."""
+    rows: Iterable[int] = range(len(next(iter(cells.values()))))
+    for column in cells.values():
+        rows = [row for row in rows if not (column[row] or "").strip()]
+    return bool(rows)
 
 
 def refuse_commas(name: str, amounts: list[Any], first_row: int) -> None:

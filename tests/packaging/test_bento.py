@@ -100,7 +100,7 @@ def test_it_answers_like_the_checkout_without_training_libraries(
 STARTED = """
 import asyncio, sys, service
 asyncio.run(service.Tiffin().start())
-assert len(service.registry) == 4
+assert len(service.server.registry) == 4
 print(sorted({"torch", "transformers", "sklearn", "pandas", "pyarrow"} & set(sys.modules)))
 """
 

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess as Process
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import models
+from serving.bento import shipped
 from serving.bento.shipped import FOLDER, read_info
 from tests.support import ROOT
-from tests.support.processes import run_python
 
-PUT = """
-import os, sys
-from pathlib import Path
-from typing import Any
-from serving.bento import shipped
-for folder in sys.argv[1].split(os.pathsep):
-    shipped.put_into_store(sys.argv[2:], Path(folder))
-"""
+# BentoML reads where its home is once in a process, and is imported once for all of these.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.support.stores"])
+PUT_SECONDS = 120
 
 
 def put(home: Path, *names: str, folders: Sequence[Path] = (FOLDER,)) -> None:
     """Put the shipped models of these names into a home's store, from one folder after the other."""
-    done = run_python(home, "-c", PUT, os.pathsep.join(map(str, folders)), *names)
-    assert done.returncode == 0, done.stderr
+    assert exit_codes(putting(home, *names, folders=folders)) == [0]
+
+
+def putting(home: Path, *names: str, folders: Sequence[Path] = (FOLDER,)) -> Process:
+    """Start a process that does as `put` does."""
+    process = PROCESSES.Process(target=put_all, args=(home, names, folders))
+    process.start()
+    return process
+
+
+def exit_codes(*processes: Process) -> list[int | None]:
+    """Wait for processes to end; return their exit codes, None for one that has not ended."""
+    for process in processes:
+        process.join(PUT_SECONDS)
+    return [process.exitcode for process in processes]
+
+
+def put_all(home: Path, names: Sequence[str], folders: Sequence[Path]) -> None:
+    """Do as `put` does, in this process, which has not used BentoML yet."""
+    os.environ["BENTOML_HOME"] = str(home)
+    for folder in folders:
+        shipped.put_into_store(names, folder)
 
 
 def entry(folder: Path, version: str, created: str, origin: str | None = None, **changes: Any) -> Path:
@@ -64,8 +82,7 @@ def put_versions(home: Path, folder: Path) -> str:
 def shipped_store() -> Path:
     """Put all shipped models into the BentoML home of the tests; return that folder."""
     home = ROOT / ".cache" / "bentoml"
-    done = run_python(home, "-c", f"from serving.bento import shipped; shipped.put_into_store({models.names()})")
-    assert done.returncode == 0, done.stderr
+    put(home, *models.names())
     return home
 
 

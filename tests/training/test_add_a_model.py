@@ -32,7 +32,7 @@ import numpy as np
 import bentoml
 from models.iris import Iris
 from models.model import check
-from serving.bento.store import load
+from serving.bento.loading import load
 from serving.inference import InferenceService, Registry
 from serving.inference.context import own_context
 from serving.inference.predictor import NoCache

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serving.bento.shipped import FOLDER, read_info
-from tests.support import ROOT
 from tests.support.processes import run_python
-from tests.support.stores import PUT, entry, newest, put
+from tests.support.stores import entry, exit_codes, newest, put, putting
 
 
 def versions(home: Path) -> set[str]:
@@ -115,8 +112,7 @@ def test_what_an_interrupted_copy_of_another_version_left_is_removed(tmp_path: P
 def test_what_may_be_a_damaged_model_of_the_users_own_is_left(tmp_path: Path) -> None:
     put(tmp_path, "breast_cancer", folders=[entry(tmp_path / "own", "own", "2026-01-01T00:00:00+00:00", "elsewhere")])
     (newest(tmp_path, "breast_cancer") / "model.yaml").write_text("name: breast_cancer\nversi", encoding="utf-8")
-    done = run_python(tmp_path, "-c", PUT, str(FOLDER), "breast_cancer")
-    assert done.returncode != 0
+    assert exit_codes(putting(tmp_path, "breast_cancer")) == [1]
     assert (tmp_path / "models" / "breast_cancer" / "own" / "model.onnx").is_file()
 
 
@@ -131,10 +127,5 @@ def test_an_interrupted_copy_is_made_whole(tmp_path: Path, missing: str) -> None
 
 
 def test_two_processes_at_the_same_time_put_it_there_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PUT, str(FOLDER), "breast_cancer", "segmentation"]
-    both = [
-        subprocess.Popen(command, cwd=ROOT, env={"BENTOML_HOME": str(tmp_path)}, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    assert [(process.communicate(timeout=60)[1], process.returncode) for process in both] == [("", 0)] * 2
+    assert exit_codes(*(putting(tmp_path, "breast_cancer", "segmentation") for _ in range(2))) == [0, 0]
     assert len(versions(tmp_path)) == 1

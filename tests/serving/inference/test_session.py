@@ -12,12 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from serving.bento.shipped import FOLDER
+from serving.execution_providers import PROCESSOR, execution_provider
 from serving.inference import session
 from serving.inference.session import (
     EXACT,
-    PROCESSOR,
     UNSIGNED_WEIGHTS,
-    execution_provider,
     open_session,
     with_signed_weights,
 )
