@@ -14,7 +14,7 @@ SECONDS = 2.0
 SHARE, LAST = 0.5, 0.9
 # By how many it is found out how long they take: batches of rows hold thousands, which is too many, and some models
 # take one item at a time, which is too few.
-FEWEST, MOST = 8, 64
+FEWEST, MOST = 8, 256
 
 
 class Budget:
@@ -30,12 +30,17 @@ class Budget:
         left = max(0.0, deadline - self.started)
         self.seconds = min(SECONDS, SHARE * left)
         self.deadline = self.started + LAST * left
-        self.evaluations = int(SHARE * left / seconds_each(batcher))
+        self.most_seconds = SHARE * left
+        self.evaluations = int(self.most_seconds / seconds_each(batcher))
         self.first = max(FEWEST, min(batcher.max_batch, MOST))
 
-    def allows(self, times: float) -> bool:
-        """Return whether so many times the work that was done so far takes no more than the time that there is."""
-        return (self.clock() - self.started) * times <= self.seconds
+    def allows(self, times: float, *, exact: bool = False) -> bool:
+        """Return whether so many times the work so far takes no more than the time for sampling, or for exactness."""
+        return (self.clock() - self.started) * times <= (self.most_seconds if exact else self.seconds)
+
+    def limit(self, seconds: float) -> None:
+        """Note the seconds that an evaluation of the explained item itself took, the longest of its kind."""
+        self.evaluations = min(self.evaluations, int(self.most_seconds / max(seconds, 1e-6)))
 
 
 def seconds_each(batcher: Batcher) -> float:

@@ -48,7 +48,7 @@ async def exact(game: Game, full: float, evaluate: Evaluate, budget: Budget) -> 
         end = done + (MOST if done else budget.first)
         values.append(await evaluate(coalitions[done:end], references[done:end]))
         done = min(end, len(coalitions))
-        if len(values) == 1 and done < len(coalitions) and not budget.allows(len(coalitions) / done):
+        if len(values) == 1 and done < len(coalitions) and not budget.allows(len(coalitions) / done, exact=True):
             return None
     means = np.concatenate(values).reshape(len(members), game.references).mean(1)
     return Attribution(shapley.exact(np.append(means, full)), float(means[0]), len(coalitions))

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from models.model import Array, InvalidInputError, ShowsPictures, View
 from serving.explanations.budget import SECONDS, SHARE, Budget
 from serving.explanations.entry import read_notes
-from serving.explanations.estimate import attribution
+from serving.explanations.estimate import MAX_EXACT, attribution
 from serving.explanations.explanation import Attribution, Explanation
 from serving.explanations.games import Game, Row, Words, groups, words
 from serving.explanations.kinds import kind_of
@@ -86,8 +86,12 @@ class Explainer:
         spans = words(text)
 
         async def compute(budget: Budget) -> Attribution:
-            # Two permutations and their reverses at least.
-            parts = groups(spans, min(len(spans), MAX_SPANS, max(2, budget.evaluations // 4)))
+            if len(spans) > MAX_EXACT:  # the pace may be that of shorter texts
+                started = budget.clock()
+                await self.scores([text], score, budget, request)
+                budget.limit(budget.clock() - started)
+            # A permutation and its reverse take twice as many evaluations, of texts that are half as long.
+            parts = groups(spans, min(len(spans), MAX_SPANS, max(2, budget.evaluations)))
             return await self.play(Words(text, parts), score, output, seed(text), budget, request)
 
         found = await self.attribution(self.key(text), request, compute)
@@ -179,7 +183,9 @@ class Explainer:
         # They are not likely to be asked for again, and would take the place of others in the cache.
         work = RequestContext(request.id, budget.deadline, no_cache=True, no_store=True, priority=Priority.BATCH)
         try:
-            return score(await self.predictor.infer(items, work))
+            # A batch that has begun goes on beyond the deadline of its items.
+            async with asyncio.timeout(max(0.0, budget.deadline - budget.clock())):
+                return score(await self.predictor.infer(items, work))
         except TimeoutError as error:
             raise OverloadedError(SECONDS) from error
 

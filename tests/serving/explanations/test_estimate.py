@@ -51,7 +51,7 @@ class Budget:
         self.asked = 0
         self.says = allows
 
-    def allows(self, times: float) -> bool:
+    def allows(self, times: float, *, exact: bool = False) -> bool:
         self.asked += 1
         return self.says(self.asked)
 
