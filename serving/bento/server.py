@@ -22,6 +22,7 @@ from serving.bento.loading import load_all, loaded, versions
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.caching.redis_tier import RedisCache
+from serving.explanations import ExplanationService
 from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.http.aliases import aliases_of
 from serving.http.application import application
@@ -62,6 +63,7 @@ class Server:
         self.cache = self.prediction_cache()
         self.registry = Registry()
         self.inference = InferenceService(self.registry)
+        self.explanations = ExplanationService()
         self.tensors = TensorInference(self.inference)
         self.lifecycle = Lifecycle()
         self.guards = self.made_guards()
@@ -231,7 +233,15 @@ class Server:
         return application(
             app,
             [
-                *model_routes(settings.names, registry, self.accepted, guards, infer, settings.timeout_seconds),
+                *model_routes(
+                    settings.names,
+                    registry,
+                    self.accepted,
+                    guards,
+                    infer,
+                    settings.timeout_seconds,
+                    self.explanations,
+                ),
                 *v2_routes(
                     settings.names,
                     self.tensors,

@@ -1,10 +1,10 @@
-"""The routes of a model: those that it declares, `uploadfile`, which every model has, and `preview` of rows."""
+"""The routes of a model: those that it declares, `uploadfile` and `explain`, and `preview` of rows."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 import models
 from models.model import Array, Columns, Infer, InvalidInputError, Model, Route
+from serving.http.explanations import explain_route
 from serving.inference import context
 from serving.inference.context import Priority
 from serving.inference.errors import OverloadedError
@@ -21,6 +22,7 @@ from serving.tables.archives import archived_names, is_archive
 from serving.tables.faults import in_file, named
 from serving.tables.formats import read_columns, read_items, read_start
 from serving.tables.schema import Schema
+from serving.threads import to_its_end
 
 # Texts or files of an upload that are computed at a time take no more, or one does.
 PART_BYTES = 2**22
@@ -33,7 +35,8 @@ PREVIEW_ROWS = 5
 def routes_of(name: str) -> list[Route]:
     """Return the routes of the model `name`; raise ValueError when there is no such model."""
     model = models.find(name)
-    return [*model.routes(), upload_route(model), *([] if Schema(model).blobs else [preview_route(model)])]
+    previews = [] if Schema(model).blobs else [preview_route(model)]
+    return [*model.routes(), upload_route(model), *previews, explain_route(model)]
 
 
 @cache
@@ -170,15 +173,3 @@ def item_parts(model: type[Model[Any]], file: Path) -> Generator[list[Any]]:
             part, size = [], 0
     if part:
         yield part
-
-
-async def to_its_end(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a thread; where that is cancelled, wait for the thread all the same, since it goes on."""
-    running = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-    finally:
-        del running  # it may hold an error, which holds this frame

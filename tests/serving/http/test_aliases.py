@@ -24,6 +24,7 @@ def test_all_paths_of_a_model_do_without_its_name(name: str) -> None:
         f"/predict/{name}": predict,
         "/bulk-predict": predict,
         "/uploadfile": f"/{name}/uploadfile",
+        "/explain": f"/{name}/explain",
         "/info": f"/{name}/info",
     }
 
