@@ -234,13 +234,7 @@ class Server:
             app,
             [
                 *model_routes(
-                    settings.names,
-                    registry,
-                    self.accepted,
-                    guards,
-                    infer,
-                    settings.timeout_seconds,
-                    self.explanations,
+                    settings.names, registry, self.accepted, guards, infer, settings.timeout_seconds, self.explanations
                 ),
                 *v2_routes(
                     settings.names,
