@@ -8,7 +8,6 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.explanations import explain
 from tests.browser.visits import SHIP, Visit, file
 
 MODELS = ("sentiment", "image", "breast_cancer", "segmentation")
@@ -17,7 +16,6 @@ MAX_BYTES = 100_000
 
 def used(visit: Visit, model: str) -> None:
     """Use all of a model's page: an answer, a reason, a file, a job, the code."""
-    explain(visit)
     visit.open(model)
     if model == "image":
         visit.form.get_by_label("image_file").set_input_files(SHIP)

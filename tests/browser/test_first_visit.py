@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.explanations import explain
 from tests.browser.visits import SHIP, Visit, file
 
 CUSTOMERS = 'x5,x12,x44\nmonday,"$5,547.78",0.1\nsunday,,0.7\n'
 
 
 def test_open_the_page_classify_a_sentence_a_picture_and_a_csv_and_see_why(visit: Visit) -> None:
-    explain(visit)
     visit.open()
 
     visit.choose("sentiment")

@@ -7,7 +7,6 @@ import re
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.explanations import explain
 from tests.browser.visits import SHIP, Visit, file
 
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
@@ -20,7 +19,6 @@ def check_harmless(page: Page) -> None:
 
 
 def test_a_text_is_shown_as_text(visit: Visit) -> None:
-    explain(visit)
     answer = {"predictions": [[{"label": MARKUP, "score": 1.0}]]}
     words = [{"span": [0, 4], "value": 1.0}]
     told = {"prediction": answer, "base": 0, "contributions": words, "evaluations": 2, "standard_error": 0}
