@@ -31,8 +31,8 @@ from rich.table import Column, Table
 import models
 from serving.bento.shipped import FOLDER, put_into_store, read_info
 from serving.bento.start import check_home, store_faults
-from training import faithfulness, store
 from training import ship as shipping
+from training import store
 from training.artifact import Evaluation, ProgressCallback, Result, TrainingError, deviations
 from training.served import Served
 from training.sources import inputs_digest
@@ -171,6 +171,7 @@ def evaluate(name: str, options: argparse.Namespace, report: ProgressCallback) -
     evaluation = trainer.evaluate(served, options.data)
     report("explaining", 0.5)
     unfaithful = []
+    faithfulness = importlib.import_module("training.faithfulness")
     if inputs := find_held_out(name)(options.data, faithfulness.INPUTS):
         found = faithfulness.faithfulness(name, Path(entry.path), inputs)
         evaluation |= Evaluation({"faithfulness": found})
