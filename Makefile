@@ -22,10 +22,14 @@ PROTOCOL := $(or $(PROTOCOL),predict)
 COMPARE ?=
 # Of `make bench`: --quick, names of scenarios.
 BENCH ?=
+# Of `make pipelines`: pytest's, such as -k pages.
+PIPELINES ?=
 # Of `make kills`.
 KILLS := $(or $(KILLS),200)
 # Of `make clients`: pytest's, such as -k kserve.
 CLIENTS ?=
+# Of `make browser`: pytest's, such as -k keyboard.
+BROWSER ?=
 # Of `make spark`: pytest's, such as -k udf.
 SPARK ?=
 BACKEND := $(or $(BACKEND),docker)
@@ -92,7 +96,7 @@ endif
 
 # Two at a time would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives loadtestimage fuzz attacks soak kills clients scoring spark bento engine image sbom audit kubectl e2e push cluster deploy smoke lint manifests rules docs lock platforms training tensorflow clean
+.PHONY: help serve test slowtest redis models evaluate ship reproduce bench compare loadtest k6 objectives replicas loadtestimage fuzz attacks soak kills browser screenshots clients scoring spark bento engine image sbom audit kubectl e2e pipelines push cluster deploy smoke lint manifests rules docs lock platforms training tensorflow clean
 
 help: ## Show this list
 	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -166,6 +170,9 @@ k6: $(VENV)/.development ## Send the load PROFILE to HOST by k6, for MINUTES_OF 
 objectives: $(VENV)/.development ## Run PROFILES on a server of its own, each but smoke for MINUTES_OF; fail where one is missed
 	$(BIN)/python -m loadtest.locally $(PROFILES) $(if $(MINUTES_OF),--minutes $(MINUTES_OF)) $(OPTIONS)
 
+replicas: engine $(VENV)/.development ## Send 10 000 users to one container of IMAGE and to three behind a balancer, each with a quarter of a core
+	BACKEND=$(BACKEND) IMAGE=$(IMAGE) $(BIN)/python -m benchmarks.replicas $(OPTIONS)
+
 soak: $(VENV)/.development ## Send mixed load for MINUTES (10) and watch memory
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
@@ -238,6 +245,16 @@ kills: $(VENV)/.development ## Test background jobs on PostgreSQL and a bucket, 
 	$(BIN)/python -m pytest tests/test_jobs.py tests/serving/jobs --stores $(VENV)/stores -k shared
 	$(BIN)/python -m tests.kills --kills $(KILLS) --stores $(VENV)/stores $(if $(SEED),--seed $(SEED))
 
+browser: $(VENV)/.development ## Test the page in Chromium: every model, keyboard, dark, phone, hostile input (BROWSER: options of pytest)
+	@for program in chromium chromium-browser google-chrome; do command -v $$program >/dev/null && exit; done; \
+	  echo 'make browser needs Chromium: apt-get install --no-install-recommends chromium, or brew install chromium' >&2; exit 2
+	@command -v node >/dev/null || { echo 'make browser needs node 20 or newer, for the JavaScript that the page shows' >&2; exit 2; }
+	@$(MAKE) $(VENV)/browser/.installed
+	$(BIN)/python -m tests.browser $(VENV)/browser/bin/python $(BROWSER)
+
+screenshots: BROWSER = --screenshots
+screenshots: browser ## Write the picture of the page in docs/
+
 clients: $(VENV)/.development ## Test the server by clients of the Open Inference Protocol: tritonclient's and KServe's
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "make clients needs Python 3.11 to 3.13, which KServe's client is made for: set PYTHON" >&2; exit 2; }
@@ -266,6 +283,9 @@ kubectl:
 e2e: BACKEND = podman
 e2e: kubectl image loadtestimage ## Test the image and, with kubectl, the pod of k8s/overlays/podman (BACKEND=docker: the image)
 	BACKEND=$(BACKEND) IMAGE=$(IMAGE) LOADTEST_IMAGE=$(LOADTEST_IMAGE) $(BIN)/python -m pytest tests/e2e $(if $(filter docker,$(BACKEND)),-m 'not pod')
+
+pipelines: engine $(VENV)/.development ## Run the pipelines' own steps in containers, each job from a clone (PIPELINES: options of pytest)
+	BACKEND=$(BACKEND) $(BIN)/python -m pytest --confcutdir tests/pipelines tests/pipelines $(PIPELINES)
 
 lock: $(VENV)/lock/.installed ## Write requirements/serving.lock from serving.txt, for all platforms
 	$(RESOLVE) --universal --python-version $(OLDEST) --generate-hashes requirements/serving.txt --output-file requirements/serving.lock
@@ -332,6 +352,11 @@ $(VENV)/kubernetes/.checks: requirements/kubernetes.txt
 $(VENV)/clients/.installed: requirements/clients.txt requirements/clients-no-deps.txt
 	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/clients -r requirements/clients.txt
 	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/clients --no-deps -r requirements/clients-no-deps.txt
+	@touch $@
+
+# Chromium is the system's; Playwright only drives it.
+$(VENV)/browser/.installed: requirements/browser.txt
+	@PYTHON='$(PYTHON)' requirements/install.sh $(VENV)/browser -r requirements/browser.txt
 	@touch $@
 
 # Without what the packages ask for besides, of which only a part is used.

@@ -58,6 +58,7 @@ if not start.only_starts_workers():
     server = Server(settings)
     members = {
         "inference": server.inference,
+        "explanations": server.explanations,
         **api_methods(settings.names, settings.timeout_seconds, settings.pinned),
         **{f"stored_{entry}": bentoml.models.BentoModel(entry) for entry in settings.models},
     }

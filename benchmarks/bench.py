@@ -27,6 +27,7 @@ import psutil
 from benchmarks.call_cost import call_cost
 from benchmarks.command_line import part_parser, run_parts
 from benchmarks.compare.assets import FOLDER, Assets, entry
+from benchmarks.explaining import explaining, explaining_beside
 from benchmarks.job_beside import job_beside
 from benchmarks.speed_bench import SpeedBench, say
 from benchmarks.wrk import wrk
@@ -276,6 +277,8 @@ SCENARIOS: dict[str, Callable[[SpeedBench], None]] = {
         many_rows,
         overload,
         job_beside,
+        explaining,
+        explaining_beside,
     )
 }
 

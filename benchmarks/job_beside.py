@@ -62,6 +62,27 @@ class LongJob:
         return (self.rows() - before) / (time.monotonic() - started)
 
 
+class Interactive:
+    """Requests of a text each that no other has, offered in an open loop; numbers of texts are used up."""
+
+    def __init__(self, address: str, per_second: float, seconds: float) -> None:
+        self.address = address
+        self.per_second = per_second
+        self.seconds = seconds
+        self.used = 2 * 10**6
+
+    def p99(self) -> float:
+        """Send requests and return the 99th percentile of their latency in ms; RuntimeError where one fails."""
+        due = due_times(self.per_second, self.seconds, cv=1)
+        texts = range(self.used, self.used + len(due))
+        self.used += len(due)
+        requests = [Request(PATH, JSON, json.dumps({"text": [inputs.text(number)]}).encode()) for number in texts]
+        seen = run(arrivals(self.address, requests, due))
+        if seen.failed or seen.refused:
+            raise RuntimeError(f"{len(seen.failed)} requests failed, {len(seen.refused)} were refused")
+        return float(np.quantile(np.array(seen.accepted), 0.99)) * 1000
+
+
 def job_beside(bench: SpeedBench) -> None:
     """Offer half of the capacity in an open loop, without and with a job beside it."""
     bodies = bench.bodies("texts", ({"text": [inputs.text(number)]} for number in range(CAPACITY_TEXTS)))
@@ -74,26 +95,14 @@ def job_beside(bench: SpeedBench) -> None:
         capacity = wrk(address, PATH, bodies, 16, bench.seconds, 10_000).per_second
         with LongJob(client, 10**6) as job:
             alone_rows = job.rate(2 * bench.seconds)
-        used = 2 * 10**6
-
-        def p99() -> float:
-            nonlocal used
-            due = due_times(capacity / 2, 5 * bench.seconds, cv=1)
-            texts = range(used, used + len(due))
-            used += len(due)
-            requests = [Request(PATH, JSON, json.dumps({"text": [inputs.text(number)]}).encode()) for number in texts]
-            seen = run(arrivals(address, requests, due))
-            if seen.failed or seen.refused:
-                raise RuntimeError(f"{len(seen.failed)} requests failed, {len(seen.refused)} were refused")
-            return float(np.quantile(np.array(seen.accepted), 0.99)) * 1000
-
+        interactive = Interactive(address, capacity / 2, 5 * bench.seconds)
         rates: list[float] = []
 
         def measure(number: int) -> tuple[float, float]:
-            without = p99()
+            without = interactive.p99()
             with LongJob(client, (3 + number) * 10**6) as job:
                 before, started = job.rows(), time.monotonic()
-                beside = p99()
+                beside = interactive.p99()
                 rates.append((job.rows() - before) / (time.monotonic() - started))
             return beside, 1.5 * without + JOB_RUN_SECONDS * 1000
 

@@ -63,6 +63,15 @@ def protocols(text: str) -> list[str]:
     return found
 
 
+def pause(text: str) -> tuple[float, float]:
+    """Parse seconds, `1` or `1-3`; raise argparse.ArgumentTypeError where they are no range."""
+    low, _, high = text.partition("-")
+    found = float(low), float(high or low)
+    if not 0 <= found[0] <= found[1]:
+        raise argparse.ArgumentTypeError(f"{text} is no range of seconds")
+    return found
+
+
 def options(parser: LocustArgumentParser) -> None:
     """Add our own options; Locust's `--profile` names one of our profiles."""
 
@@ -73,6 +82,7 @@ def options(parser: LocustArgumentParser) -> None:
     parser.set_defaults(host="http://localhost:3000", profile="smoke", stop_timeout=15)
     add("--minutes", "the profile's length instead of its own", type=float)
     add("--cache-rate", "share of repeated inputs", type=share, default=CACHE_RATE)
+    add("--pause", "SECONDS, or FROM-TO, that users wait between requests, instead of the profile's", type=pause)
     add("--protocol", f"of {', '.join(PROTOCOLS)}; of several, each request has one", type=protocols, default=PREDICT)
     add("--grpc-target", "HOST:PORT of gRPC, https:// before it for TLS; by default port 8001 of the host", default="")
     add("--model", "the only model that mixed users ask, whatever the server has")
@@ -94,7 +104,7 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
         refuse(f"there is no profile {given.profile}, there are {', '.join(PROFILES)}")
     profile = PROFILES[given.profile].scaled(given.minutes)
     overrides = {field.name: getattr(given, field.name) for field in fields(Objectives)}
-    usual = given.cache_rate == CACHE_RATE and given.protocol == [PREDICT]
+    usual = given.cache_rate == CACHE_RATE and given.protocol == [PREDICT] and given.pause is None
     objectives = profile.objectives.overridden(overrides, usual=usual)
     report = Report(environment, profile, objectives, Path(given.reports) / given.profile)
     environment.events.test_start.add_listener(make_file)
@@ -121,7 +131,8 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
         refuse(str(error))
     if not usual:
         print(
-            f"objectives but for errors are for {PREDICT} at a cache rate of {CACHE_RATE}: only those given are judged"
+            f"objectives but for errors are for {PREDICT}, a cache rate of {CACHE_RATE} and the profile's own pauses: "
+            "only those given are judged"
         )
 
 

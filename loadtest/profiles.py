@@ -156,6 +156,14 @@ PROFILES = {
         Objectives(p99=2),
         pause=(1.0, 3.0),
     ),
+    # The same with --spawn-rate 100.
+    "rush": Profile(
+        "1 to 6,000 users in 60 s, rows alone; pauses of 1 to 3 s",
+        ("SegmentationUser",),
+        ((0, 1), (60, 6_000)),
+        Objectives(p99=2),
+        pause=(1.0, 3.0),
+    ),
     "stress": Profile(
         "50 users without pauses for 5 min, or until --deployment has more pods",
         MIXED,

@@ -20,6 +20,7 @@ from locust.env import Environment
 from locust.exception import CatchResponseError
 
 from loadtest import answers, inputs
+from loadtest.connections import keep_connections
 from loadtest.grpc_client import GrpcClient, refusal, target_of
 from loadtest.inputs import Request
 from loadtest.openapi import ServedModels, discover, tls_context
@@ -28,6 +29,8 @@ from loadtest.protocols import GRPC, PREDICT, V2_BINARY
 from loadtest.tensors import HEADER_LENGTH, json_bytes_of
 
 FILE_ROWS = 10_000
+
+keep_connections()
 
 
 @functools.cache
@@ -68,8 +71,8 @@ class ModelUser(FastHttpUser):
         self.ssl_context_factory = functools.partial(tls_context, options.ca_file)
         super().__init__(environment)
         profile = PROFILES[options.profile]
-        self.per_user = profile.per_user
-        self.pause = constant_throughput(profile.per_user) if profile.per_user else between(*profile.pause)
+        self.per_user = None if options.pause else profile.per_user
+        self.pause = constant_throughput(self.per_user) if self.per_user else between(*options.pause or profile.pause)
         self.cache_rate: float = options.cache_rate
         self.only: str | None = options.model
         self.api_key: str = options.api_key
@@ -80,7 +83,7 @@ class ModelUser(FastHttpUser):
         self.served: ServedModels
 
     def wait_time(self) -> float:
-        """Return the seconds until the next request, as the profile defines them."""
+        """Return the seconds until the next request, as `--pause` or else the profile defines them."""
         return float(self.pause(self))
 
     def on_start(self) -> None:

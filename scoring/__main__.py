@@ -15,9 +15,10 @@ from rich.text import Text
 
 from scoring.engine import ColumnsError, load_scorer
 from scoring.entries import EntryError
-from scoring.parts import Part, PartsError
+from scoring.parts import Part
 from scoring.run import BadRowError, Target, form_of_parts, part_rows, run
 from scoring.sources import CSV, JSON, PARQUET, WRITTEN, SourceError, find_sources, form_of
+from scoring.writers import OutputError
 from serving.cores import available_cores
 
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         parts = scored(options)
-    except (BadRowError, ColumnsError, EntryError, PartsError, SourceError) as error:
+    except (BadRowError, ColumnsError, EntryError, OutputError, SourceError) as error:
         return failed(str(error))
     except OSError as error:
         return failed(f"cannot write {options.target}: {error.strerror or str(error).splitlines()[0]}")
@@ -110,7 +111,7 @@ def summary(parts: Sequence[Part]) -> Table:
     table.add_row("bad", f"{bad:,}")
     faults: Counter[tuple[str, str]] = Counter()
     for part in parts:
-        faults.update(part.counted())
+        faults.update(part.faults)
     for (column, kind), count in faults.most_common():
         table.add_row(f"  {column}: {kind}", f"{count:,}")
     return table

@@ -17,8 +17,6 @@ from serving.tables.json_files import decoded
 
 # Texts that are certain to be numbers and read alike by Arrow and by Python; others are left to the column.
 NUMBER = r"^-?\d{1,100}(\.\d{1,100})?([eE][-+]?\d{1,2})?$"
-# Bytes of the usual ones of them.
-DECIMAL = np.isin(np.arange(256), list(b"0123456789-."))
 MAX_DECIMAL_BYTES = 100
 MARKS = pa.array(sorted(MISSING | {mark.upper() for mark in MISSING} | {"NaN"}))
 # Stands for a cell that is neither number nor text where a number should be, as in uploaded Parquet.
@@ -120,7 +118,10 @@ def decimals(text: pa.Array, *, optional: bool) -> pa.Array | None:
     """
     offsets, data = bytes_of(text)
     lengths = np.diff(offsets)
-    if not DECIMAL[data].all() or lengths.max(initial=0) > MAX_DECIMAL_BYTES:
+    # The bytes "-./0123456789" are one behind the other; compared, they cost a tenth of looking each up.
+    if not ((data >= ord("-")) & (data <= ord("9")) & (data != ord("/"))).all():
+        return None
+    if lengths.max(initial=0) > MAX_DECIMAL_BYTES:
         return None
     if optional and not lengths.all():
         text = pc.if_else(pa.array(lengths > 0), text, pa.scalar(None, text.type))

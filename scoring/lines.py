@@ -20,7 +20,9 @@ from serving.tables.schema import Schema
 # The column that has the lines, each behind the line break before it. No column of CSV that is written has such a name.
 LINE = "\n(the line as it stands)"
 # What is read at a time; a line may be no longer.
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**23
+# What of it Arrow parses at a time: this much stays in the processor's cache.
+PARSED_BYTES = 2**20
 
 
 class OddLinesError(Exception):
@@ -104,13 +106,16 @@ def with_plain_ends(block: pa.Buffer) -> pa.Buffer:
 
 def rows_in(block: pa.Buffer, names: list[str], used: list[str]) -> pa.RecordBatch:
     """Return a batch of the lines in a block; raise OddLinesError where not each is a row, or ArrowInvalid."""
-    lines = lines_in(block)
+    lines = lines_in(block)  # which finds out whether they are UTF-8
     read = pa.csv.read_csv(
         pa.BufferReader(block),
-        pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block)),
+        pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=PARSED_BYTES),
         pa.csv.ParseOptions(newlines_in_values=True),
         pa.csv.ConvertOptions(
-            include_columns=used, column_types=dict.fromkeys(used, pa.string()), strings_can_be_null=False
+            include_columns=used,
+            column_types=dict.fromkeys(used, pa.string()),
+            strings_can_be_null=False,
+            check_utf8=False,
         ),
     )
     # Each row takes a line at least. In the last one, a cell may go on in the next block.

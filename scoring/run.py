@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
 from models.model import Model
-from scoring.engine import ERROR, Scored, Scorer
-from scoring.parts import Part, Parts, PartsError
+from scoring.engine import ERROR, Scorer
+from scoring.parts import Part, Parts
 from scoring.sources import CSV, FILES, Source, cut
+from scoring.writers import OutputError
 from serving.tables.schema import Schema
 
 # Rows of a part, of models that take rows as one array. Others have fewer: texts, and pictures, which are large.
@@ -62,12 +61,12 @@ def run(
 ) -> list[Part]:
     """Score the rows of sources in parts of so many; return what each part has.
 
-    Parts that are done are not done again. Raises PartsError, SourceError, ColumnsError, OSError where nothing
+    Parts that are done are not done again. Raises OutputError, SourceError, ColumnsError, OSError where nothing
     can be written, and with `strict` BadRowError for the first bad row.
     """
     if not target.is_folder and target.path.exists():
-        raise PartsError(f"{target.path} exists: remove it, or name another output")
-    parts = Parts(target.folder, target.form)
+        raise OutputError(f"{target.path} exists: remove it, or name another output")
+    parts = Parts(target.folder, target.form, is_target=target.is_folder)
     target.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(target.folder / "_lock", timeout=0):
@@ -77,11 +76,11 @@ def run(
                 done.append(part)
                 report(part.rows)
             if not done:
-                raise PartsError("the input has no rows")
+                raise OutputError("the input has no rows")
             if not target.is_folder:
-                parts.join(len(done), target.path)
+                parts.finish(len(done), target.path)
     except Timeout:
-        raise PartsError(f"another run is writing to {target.folder}") from None
+        raise OutputError(f"another run is writing to {target.folder}") from None
     if not target.is_folder:
         shutil.rmtree(target.folder)
     return done
@@ -114,30 +113,29 @@ def more(
     for place in range(first, len(sources)):
         source, end = sources[place], skip
         for batches in cut(source.batches(scorer.model_class, skip, lines=parts.form == CSV), rows):
-            scored = [scorer.score(batch) for batch in batches]
-            errors = pa.chunked_array([each.batch.column(scorer.prefix + ERROR) for each in scored])
-            if strict and errors.null_count < len(errors):
-                raise BadRowError(first_error(source, end, errors))
-            end += len(errors)
-            counts = sum((each.faults for each in scored), Counter[tuple[str, str]]())
-            faults = [(column, kind, count) for (column, kind), count in sorted(counts.items())]
-            part = Part(place, end, len(errors), len(errors) - errors.null_count, faults)
-            parts.write(number, kept(scored, source, scorer), part)
+            part = Part(place, end)
+            parts.write(number, scored(scorer, source, batches, part, strict=strict), part)
+            end = part.end
             number += 1
             yield part
         skip = 0
 
 
-def kept(scored: list[Scored], source: Source, scorer: Scorer) -> list[pa.Table]:
-    """Return what is written of scored batches, a table for each run of equal schemas: of files not their content."""
-    runs = itertools.groupby((each.batch for each in scored), key=lambda batch: batch.schema)
-    tables = [pa.Table.from_batches(list(batches)) for _, batches in runs]
-    if source.form == FILES:
-        return [table.drop_columns(list(Schema(scorer.model_class).columns)) for table in tables]
-    return tables
+def scored(
+    scorer: Scorer, source: Source, batches: Iterable[pa.RecordBatch], part: Part, *, strict: bool
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches as they are written, of files without their contents; count in `part` what they have."""
+    for batch in batches:
+        answered, faults = scorer.score(batch)
+        errors = answered.column(scorer.prefix + ERROR)
+        bad_rows = len(errors) - errors.null_count
+        if strict and bad_rows:
+            raise BadRowError(first_error(source, part.end, errors))
+        part.add(len(errors), bad_rows, faults)
+        yield answered.drop_columns(list(Schema(scorer.model_class).columns)) if source.form == FILES else answered
 
 
-def first_error(source: Source, first_row: int, errors: pa.ChunkedArray) -> str:
+def first_error(source: Source, first_row: int, errors: pa.Array) -> str:
     """Return the place and the text of the first error, rows counted from 0."""
     row = pc.index(errors.is_valid(), True).as_py()
     return f"{source.path}, row {first_row + row:,}: {errors[row]}"

@@ -218,18 +218,23 @@ def skipped(batches: Any, skip: int) -> Iterator[pa.RecordBatch]:
         skip = max(0, skip - batch.num_rows)
 
 
-def cut(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
-    """Yield batches that have so many rows together, at last what is left; none is copied."""
-    held: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        while batch.num_rows:
-            part = batch.slice(0, rows - count)
-            held.append(part)
-            count += part.num_rows
-            batch = batch.slice(part.num_rows)
-            if count == rows:
-                yield held
-                held, count = [], 0
-    if held:
-        yield held
+def cut(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Yield iterators over batches that have so many rows together, at last over what is left; none is copied.
+
+    Each has to be exhausted before the next. A batch is read when it is needed, so that few are held.
+    """
+    given = filter(len, batches)
+    rest: list[pa.RecordBatch] = []
+
+    def part() -> Iterator[pa.RecordBatch]:
+        room = rows
+        while room and (batch := rest.pop() if rest else next(given, None)) is not None:
+            if len(batch) > room:
+                rest.append(batch.slice(room))
+            yield batch.slice(0, room)
+            room -= min(room, len(batch))
+
+    for batch in given:
+        rest.append(batch)
+        while rest:
+            yield part()

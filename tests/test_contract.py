@@ -216,8 +216,15 @@ def test_metrics_are_in_prometheus_text_format(client: httpx.Client) -> None:
     assert re.search(r'tiffin_requests_total{.*,route="/breast_cancer/predict",status="200",.*} \d', response.text)
 
 
-def test_page_is_swagger_ui_and_its_files_are_there(client: httpx.Client) -> None:
+def test_the_page_and_its_files_are_there(client: httpx.Client) -> None:
     page = client.get("/")
+    files = re.findall(r'(?:href|src)="\./(static/[^"]+)"', page.text)
+    assert len(files) == 3
+    assert all(client.get(file).status_code == 200 for file in files)
+
+
+def test_docs_is_swagger_ui_and_its_files_are_there(client: httpx.Client) -> None:
+    page = client.get("/docs")
     assert "SwaggerUIBundle" in page.text
     for file in ("swagger-ui.css", "swagger-ui-bundle.js"):
         assert f"./static_content/{file}" in page.text
@@ -248,7 +255,7 @@ def test_every_documented_example_works(client: httpx.Client) -> None:
             response = client.post(path, json=content["application/json"]["schema"]["example"])
             assert response.status_code == 200, f"{path}: {response.text}"
             tried += 1
-    assert tried == 11
+    assert tried == 14
 
 
 def test_bentoml_client_can_call_every_model(server: str) -> None:

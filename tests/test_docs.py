@@ -106,7 +106,7 @@ class TestPage:
         assert targets <= TARGETS
 
     def test_its_modules_are_there(self, page: Path) -> None:
-        modules = re.findall(r"python -m ([a-z_.]+)", "\n".join(commands(page)))
+        modules = re.findall(r"python -m ([a-z0-9_.]+)", "\n".join(commands(page)))
         assert [module for module in modules if not is_module(module)] == []
 
     def test_its_load_profiles_are_there(self, page: Path) -> None:

@@ -36,7 +36,7 @@ from training import store
 from training.artifact import Evaluation, ProgressCallback, Result, TrainingError, deviations
 from training.served import Served
 from training.sources import inputs_digest
-from training.trainer import find, find_fit, find_own
+from training.trainer import find, find_fit, find_held_out, find_own
 
 REPORTS = ROOT / "reports"
 
@@ -159,7 +159,7 @@ def make_own(name: str, options: argparse.Namespace, report: ProgressCallback) -
 
 
 def evaluate(name: str, options: argparse.Namespace, report: ProgressCallback) -> Result:
-    """Measure the newest store entry of a model, as it is served."""
+    """Measure the newest store entry of a model, as it is served, and its explanations."""
     with store_faults():
         put_into_store([name])
     entry = store.newest(name)
@@ -169,12 +169,21 @@ def evaluate(name: str, options: argparse.Namespace, report: ProgressCallback) -
     served = Served(name, Path(entry.path))
     report("evaluating", 0.2)
     evaluation = trainer.evaluate(served, options.data)
+    report("explaining", 0.5)
+    unfaithful = []
+    faithfulness = importlib.import_module("training.faithfulness")
+    if inputs := find_held_out(name)(options.data, faithfulness.INPUTS):
+        found = faithfulness.faithfulness(name, Path(entry.path), inputs)
+        evaluation |= Evaluation({"faithfulness": found})
+        if found.value < faithfulness.LEAST:
+            unfaithful = [f"faithfulness {found.value:.4f} is under {faithfulness.LEAST}"]
     if not evaluation.metrics:
         raise TrainingError("there is nothing to measure it on without --data")
     write_pictures(name, evaluation)
     report("evaluated", 1.0)
     accuracies = {name: metric for name, metric in evaluation.metrics.items() if name.endswith("accuracy")}
-    return Result(f"{entry.tag} evaluated", evaluation.metrics, deviations(accuracies, store.metrics(entry)))
+    deviating = deviations(accuracies, store.metrics(entry)) + unfaithful
+    return Result(f"{entry.tag} evaluated", evaluation.metrics, deviating)
 
 
 def write_pictures(name: str, evaluation: Evaluation) -> None:

@@ -18,6 +18,7 @@ class Served:
     """A model loaded from the folder of a store entry: its own preprocessing, then its graph."""
 
     def __init__(self, name: str, folder: Path) -> None:
+        self.folder = folder
         self.model: Any = models.find(name)(folder)
         self.run = open_graph(folder / "model.onnx")
 

@@ -1,7 +1,8 @@
 """Trainers: the functions that `training/<model>` offers to `python -m training`, imported when they are needed.
 
 A model's trainer is a module, `training/<model>.py`, or a package, `training/<model>/`. Only a package can have more
-parts: `fit.py`, which fits the weights anew, and `own.py`, which takes the user's own model.
+parts: `fit.py`, which fits the weights anew, `own.py`, which takes the user's own model, and `held_out.py`, which gives
+inputs to measure explanations on.
 """
 
 from __future__ import annotations
@@ -80,6 +81,17 @@ def find_own(name: str) -> OwnTrainer:
     return OwnTrainer(
         required(module, "train_from_hub"), vars(module).get("train_from_onnx"), vars(module).get("train_from_keras")
     )
+
+
+def find_held_out(name: str) -> Callable[[Path | None, int], Sequence[tuple[Any, Any]]]:
+    """Return the function that gives so many inputs that a model was not fitted on; one that gives none without it.
+
+    An input is an item and the row of columns that it was made of, None where there is none.
+    """
+    if not trainer_file(name).with_name("held_out.py").is_file():
+        return lambda data, count: []
+    found: Callable[[Path | None, int], Sequence[tuple[Any, Any]]] = required(load(name, "held_out"), "held_out")
+    return found
 
 
 def load(name: str, part: str | None = None) -> ModuleType:

@@ -32,6 +32,8 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Those by a quarter: width and height change places.
+TURNED = (5, 6, 7, 8)
 END_OF_JPEG = b"\xff\xd9"
 # Where pixels are missing, these would be taken for some.
 NOISE = bytes(range(1, 255)) * 2
@@ -58,6 +60,13 @@ def decode(data: bytes, *, scale: bool = True) -> Image.Image:
         ("image_file",),
         "image_pixels",
     )
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height of the picture in `data`, upright; it must be one that `decode` takes."""
+    contents = formats.read(data)
+    width, height = opened(contents).size
+    return (height, width) if contents.orientation in TURNED else (width, height)
 
 
 def opened(contents: Contents, end: bytes = b"") -> ImageFile:

@@ -5,6 +5,7 @@ from models.model.columns import Array, Column, Columns, InvalidInputError, chec
 from models.model.contract import Infer, Model, Route, clipped, float_rows, has_plain_rows, route
 from models.model.json_bodies import LARGE_BYTES, RAW_ITEMS, UNDECODABLE, stand_in
 from models.model.names import ColumnNames, without_escapes
+from models.model.views import ShowsPictures, View
 
 __all__ = [
     "CLASSIFICATION",
@@ -20,6 +21,8 @@ __all__ = [
     "LabelScore",
     "Model",
     "Route",
+    "ShowsPictures",
+    "View",
     "check",
     "check_outputs",
     "classification",

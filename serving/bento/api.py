@@ -16,6 +16,7 @@ from starlette.responses import Response
 import models
 from models.model import InvalidInputError, Route
 from serving.bento.errors import StatusError
+from serving.explanations import ExplanationService
 from serving.http.routes import infer_request, respond
 from serving.http.uploads import routes_of
 from serving.inference import context
@@ -27,9 +28,10 @@ from serving.telemetry import tracing
 
 
 class InferenceApi:
-    """Base class of a service that gives its API methods the inference service."""
+    """Base class of a service that gives its API methods the inference service, and that for explanations."""
 
     inference: InferenceService
+    explanations: ExplanationService
 
 
 def api_methods(
@@ -54,9 +56,8 @@ def route_method(name: str, route: Route, timeout_seconds: float) -> Any:
     """
 
     async def method(self: InferenceApi, **fields: Any) -> Response:
-        return await respond(
-            self.inference.registry.get(name), route, route.request.model_construct(**fields), timeout_seconds
-        )
+        request = route.request.model_construct(**fields)
+        return await respond(self.inference.registry.get(name), route, request, timeout_seconds, self.explanations)
 
     method.__name__ = f"{name}_{route.name}"
     method.__doc__ = route.summary

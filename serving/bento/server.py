@@ -22,6 +22,7 @@ from serving.bento.loading import load_all, loaded, versions
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.caching.redis_tier import RedisCache
+from serving.explanations import ExplanationService
 from serving.http.access import FAILED_KEYS, ApiKeys, RateLimit
 from serving.http.aliases import aliases_of
 from serving.http.application import application
@@ -30,6 +31,7 @@ from serving.http.guards import Guards
 from serving.http.jobs.openapi import with_tasks
 from serving.http.lifecycle import Lifecycle
 from serving.http.openapi import complete
+from serving.http.page import page_routes
 from serving.http.routes import accepted_bodies, model_routes
 from serving.http.system import info_routes, static_files, system_routes
 from serving.http.v2.routes import accepted_requests, v2_routes
@@ -61,6 +63,7 @@ class Server:
         self.cache = self.prediction_cache()
         self.registry = Registry()
         self.inference = InferenceService(self.registry)
+        self.explanations = ExplanationService()
         self.tensors = TensorInference(self.inference)
         self.lifecycle = Lifecycle()
         self.guards = self.made_guards()
@@ -221,7 +224,7 @@ class Server:
         return job_routes(self.settings.names, self.registry, self.accepted, self.guards, self.jobs)
 
     def edge(self, app: ASGIApp) -> ASGIApp:
-        """Return what answers requests, of which BentoML's `app` answers `infer` and the files of the page."""
+        """Return what answers requests, of which BentoML's `app` answers `infer` and Swagger UI's files."""
         settings, registry, guards, lifecycle = self.settings, self.registry, self.guards, self.lifecycle
 
         def infer(name: str) -> ASGIApp:
@@ -230,7 +233,9 @@ class Server:
         return application(
             app,
             [
-                *model_routes(settings.names, registry, self.accepted, guards, infer, settings.timeout_seconds),
+                *model_routes(
+                    settings.names, registry, self.accepted, guards, infer, settings.timeout_seconds, self.explanations
+                ),
                 *v2_routes(
                     settings.names,
                     self.tensors,
@@ -242,6 +247,7 @@ class Server:
                 ),
                 *self.task_routes(),
                 *info_routes(settings.names, registry, guards.admission()),
+                *page_routes(),
                 *system_routes(lambda: lifecycle.ready, self.document, self.schema),
                 static_files(UniformErrors(app)),
             ],

@@ -11,8 +11,8 @@ BULK_PREDICT = "bulk-predict"
 def aliases_of(name: str | None) -> dict[str, str]:
     """Return the aliases of the paths of a model, by alias; none without a model.
 
-    They are /<route> for each route that it declares, /uploadfile and /info, and for its predict /predict/<model> and
-    /bulk-predict; the latter is for its route bulk_predict where it has one.
+    They are /<route> for each route that it declares, /uploadfile, /preview, /explain and /info, and for its predict
+    /predict/<model> and /bulk-predict; the latter is for its route bulk_predict where it has one.
     """
     if name is None:
         return {}

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import models
+from serving.explanations import kind_of
 from serving.http.aliases import aliases_of
 from serving.http.endpoints import Accepted
 from serving.http.errors import ErrorBody
+from serving.http.explanations import PNG
 from serving.http.jobs import openapi as jobs
 from serving.http.middleware.text_answer import PARAMETER, VALUES
 from serving.http.routes import may_be_text
@@ -87,7 +89,11 @@ def complete(
         if may_be_text(path.rpartition("/")[2], accepted[path]):
             add_text_answer(post)
     for name in names:
-        add_example(document["paths"][f"/{name}/predict"]["post"], name)
+        for path in (f"/{name}/predict", f"/{name}/explain"):
+            add_example(document["paths"][path]["post"], name)
+        if kind_of(models.find(name)) == "box":
+            answers = document["paths"][f"/{name}/explain"]["post"]["responses"]["200"]["content"]
+            answers[PNG] = {"schema": {"type": "string", "format": "binary"}}
         info = get_path(name, f"What is known of the model {name}.")
         info["get"]["responses"] |= {status: errors[status] for status in ("401", "429")}
         document["paths"][f"/{name}/info"] = info
@@ -161,7 +167,7 @@ def add_text_answer(post: Document) -> None:
 
 
 def add_example(post: Document, name: str) -> None:
-    """Add a model's input example to its predict, where that is what it takes and its schema has none."""
+    """Add a model's input example to its predict or explain, where that is what it takes and its schema has none."""
     model = models.find(name)
     content = post["requestBody"]["content"].get("application/json")
     if content is not None and predict_of(name).request is model.input and model.input_example is not None:

@@ -15,11 +15,13 @@ from starlette.types import ASGIApp
 
 import models
 from models.model import InvalidInputError, Route
+from serving.explanations import ExplanationService
 from serving.http.body import parse_beside
 from serving.http.bounds import json_bound
 from serving.http.endpoints import Accepted, FormEndpoint, JsonEndpoint
 from serving.http.errors import response_to, validation_response
 from serving.http.exchange import Exchange
+from serving.http.explanations import ExplainRoute, explained
 from serving.http.guards import Guards
 from serving.http.surrogates import replace_halves
 from serving.http.uploads import routes_of
@@ -30,6 +32,8 @@ from serving.inference.predictor import Predictor
 from serving.inference.registry import Registry
 
 Result = TypeVar("Result")
+# Answers a validated request by the version of a model that the exchange has, or its default.
+Responder = Callable[[Any, Exchange], Coroutine[Any, Any, Response]]
 
 # How many files of many rows are read at a time; each takes a thread, and memory beyond its bytes.
 UPLOADS_AT_A_TIME = 2
@@ -37,11 +41,20 @@ UPLOADS_AT_A_TIME = 2
 MAX_FIELDS = 100
 
 
-async def respond(predictor: Predictor, route: Route, request: Any, timeout_seconds: float) -> Response:
+async def respond(
+    predictor: Predictor,
+    route: Route,
+    request: Any,
+    timeout_seconds: float,
+    explanations: ExplanationService,
+    exchange: Exchange | None = None,
+) -> Response:
     """Answer a validated request; raise ModelFaultError when the model fails or its answer does not fit its schema."""
-    infer = partial(predictor.infer, request=context.current.get() or own_context(timeout_seconds))
+    own = context.current.get() or own_context(timeout_seconds)
     try:
-        answer = await route.handler(predictor.model, request, infer)
+        if isinstance(route, ExplainRoute):
+            return await explained(explanations, predictor, route, request, own, exchange)
+        answer = await route.handler(predictor.model, request, partial(predictor.infer, request=own))
         content = answer.model_dump_json(exclude_unset=True)
     except (InvalidInputError, OverloadedError) as error:
         return response_to(error)  # raised, it would keep the body alive until garbage is collected
@@ -90,13 +103,22 @@ def model_routes(
     guards: Guards,
     infer: Callable[[str], ASGIApp],
     timeout_seconds: float,
+    explanations: ExplanationService,
 ) -> list[starlette.routing.Route]:
     """Return the POST routes of the models; `infer` makes the endpoint of a model's `infer`."""
     slots = asyncio.Semaphore(UPLOADS_AT_A_TIME)
+
+    def respond_to(name: str, route: Route) -> Responder:
+        async def responder(request: Any, exchange: Exchange) -> Response:
+            predictor = exchange.predictor or registry.get(name)
+            return await respond(predictor, route, request, timeout_seconds, explanations, exchange)
+
+        return responder
+
     found = []
     for model in names:
         endpoints = {
-            route.name: endpoint_of(model, route, registry, accepted[f"/{model}/{route.name}"], timeout_seconds, slots)
+            route.name: endpoint_of(route, accepted[f"/{model}/{route.name}"], respond_to(model, route), slots)
             for route in routes_of(model)
         }
         for name, endpoint in {**endpoints, "infer": infer(model)}.items():
@@ -120,18 +142,14 @@ def may_be_text(route: str, accepted: Accepted) -> bool:
     return route == "predict" and bool(accepted.files)
 
 
-def endpoint_of(
-    name: str, route: Route, registry: Registry, accepted: Accepted, timeout_seconds: float, slots: asyncio.Semaphore
-) -> ASGIApp:
-    """Return the endpoint of a route that a model declares; uploads wait for one of the `slots`."""
+def endpoint_of(route: Route, accepted: Accepted, responder: Responder, slots: asyncio.Semaphore) -> ASGIApp:
+    """Return the endpoint of a route, whose requests `responder` answers; uploads wait for one of the `slots`."""
     if accepted.files:
-        return FormEndpoint(accepted, form_answer(name, route, registry, timeout_seconds, slots))
-    return JsonEndpoint(accepted, json_answer(name, route, registry, timeout_seconds))
+        return FormEndpoint(accepted, form_answer(route, responder, slots))
+    return JsonEndpoint(accepted, json_answer(route, responder))
 
 
-def json_answer(
-    name: str, route: Route, registry: Registry, timeout_seconds: float
-) -> Callable[[bytes, Exchange], Awaitable[Response]]:
+def json_answer(route: Route, responder: Responder) -> Callable[[bytes, Exchange], Awaitable[Response]]:
     """Return a function that answers a JSON body by a model version, without the detour through BentoML."""
 
     async def answer(body: bytes, exchange: Exchange) -> Response:
@@ -144,13 +162,13 @@ def json_answer(
                 if whole != body:
                     return await answer(whole, exchange)
             return validation_response(faults)
-        return await respond(exchange.predictor or registry.get(name), route, request, timeout_seconds)
+        return await responder(request, exchange)
 
     return answer
 
 
 def form_answer(
-    name: str, route: Route, registry: Registry, timeout_seconds: float, slots: asyncio.Semaphore
+    route: Route, responder: Responder, slots: asyncio.Semaphore
 ) -> Callable[[dict[str, Any], Exchange], Awaitable[Response]]:
     """Return a function that answers the fields of a form by a model version; uploads wait for one of the `slots`."""
 
@@ -159,7 +177,7 @@ def form_answer(
             request = route.request.model_validate(fields)
         except ValidationError as error:
             return validation_response(error.errors(include_url=False, include_context=False, include_input=False))
-        answering = respond(exchange.predictor or registry.get(name), route, request, timeout_seconds)
+        answering = responder(request, exchange)
         return await (one_of(slots, answering) if route.upload else answering)
 
     return answer

@@ -1,4 +1,4 @@
-"""The routes other than predictions: page, OpenAPI document, health, metrics, information about the models."""
+"""The routes other than predictions: OpenAPI document and Swagger UI, health, metrics, information about the models."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from serving.inference.registry import Registry
 from serving.telemetry import metrics
 
 # Swagger UI's files come with BentoML; its own page also loads a tracker.
-PAGE = """<!DOCTYPE html>
+SWAGGER = """<!DOCTYPE html>
 <html lang="en">
 <head>
   <meta charset="utf-8">
-  <title>Tiffin</title>
+  <title>Tiffin: API</title>
   <link rel="stylesheet" href="./static_content/swagger-ui.css">
 </head>
 <body>
@@ -56,8 +56,8 @@ def system_routes(
     async def docs_endpoint(_: Request) -> Response:
         return docs()
 
-    async def page(_: Request) -> Response:
-        return HTMLResponse(PAGE)
+    async def swagger(_: Request) -> Response:
+        return HTMLResponse(SWAGGER)
 
     async def health(_: Request) -> Response:
         return json_response({"status": "ok"})
@@ -86,8 +86,7 @@ def system_routes(
         return PlainTextResponse(content, media_type="text/plain; version=0.0.4")
 
     endpoints = {
-        "/": page,
-        "/docs": page,
+        "/docs": swagger,
         "/docs.json": docs_endpoint,
         "/schema.json": schema_endpoint,
         "/health": health,
@@ -100,7 +99,7 @@ def system_routes(
 
 
 def static_files(app: ASGIApp) -> Route:
-    """Return the route to the files of the page, which BentoML's app serves; metrics count them all as `other`."""
+    """Return the route to the files of Swagger UI, which BentoML's app serves; metrics count them all as `other`."""
     return Route("/static_content/{path:path}", app, methods=["GET"], name="other")
 
 

@@ -1,10 +1,10 @@
-"""The routes of a model: those that it declares, and `uploadfile`, which every model has."""
+"""The routes of a model: those that it declares, and `uploadfile`, `explain` and, of rows, `preview`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,29 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 import models
 from models.model import Array, Columns, Infer, InvalidInputError, Model, Route
+from serving.http.explanations import explain_route
 from serving.inference import context
 from serving.inference.context import Priority
 from serving.inference.errors import OverloadedError
 from serving.tables.archives import archived_names, is_archive
 from serving.tables.faults import in_file, named
-from serving.tables.formats import read_columns, read_items
+from serving.tables.formats import read_columns, read_items, read_start
 from serving.tables.schema import Schema
+from serving.threads import to_its_end
 
 # Texts or files of an upload that are computed at a time take no more, or one does.
 PART_BYTES = 2**22
 
 RETRY_SECONDS = 0.2
+# Rows that `preview` answers.
+PREVIEW_ROWS = 5
 
 
 def routes_of(name: str) -> list[Route]:
     """Return the routes of the model `name`; raise ValueError when there is no such model."""
     model = models.find(name)
-    return [*model.routes(), upload_route(model)]
+    previews = [] if Schema(model).blobs else [preview_route(model)]
+    return [*model.routes(), upload_route(model), *previews, explain_route(model)]
 
 
 @cache
@@ -66,6 +71,30 @@ def upload_route(model: type[Model[Any]]) -> Route:
 
     summary = f"Answer a file of up to {model.max_file_items:,} rows."
     return Route("uploadfile", uploadfile, request, response, summary, upload=True)
+
+
+@cache
+def preview_route(model: type[Model[Any]]) -> Route:
+    """Return the route that answers a file with its first rows as the model reads them, before it is asked for them."""
+    columns = [column for column in model.inputs if column.used]
+    example = {column.name: column.example for column in columns if column.example is not None}
+    response = create_model(
+        f"{model.__name__}Preview",
+        __config__=ConfigDict(json_schema_extra={"example": {"rows": [example], "missing": []}}),
+        __module__=__name__,
+        rows=(list[dict[str, Any]], Field(description=f"the first {PREVIEW_ROWS} rows; null for what is missing")),
+        missing=(list[str], Field(description="columns that the model reads and that have no value in these rows")),
+    )
+
+    async def preview(self: Model[Any], request: Any, infer: Infer[Any]) -> BaseModel:
+        found = await to_its_end(read_start, request.file, model, PREVIEW_ROWS)
+        values = {name: [None if value != value else value for value in found[name].tolist()] for name in found}
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        missing = [column.name for column in columns if not any(row.get(column.name) is not None for row in rows)]
+        return response.model_construct(rows=rows, missing=missing)
+
+    summary = "Tell how the first rows of a file are read, without an answer to them."
+    return Route("preview", preview, upload_route(model).request, response, summary, upload=True)
 
 
 def fixed_fields(model: type[Model[Any]]) -> dict[str, Any]:
@@ -144,15 +173,3 @@ def item_parts(model: type[Model[Any]], file: Path) -> Generator[list[Any]]:
             part, size = [], 0
     if part:
         yield part
-
-
-async def to_its_end(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a thread; where that is cancelled, wait for the thread all the same, since it goes on."""
-    running = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-    finally:
-        del running  # it may hold an error, which holds this frame

@@ -81,6 +81,7 @@ class Predictor:
         self.id = model_id
         self.name = name = model_id.name
         self.model = model
+        self.folder = graph.parent
         self.info = {"name": name, "version": str(model_id), "instruction_set": instruction_set(), **(metadata or {})}
         self.of_files = getattr(self.model, "input", None) is Path
         self.cache = cache

@@ -74,16 +74,32 @@ def check_start(path: Path, model: type[Model[Any]], max_rows: int) -> None:
     with_columns(path, Schema(model, max_rows), next)
 
 
+def read_start(path: Path, model: type[Model[Any]], rows: int) -> Columns:
+    """Return the values of the first `rows` of a file by column: as they stand in it, where a column has a notation.
+
+    Raises InvalidInputError that names row and column of the first fault among them.
+    """
+    return read_by(path, Schema(model), lambda way: way.start(rows))
+
+
 def with_columns(path: Path, schema: Schema, use: Callable[[Iterator[Columns]], Result]) -> Result:
     """Return what `use` makes of the input columns of some rows of a file at a time.
 
     `use` is called again where a CSV file turns out to be of another dialect. Raises InvalidInputError that names row
     and column of the first fault.
     """
+    return read_by(path, schema, lambda way: use(way.columns()))
+
+
+def read_by(path: Path, schema: Schema, read: Callable[[Way], Result]) -> Result:
+    """Return what `read` makes of a file, one way after the other while it raises UnreadableError.
+
+    Raises InvalidInputError for the first fault.
+    """
     faults: list[str] = []
     for way in ways(path, schema):
         try:
-            return use(way.columns())
+            return read(way)
         except UnreadableError as fault:
             faults.append(str(fault))
     raise invalid(faults[0], "csv")
@@ -108,11 +124,22 @@ class Way(NamedTuple):
         if not rows:
             raise invalid("the file has no rows", "too_short")
 
+    def start(self, rows: int) -> Columns:
+        """Return the values of the first rows, once they are checked; InvalidInputError for the first fault."""
+        for cells in self.cells():
+            first = {name: found[:rows] for name, found in cells.items()}
+            self.checked(first, 0)
+            return self.values(first)
+        raise invalid("the file has no rows", "too_short")
+
+    def values(self, cells: Cells) -> Columns:
+        """Return the values of cells, still to be checked; InvalidInputError for what is no number but should be."""
+        return {name: values_of(self.schema.columns[name], found) for name, found in cells.items()}
+
     def checked(self, cells: Cells, first_row: int) -> Columns:
         """Return the columns of some rows; raise InvalidInputError for the first fault."""
         try:
-            values = {name: values_of(self.schema.columns[name], cells[name]) for name in cells}
-            return check(values, self.schema.model.inputs)
+            return check(self.values(cells), self.schema.model.inputs)
         except InvalidInputError as error:
             raise invalid(str(error), error.kind, *place(error.location, first_row)) from None
 

@@ -99,6 +99,12 @@ dropped_items = Counter(
     registry=registry,
 )
 
+explanation_evaluations = Counter(
+    "tiffin_explanation_evaluations_total",
+    "Items that were computed for explanations, beside those that were explained.",
+    MODEL,
+    registry=registry,
+)
 cache_lookups = Counter(
     "tiffin_cache_lookups_total",
     "Lookups by cache (response or a model), version of the model, tier (memory, redis) and outcome (hit, miss).",

@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, TypeAdapter
 
 import models
+from serving.http.uploads import routes_of
 from serving.http.v2.bodies import read_request
 from serving.oip.columns import columns_of
 from tests.attacks import bodies, files, forms, json_bodies
@@ -27,8 +28,10 @@ from tests.support import ROOT
 SIZES = (2**18, 2**20)
 ROUTES = {"/breast_cancer/infer", "/breast_cancer/predict", "/image/infer", "/image/predict", "/segmentation/infer"}
 ROUTES |= {"/segmentation/predict", "/sentiment/infer", "/sentiment/predict"}
-FORMS = {"/image/predict", "/image/infer"} | {f"/{name}/uploadfile" for name in models.names()}
+FORMS = {"/image/predict", "/image/infer", "/image/explain"} | {f"/{name}/uploadfile" for name in models.names()}
+FORMS |= {f"/{name}/preview" for name in models.names() if name != "image"}
 ROUTES |= FORMS | {f"/v2/models/{name}/infer" for name in models.names()}
+ROUTES |= {f"/{name}/explain" for name in models.names()}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def validated(path: str, body: bytes) -> Any:
         return columns_of(read_request(body, None, model).inputs, model)
     if action == "infer":
         return TypeAdapter(list[model.input]).validate_python(json.loads(body)["items"])  # type: ignore[name-defined]
-    schema: type[BaseModel] = next(route.request for route in model.routes() if route.name == action)
+    schema: type[BaseModel] = next(route.request for route in routes_of(name) if route.name == action)
     return schema.model_validate_json(body)
 
 

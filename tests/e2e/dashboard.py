@@ -186,7 +186,8 @@ def draw_lines(axes: Axes, prometheus: Prometheus, panel: Panel, start: float, e
     axes.locator_params(axis="x", nbins=4)
     axes.xaxis.set_major_formatter("{x:g} min")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value, panel)))
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.12), fontsize=6, frameon=False, ncols=3)
+    if axes.lines:
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.12), fontsize=6, frameon=False, ncols=3)
 
 
 def main() -> None:

@@ -28,24 +28,27 @@ CUSTOM_GROUPS = {
     "monitoring.coreos.com",
     "networking.istio.io",
 }
-# That of spark-application.schema.json.
-SPARK_GROUP = "sparkoperator.k8s.io"
+# API groups whose one kind has a schema in a file of this folder.
+SCHEMAS = {
+    "http.keda.sh": "http-scaled-object.schema.json",
+    "sparkoperator.k8s.io": "spark-application.schema.json",
+}
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
+def group(manifest: Manifest) -> str:
+    return str(manifest["apiVersion"]).partition("/")[0]
+
+
 def is_custom(manifest: Manifest) -> bool:
-    return manifest["apiVersion"].partition("/")[0] in CUSTOM_GROUPS
+    return group(manifest) in CUSTOM_GROUPS
 
 
 def is_core(manifest: Manifest) -> bool:
-    return not is_custom(manifest) and not is_spark(manifest)
-
-
-def is_spark(manifest: Manifest) -> bool:
-    return str(manifest["apiVersion"]).partition("/")[0] == SPARK_GROUP
+    return not is_custom(manifest) and group(manifest) not in SCHEMAS
 
 
 def write(folder: Path, name: str, found: list[Manifest]) -> Path:
@@ -63,9 +66,9 @@ def check_custom(*files: Path) -> subprocess.CompletedProcess[str]:
     return run("node", FOLDER / "custom-resources.mjs", *files)
 
 
-def check_spark(manifest: Manifest) -> list[str]:
-    """Return what is wrong with a SparkApplication; keys that its schema does not name are."""
-    schema = closed(json.loads((FOLDER / "spark-application.schema.json").read_text(encoding="utf-8")))
+def check_schema(manifest: Manifest) -> list[str]:
+    """Return what is wrong with a manifest of SCHEMAS; keys that its schema does not name are."""
+    schema = closed(json.loads((FOLDER / SCHEMAS[group(manifest)]).read_text(encoding="utf-8")))
     errors = jsonschema.Draft7Validator(schema).iter_errors(manifest)
     return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
 
@@ -110,9 +113,13 @@ def pod(manifest: Manifest) -> Any:
     return manifest["spec"]["template"]["spec"]
 
 
+# How many manifests a render has at least, where it is small.
+LEAST = {"gateway-http-add-on": 1, "loadtest": 2, "scoring-job": 2}
+
+
 @pytest.mark.parametrize("name", RENDERS)
 def test_it_renders(name: str) -> None:
-    assert len(manifests(name)) >= (2 if name.startswith(("loadtest", "scoring-job")) else 4)
+    assert len(manifests(name)) >= LEAST.get(name.partition("+")[0], 4)
 
 
 def test_what_refers_to_a_missing_file_does_not_render(tmp_path: Path) -> None:
@@ -164,6 +171,7 @@ def test_custom_resources_are_as_defined(tmp_path: Path) -> None:
         "HTTPRoute",
         "PodMonitor",
         "PrometheusRule",
+        "ReferenceGrant",
         "ScaledObject",
         "ServiceMonitor",
         "TriggerAuthentication",
@@ -182,6 +190,7 @@ BROKEN_RESOURCES: dict[str, tuple[str, str, Callable[[Any], object]]] = {
     "VirtualService": ("base+istio", "retrys", lambda found: found["spec"]["http"][0].update(retrys={})),
     "Certificate": ("gateway-istio", "secret", lambda found: found["spec"].update(secret="tiffin-tls")),
     "GRPCRoute": ("base+gateway-api", "timeouts", lambda found: found["spec"]["rules"][0].update(timeouts={})),
+    "ReferenceGrant": ("gateway-http-add-on", "source", lambda found: found["spec"].update(source=[])),
     "HTTPRoute": ("base+gateway-api", "timeout", lambda found: found["spec"]["rules"][0].update(timeout={})),
     "ScaledObject": ("base+autoscaling-keda", "minReplicas", lambda found: found["spec"].update(minReplicas=2)),
     "PodMonitor": ("base+monitoring", "endpoints", lambda found: found["spec"].update(endpoints=[])),
@@ -222,23 +231,27 @@ def test_a_custom_resource_of_a_group_that_nobody_checks_is_found(complaints: li
     assert [line for line in complaints if "keda.example.com" in line]
 
 
-def test_a_spark_application_is_as_defined() -> None:
-    (found,) = [found for name in RENDERS for found in manifests(name) if is_spark(found)]
-    assert found["kind"] == "SparkApplication"
-    assert check_spark(found) == []
+def test_resources_of_a_schema_are_as_defined() -> None:
+    found = [found for name in RENDERS for found in manifests(name) if group(found) in SCHEMAS]
+    assert {resource["kind"] for resource in found} == {"HTTPScaledObject", "SparkApplication"}
+    assert [check_schema(resource) for resource in found] == [[]] * len(found)
 
 
 @pytest.mark.parametrize(
-    ("key", "change"),
+    ("kind", "key", "change"),
     [
-        ("instanecs", lambda found: found["spec"]["executor"].update(instanecs=2)),
-        ("spec.mode", lambda found: found["spec"].update(mode="clustered")),
-        ("sparkVersion", lambda found: found["spec"].pop("sparkVersion")),
-        ("spec.driver.memory", lambda found: found["spec"]["driver"].update(memory=1)),
+        ("SparkApplication", "instanecs", lambda found: found["spec"]["executor"].update(instanecs=2)),
+        ("SparkApplication", "spec.mode", lambda found: found["spec"].update(mode="clustered")),
+        ("SparkApplication", "sparkVersion", lambda found: found["spec"].pop("sparkVersion")),
+        ("SparkApplication", "spec.driver.memory", lambda found: found["spec"]["driver"].update(memory=1)),
+        ("HTTPScaledObject", "host", lambda found: found["spec"].update(host="tiffin.example.com")),
+        ("HTTPScaledObject", "spec.replicas.min", lambda found: found["spec"]["replicas"].update(min="none")),
+        ("HTTPScaledObject", "service", lambda found: found["spec"]["scaleTargetRef"].pop("service")),
     ],
 )
-def test_a_mistake_is_found_in_a_spark_application(key: str, change: Callable[[Any], object]) -> None:
-    (told,) = check_spark(changed(only("scoring-spark", "SparkApplication"), change))
+def test_a_mistake_is_found_by_a_schema(kind: str, key: str, change: Callable[[Any], object]) -> None:
+    render = {"SparkApplication": "scoring-spark", "HTTPScaledObject": "base+scale-to-zero-http"}[kind]
+    (told,) = check_schema(changed(only(render, kind), change))
     assert key in told
 
 

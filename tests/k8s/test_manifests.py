@@ -67,10 +67,11 @@ def scaled(name: str) -> Iterator[tuple[Manifest, str]]:
 
 
 def destinations(name: str) -> Iterator[tuple[str, int]]:
-    """Yield names and ports of the Services that routes lead to."""
+    """Yield names and ports of the Services of this namespace that routes lead to."""
     for route in manifests(name, "HTTPRoute", "GRPCRoute"):
         for rule in route["spec"]["rules"]:
-            yield from ((backend["name"], backend["port"]) for backend in rule.get("backendRefs", []))
+            backends = [backend for backend in rule.get("backendRefs", []) if "namespace" not in backend]
+            yield from ((backend["name"], backend["port"]) for backend in backends)
     for route in manifests(name, "VirtualService"):
         for rule in route["spec"]["http"]:
             for part in rule["route"]:
@@ -220,7 +221,8 @@ def test_a_route_leads_to_a_port_of_a_service(name: str) -> None:
 @renders
 def test_grpc_leads_to_its_own_port_and_nothing_else_does(name: str) -> None:
     for route in manifests(name, "HTTPRoute", "GRPCRoute"):
-        ports = {backend["port"] for rule in route["spec"]["rules"] for backend in rule.get("backendRefs", [])}
+        backends = [backend for rule in route["spec"]["rules"] for backend in rule.get("backendRefs", [])]
+        ports = {backend["port"] for backend in backends if "namespace" not in backend}
         assert ports <= {GRPC_PORT if route["kind"] == "GRPCRoute" else 3000}
     for route in manifests(name, "VirtualService") if name != "course" else []:
         prefixes = [match["uri"]["prefix"] for rule in route["spec"]["http"] for match in rule["match"]]

@@ -86,6 +86,29 @@ def test_without_requests_no_server_needs_to_run() -> None:
     assert ("istio_requests_total" in gateway["query"], gateway["activationThreshold"]) == (True, "0")
 
 
+def test_the_first_request_waits_for_a_server_behind_a_proxy_that_may_be_asked_and_asks() -> None:
+    name = "base+all, behind a proxy"
+    (scaled,) = manifests(name, "HTTPScaledObject")
+    target = scaled["spec"]["scaleTargetRef"]
+    assert scaled["spec"]["replicas"]["min"] == 0
+    assert target["name"] in named(name, "Deployment")
+    # The definition wants one of the two, which its schema cannot say.
+    assert ("port" in target) != ("portName" in target)
+    assert target["port"] in {port["port"] for port in named(name, "Service")[target["service"]]["spec"]["ports"]}
+    (route,) = manifests(name, "HTTPRoute")
+    assert route["spec"]["hostnames"] == scaled["spec"]["hosts"]
+    ((backend,),) = [rule["backendRefs"] for rule in route["spec"]["rules"]]
+    (grant,) = manifests("gateway-http-add-on", "ReferenceGrant")
+    assert (backend["name"], backend["namespace"]) == (grant["spec"]["to"][0]["name"], grant["metadata"]["namespace"])
+    assert grant["spec"]["from"][0]["namespace"] == route["metadata"]["namespace"]
+    seconds = [int(value.removesuffix("s")) for value in scaled["spec"]["timeouts"].values()]
+    (timeout,) = [rule["timeouts"]["request"] for rule in route["spec"]["rules"]]
+    assert timeout == f"{sum(seconds)}s"
+    policy = named(name, "NetworkPolicy")["tiffin"]
+    namespaces = [peer.get("namespaceSelector", {}).get("matchLabels") for peer in policy["spec"]["ingress"][0]["from"]]
+    assert {"kubernetes.io/metadata.name": backend["namespace"]} in namespaces
+
+
 def test_a_load_balancer_has_http_alone_at_port_80_and_is_let_in() -> None:
     service = named("base+load-balancer", "Service")["tiffin-load-balancer"]["spec"]
     assert service["type"] == "LoadBalancer"

@@ -154,6 +154,21 @@ def test_the_share_of_repeated_inputs_is_seen_in_the_hit_rate(
     assert rates[0] > 0.1
 
 
+def test_pauses_can_be_those_of_the_original(locust: Callable[..., Done], tmp_path: Path) -> None:
+    with stub({"predictions": [RIGHT_SCORES]}) as address:
+        done = locust("--host", address, "--profile", "sentiment", "--minutes", "0.05", "--pause", "1-3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "only those given are judged" in done.stdout
+    # In three seconds each of ten users has time for three requests; without pauses they send thousands.
+    assert 0 < summary(tmp_path / "sentiment")["measured"]["requests"] <= 30
+
+
+def test_pauses_that_cannot_be_are_told(locust: Callable[..., Done]) -> None:
+    done = locust("--pause", "3-1")
+    assert done.returncode == 2
+    assert "argument --pause: 3-1 is no range of seconds" in done.stderr
+
+
 def test_a_wrong_answer_fails_the_run_and_is_named(locust: Callable[..., Done], tmp_path: Path) -> None:
     with stub({"predictions": [SCORES]}) as address:
         done = locust("--host", address, "--profile", "smoke", "--minutes", "0.05")

@@ -18,6 +18,7 @@ FOUND = Measured(requests=1_000, p50=0.01, p99=0.04, errors=0.0, hit_rate=0.94, 
         ("steps", {0: 1, 29: 1, 30: 2, 59: 2, 60: 4, 329: 1_024, 330: None}),
         ("soak", {0: 20, 3_599: 20, 3_600: None}),
         ("ramp", {0: 1, 30: 300, 59: 590, 60: None}),
+        ("rush", {0: 1, 30: 3_000, 59: 5_900, 60: None}),
     ],
 )
 def test_users_over_time(name: str, users: dict[float, int | None]) -> None:

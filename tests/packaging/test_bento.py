@@ -53,6 +53,7 @@ def test_it_holds_code_and_licence_only(bento: Path) -> None:
         for ending in ("py", "sql")
         for path in folder.rglob(f"*.{ending}")
     }
+    code |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving" / "http" / "static").iterdir()}
     requirements = {"requirements/serving.lock", "requirements/serving.txt"}
     assert files == code | requirements | {"service.py", "LICENSE", "NOTICE", "bentofile.yaml"}
 

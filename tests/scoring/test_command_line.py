@@ -19,7 +19,9 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+import scoring.parts
 from scoring.__main__ import main
+from scoring.parts import Parts
 from serving.bento.shipped import FOLDER
 from tests.scoring.conftest import Run
 from tests.scoring.drawn import customers
@@ -114,13 +116,15 @@ def test_strict_stops_at_the_first_bad_row(scoring: Run, tmp_path: Path) -> None
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_killed_run_goes_on_where_it_was(store: Path, scoring: Run, tmp_path: Path) -> None:
-    source = write_customers(tmp_path / "in.parquet", 20_000)
-    arguments = [SEGMENTATION, str(source), str(tmp_path / "parts"), "--rows", "50"]
+@pytest.mark.parametrize("name", ["parts", "out.csv"])
+def test_a_killed_run_goes_on_where_it_was(name: str, store: Path, scoring: Run, tmp_path: Path) -> None:
+    source, target = write_customers(tmp_path / "in.parquet", 20_000), tmp_path / name
+    parts = target if name == "parts" else tmp_path / "out.csv.parts"
+    arguments = [SEGMENTATION, str(source), str(target), "--rows", "50"]
     process = subprocess.Popen(
         [sys.executable, "-m", "scoring", *arguments], cwd=ROOT, env={**os.environ, "BENTOML_HOME": str(store)}
     )
-    third = tmp_path / "parts" / "_part-00002.json"
+    third = parts / "_part-00002.json"
     try:
         deadline = time.monotonic() + WAIT_SECONDS
         while not third.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -128,13 +132,83 @@ def test_a_killed_run_goes_on_where_it_was(store: Path, scoring: Run, tmp_path: 
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = sorted((tmp_path / "parts").glob("_part-*.json"))
+    done = sorted(parts.glob("_part-*.json"))
     assert 3 <= len(done) < 400
     times = {file: file.stat().st_mtime_ns for file in done}
     assert scoring(*arguments).returncode == 0
-    assert {file: file.stat().st_mtime_ns for file in done} == times
-    assert scoring(SEGMENTATION, source, tmp_path / "out.parquet").returncode == 0
-    assert read_parts(tmp_path / "parts") == read_parts(tmp_path / "out.parquet")
+    whole = tmp_path / f"whole{source.suffix if name == 'parts' else target.suffix}"
+    assert scoring(SEGMENTATION, source, whole).returncode == 0
+    if name == "parts":
+        assert {file: file.stat().st_mtime_ns for file in done} == times
+        assert read_parts(parts) == read_parts(whole)
+    else:
+        assert target.read_bytes() == whole.read_bytes()
+
+
+@pytest.fixture
+def numbers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of each part that is written."""
+    found: list[int] = []
+    write = Parts.write
+
+    def noted(self: Parts, number: int, *arguments: Any) -> None:
+        found.append(number)
+        write(self, number, *arguments)
+
+    monkeypatch.setattr(Parts, "write", noted)
+    return found
+
+
+def interrupted(arguments: list[str], parts: int) -> None:
+    """Score files, and stop when so many parts are done and the rows of the next, but not its facts, are written."""
+    write_whole = scoring.parts.write_whole
+
+    def stop(path: Path, content: bytes) -> None:
+        if path.name == f"_part-{parts:05}.json":
+            raise KeyboardInterrupt
+        write_whole(path, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring.parts, "write_whole", stop)
+        assert main(arguments) == 130
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_file_goes_on_behind_the_last_part_that_is_done(form: str, numbers: list[int], tmp_path: Path) -> None:
+    source = str(write_customers(tmp_path / "in.parquet", 500))
+    arguments = [SEGMENTATION, source, str(tmp_path / f"out.{form}"), "--rows", "100"]
+    interrupted(arguments, 2)
+    assert not (tmp_path / f"out.{form}").exists()
+    assert main(arguments) == 0
+    assert numbers == [0, 1, 2, 2, 3, 4]
+    assert main([SEGMENTATION, source, str(tmp_path / f"whole.{form}"), "--rows", "100"]) == 0
+    assert (tmp_path / f"out.{form}").read_bytes() == (tmp_path / f"whole.{form}").read_bytes()
+    assert not (tmp_path / f"out.{form}.parts").exists()
+
+
+@pytest.mark.parametrize(("kept", "again"), [(0, [0, 1, 2]), (100, [0, 1, 2]), (-1, [1, 2])])
+def test_parts_whose_rows_are_gone_are_done_again(
+    kept: int, again: list[int], numbers: list[int], tmp_path: Path
+) -> None:
+    arguments = [SEGMENTATION, str(write_customers(tmp_path / "in.parquet", 300)), str(tmp_path / "out.csv")]
+    assert main([*arguments[:2], str(tmp_path / "whole.csv")]) == 0
+    interrupted([*arguments, "--rows", "100"], 2)
+    facts = json.loads((tmp_path / "out.csv.parts" / "_part-00001.json").read_text(encoding="utf-8"))
+    os.truncate(tmp_path / "out.csv.parts" / "_unfinished-whole.csv", kept if kept >= 0 else facts["size"] + kept)
+    numbers.clear()
+    assert main([*arguments, "--rows", "100"]) == 0
+    assert numbers == again
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_files_with_other_columns_do_not_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("x12,a\n$5,1\n", encoding="utf-8")
+    (tmp_path / "in" / "b.csv").write_text("x12,b\n$5,1\n", encoding="utf-8")
+    assert main([SEGMENTATION, str(tmp_path / "in"), str(tmp_path / "out.csv")]) == 1
+    assert "not the same columns in the same order: name a folder" in capsys.readouterr().err
+    assert main([SEGMENTATION, str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").glob("part-*.csv"))) == 2
 
 
 def test_a_run_that_is_done_does_nothing_again(scoring: Run, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import scoring.sources
 from models.segmentation import Segmentation
 from scoring.__main__ import main
 from scoring.lines import LINE
-from scoring.parts import write_csv
 from scoring.sources import CSV, Source, SourceError
+from scoring.writers import write_csv
 from serving.bento.shipped import FOLDER
 from tests.scoring.drawn import customers
 
@@ -46,8 +46,7 @@ def read(path: Path, *, lines: bool, skip: int = 0) -> tuple[list[pa.RecordBatch
 def rows_of(batches: list[pa.RecordBatch]) -> list[list[str]]:
     """Return the rows of batches as Python reads them of the CSV that is written."""
     written = io.BytesIO()
-    for place, batch in enumerate(batches):
-        write_csv(written, pa.Table.from_batches([batch]), header=not place)
+    write_csv(written, batches)
     return list(csv.reader(io.StringIO(written.getvalue().decode(), newline="")))
 
 
@@ -68,11 +67,19 @@ def written(source: Path, target: Path, *options: str) -> list[list[str]]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(lines=LINES, end=ENDS, last=st.booleans(), mark=st.booleans(), block=st.integers(12, 60), skip=st.integers(0, 3))
-@example(lines=['1,2,"a', 'b"'], end="\n", last=True, mark=False, block=20, skip=0)
-@example(lines=["1,2,3", "", "4,5,6"], end="\r\n", last=False, mark=True, block=60, skip=1)
+@given(
+    lines=LINES,
+    end=ENDS,
+    last=st.booleans(),
+    mark=st.booleans(),
+    block=st.integers(12, 60),
+    parsed=st.integers(8, 60),
+    skip=st.integers(0, 3),
+)
+@example(lines=['1,2,"a', 'b"'], end="\n", last=True, mark=False, block=20, parsed=20, skip=0)
+@example(lines=["1,2,3", "", "4,5,6"], end="\r\n", last=False, mark=True, block=60, parsed=12, skip=1)
 def test_a_file_has_the_rows_and_faults_that_it_has_when_read_whole(
-    lines: list[str], end: str, last: bool, mark: bool, block: int, skip: int, folder: Path
+    lines: list[str], end: str, last: bool, mark: bool, block: int, parsed: int, skip: int, folder: Path
 ) -> None:
     path = folder / "in.csv"
     text = end.join(["x12,other,x5", *lines]) + (end if last else "")
@@ -80,6 +87,7 @@ def test_a_file_has_the_rows_and_faults_that_it_has_when_read_whole(
     whole, fault = read(path, lines=False, skip=skip)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring.lines, "BLOCK_BYTES", block)
+        patch.setattr(scoring.lines, "PARSED_BYTES", parsed)
         passed, same = read(path, lines=True, skip=skip)
     assert same == fault
     if fault:

@@ -21,6 +21,7 @@ from serving.bento.api import InferenceApi, api_methods
 from serving.bento.infer import InferEndpoint
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
+from serving.explanations import ExplanationService
 from serving.http.routes import accepted_bodies, model_routes
 from serving.inference.predictor import Predictor
 from serving.inference.registry import ModelId, Registry
@@ -137,6 +138,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) ->
             guards,
             lambda name: InferEndpoint(whole, name, accepted[f"/{name}/infer"], registry),
             TIMEOUT_SECONDS,
+            ExplanationService(),
         ),
         timeout_seconds=TIMEOUT_SECONDS,
         body_timeout_seconds=TIMEOUT_SECONDS,

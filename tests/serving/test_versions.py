@@ -50,6 +50,14 @@ def test_each_version_answers_at_its_path_and_the_newest_by_default(client: http
     assert response.headers["x-cache"] == "hit"
 
 
+def test_each_version_explains_its_own_answer(client: httpx.Client) -> None:
+    for _ in range(2):  # the second time from the cache
+        new, old = (client.post(f"{path}/explain", json=TUMOUR).json() for path in ("/breast_cancer", OLD))
+        assert (new["prediction"], old["prediction"]) == (MALIGNANT, BENIGN)
+        for found in (new, old):
+            assert found["base"] + sum(entry["value"] for entry in found["contributions"]) == pytest.approx(1)
+
+
 def test_items_of_one_version_are_not_mixed_with_those_of_another(client: httpx.Client, newest: str) -> None:
     def ask(number: int) -> tuple[Any, str]:
         body = {"items": [TUMOUR | {"area_se": 153.4 + number / 1000}]}
@@ -80,7 +88,10 @@ def test_the_document_lists_the_versions(client: httpx.Client, newest: str) -> N
     paths = client.get("/docs.json").json()["paths"]
     found = {path: methods for path, methods in paths.items() if "{version}" in path}
     assert found.keys() == {
-        *(f"/breast_cancer/versions/{{version}}/{name}" for name in ("predict", "uploadfile", "infer", "info")),
+        *(
+            f"/breast_cancer/versions/{{version}}/{name}"
+            for name in ("predict", "uploadfile", "preview", "explain", "infer", "info")
+        ),
         *(f"/v2/models{OLD_PATH}{name}" for name in ("", "/config", "/stats", "/ready", "/infer")),
     }
     ids = [operation.get("operationId") for methods in paths.values() for operation in methods.values()]
@@ -148,10 +159,13 @@ def test_all_is_found_with_the_prefix_and_without_it(prefixed: str, prefix: str)
         page = client.get("/docs")
         files = re.findall(r'(?:href|src|url)[=:] ?"\./([^"]+)"', page.text)
         assert {"docs.json", "static_content/swagger-ui.css"} < set(files)
+        files += re.findall(r'(?:href|src)="\./([^"]+)"', client.get("/").text)
+        assert {"static/app.js", "static/style.css", "docs"} < set(files)
         for path in (*files, "/", "/health", "/readyz", "/metrics", "/breast_cancer/info"):
             assert client.get(path).status_code == 200, path
         assert client.post("/breast_cancer/predict", json=TUMOUR).json() == BENIGN
         assert client.post("/breast_cancer/infer", json={"items": [TUMOUR]}).json() == [0]
+        assert client.post("/breast_cancer/explain", json=TUMOUR).json()["prediction"] == BENIGN
         assert client.get("/nothing").status_code == 404
 
 

@@ -27,29 +27,40 @@ RENDERS: dict[str, tuple[str, list[str]]] = {name: (f"overlays/{name}", []) for 
 RENDERS["loadtest"] = ("loadtest", [])
 RENDERS["scoring-job"] = ("scoring/job", [])
 RENDERS["scoring-spark"] = ("scoring/spark", [])
-RENDERS |= {f"gateway-{name}": (f"gateway/{name}", []) for name in ("gateway-api", "istio")}
+RENDERS |= {f"gateway-{name}": (f"gateway/{name}", []) for name in ("gateway-api", "http-add-on", "istio")}
 # Components that change what another one adds, after which they come.
 AFTER = {
     "load-balancer": "network-policy",
     "model-volume-host": "model-volume",
     "monitoring-mesh": "monitoring",
     "scale-to-zero": "autoscaling-keda",
+    "scale-to-zero-http": "gateway-api",
 }
 # Jobs add to what others bring, and the namespace is that of all.
 LAST = ["jobs", "jobs-keda", "namespace"]
 RENDERS |= {f"base+{name}": ("base", [AFTER[name], name] if name in AFTER else [name]) for name in COMPONENTS}
 TOGETHER = [*(name for name in COMPONENTS if name not in ("openshift", *AFTER, *LAST)), *sorted(AFTER), *LAST]
+# By the metrics of a mesh, and by a proxy that takes an autoscaler's place.
+SCALED_TO_ZERO = ("scale-to-zero", "scale-to-zero-http")
 RENDERS["base+all"] = (
     "base",
     [
         name
         for name in TOGETHER
-        if name not in ("autoscaling-keda", "scale-to-zero", "istio", "monitoring-mesh", "jobs-keda")
+        if name not in ("autoscaling-keda", *SCALED_TO_ZERO, "istio", "monitoring-mesh", "jobs-keda")
     ],
 )
 RENDERS["base+all, their alternatives"] = (
     "base",
-    [name for name in TOGETHER if name not in ("autoscaling", "gateway-api", "jobs")],
+    [name for name in TOGETHER if name not in ("autoscaling", "gateway-api", "scale-to-zero-http", "jobs")],
+)
+RENDERS["base+all, behind a proxy"] = (
+    "base",
+    [
+        name
+        for name in TOGETHER
+        if name not in ("autoscaling", "autoscaling-keda", "scale-to-zero", "istio", "monitoring-mesh", "jobs-keda")
+    ],
 )
 # The renders that fix no user id.
 OPENSHIFT = [f"{name}+openshift" for name in ("base", "production", "production-jobs", "loadtest", "scoring-job")]

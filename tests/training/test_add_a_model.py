@@ -116,6 +116,14 @@ def test_infer_answers_the_outputs_of_the_graph(with_iris: str, answers: list[di
         assert output == pytest.approx(answer["probabilities"], abs=1e-6)
 
 
+def test_explain_tells_what_each_column_contributed(with_iris: str, answers: list[dict[str, Any]]) -> None:
+    found = httpx.post(f"{with_iris}/iris/explain", json=FLOWERS[0], timeout=30).json()
+    assert found["prediction"] == answers[0]
+    assert [entry["name"] for entry in found["contributions"]] == list(FLOWERS[0])
+    total = found["base"] + sum(entry["value"] for entry in found["contributions"])
+    assert total == pytest.approx(answers[0]["score"], abs=1e-6)
+
+
 def test_bentoml_s_client_has_its_methods(with_iris: str, answers: list[dict[str, Any]]) -> None:
     with bentoml.SyncHTTPClient(with_iris) as client:
         assert client.iris_predict(**FLOWERS[0]) == answers[0]
@@ -132,7 +140,7 @@ def test_its_columns_and_routes_are_told(with_iris: str) -> None:
         ("probabilities", "FP64", [-1, -1]),
     ]
     paths = httpx.get(f"{with_iris}/docs.json").json()["paths"]
-    assert {f"/iris/{name}" for name in ("predict", "uploadfile", "infer", "info")} <= set(paths)
+    assert {f"/iris/{name}" for name in ("predict", "uploadfile", "explain", "infer", "info")} <= set(paths)
 
 
 @pytest.mark.parametrize("path", ["predict", "uploadfile"])

@@ -20,6 +20,7 @@ from models.breast_cancer import FEATURES, LABELS, BreastCancer
 from models.model import Array
 from training.artifact import Artifact, Data, Evaluation, ProgressCallback, TrainingError, check_labels, digest
 from training.evaluation import evaluate_binary
+from training.explanation import background
 from training.export import sklearn_to_onnx
 from training.served import Served, serve
 
@@ -110,6 +111,7 @@ def train(data: Path | None, report: ProgressCallback) -> Artifact:
         ],
         evaluation=evaluation,
         parity=check_labels(fitted.predict(matrix), exported),
+        files=background(BreastCancer, fit_x),
     )
 
 

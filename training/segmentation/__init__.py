@@ -25,6 +25,7 @@ from training.artifact import (
     digest,
 )
 from training.evaluation import evaluate_binary
+from training.explanation import Term, check_terms, linear_terms
 from training.export import sklearn_to_onnx
 from training.served import Served, serve
 
@@ -86,6 +87,16 @@ def pipeline() -> Pipeline:
     return Pipeline([("prepare", prepare), ("glm", glm)])
 
 
+def terms(fitted: Pipeline) -> dict[str, bytes]:
+    """Return the file with the fitted terms, from which explanations are made."""
+    scaler = fitted["prepare"].named_transformers_["numeric"]["scale"]
+    means, scales = (dict(zip(NUMERIC, figures.tolist(), strict=True)) for figures in (scaler.mean_, scaler.scale_))
+    found = coefficients(fitted)
+    return linear_terms(
+        0.0, [Term(name, found[name], means.get(name, 0.0), scales.get(name, 1.0)) for name in VARIABLES]
+    )
+
+
 def coefficients(fitted: Pipeline) -> dict[str, float]:
     """Return the fitted coefficients by variable."""
     order = [*NUMERIC, *(name for name in VARIABLES if name not in NUMERIC)]
@@ -121,9 +132,11 @@ def train(data: Path | None, report: ProgressCallback, rows: int = ROWS) -> Arti
     report("evaluating", 0.9)
     test_matrix, _ = test_rows()
     original = fitted.predict_proba(test_matrix)[:, 1]
-    with serve("segmentation", graph, {}) as served:
+    explanation = terms(fitted)
+    with serve("segmentation", graph, explanation) as served:
         exported = served.outputs(test_matrix)[:, 1]
         evaluation = evaluate(served)
+        differing = check_terms(served, test_matrix, fitted.decision_function(test_matrix))
     auc = evaluation.metrics["auc"].value
     if rows >= ROWS and abs(auc - 0.80) > 0.01:
         raise TrainingError(f"AUC {auc:.3f} is not 0.80 within 0.01")
@@ -150,7 +163,8 @@ def train(data: Path | None, report: ProgressCallback, rows: int = ROWS) -> Arti
         evaluation=evaluation,
         parity=check_labels(original > THRESHOLD, exported > THRESHOLD)
         | check_probabilities(original, exported)
-        | {"largest_coefficient_z": worst},
+        | {"largest_coefficient_z": worst, "terms_largest_difference": differing},
+        files=explanation,
     )
 
 

@@ -23,7 +23,7 @@ from serving.http.exchange import EXCHANGE, Exchange
 from serving.http.guards import Guards
 from serving.http.routes import UPLOADS_AT_A_TIME, one_of
 from serving.http.system import json_response
-from serving.http.uploads import fixed_fields, output_names, to_its_end, upload_route
+from serving.http.uploads import fixed_fields, output_names, upload_route
 from serving.inference.predictor import Predictor
 from serving.inference.registry import Registry
 from serving.jobs import results
@@ -32,6 +32,7 @@ from serving.jobs.errors import UnfinishedError, UnknownJobError
 from serving.jobs.job import Job, State
 from serving.tables.formats import check_start
 from serving.telemetry import metrics
+from serving.threads import to_its_end
 
 TASK_ID = re.compile("[0-9a-f]{32}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")

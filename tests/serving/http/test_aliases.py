@@ -18,11 +18,13 @@ def test_without_a_default_model_there_are_none() -> None:
 @pytest.mark.parametrize("name", models.names())
 def test_all_paths_of_a_model_do_without_its_name(name: str) -> None:
     predict = f"/{name}/predict"
-    assert aliases_of(name) == {
+    previews = {} if name == "image" else {"/preview": f"/{name}/preview"}
+    assert aliases_of(name) == previews | {
         "/predict": predict,
         f"/predict/{name}": predict,
         "/bulk-predict": predict,
         "/uploadfile": f"/{name}/uploadfile",
+        "/explain": f"/{name}/explain",
         "/info": f"/{name}/info",
     }
 

@@ -15,9 +15,10 @@ from starlette.responses import Response
 import models
 from models.model import Array, Column, Columns, Infer, Model, route
 from serving.bento.api import infer_method
+from serving.explanations import ExplanationService
 from serving.http.body import SMALL_BODY_BYTES
 from serving.http.exchange import Exchange
-from serving.http.routes import json_answer
+from serving.http.routes import json_answer, respond
 from serving.inference.context import own_context
 from serving.inference.predictor import BLOCK_ROWS
 from serving.inference.registry import ModelId, Registry
@@ -102,7 +103,12 @@ def answer(path: str, body: bytes, folder: Path) -> tuple[int, bytes]:
     async def use() -> Response:
         name = path.rpartition("/")[2]
         (declared,) = (declared for declared in Adder.routes() if declared.name == name)
-        return await json_answer("adder", declared, registry(folder), 60)(body, Exchange({}, own_context(60), []))
+        predictor = registry(folder).get("adder")
+
+        async def responder(request: Any, exchange: Exchange) -> Response:
+            return await respond(predictor, declared, request, 60, ExplanationService(), exchange)
+
+        return await json_answer(declared, responder)(body, Exchange({}, own_context(60), []))
 
     response = asyncio.run(use())
     return response.status_code, bytes(response.body)

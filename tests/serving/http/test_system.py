@@ -59,7 +59,8 @@ def test_either_way_to_send_a_key_admits(secured: dict[str, Any]) -> None:
 
 def test_only_the_models_routes_want_a_key(secured: dict[str, Any]) -> None:
     locked = {path for path, methods in secured["paths"].items() for found in methods.values() if found.get("security")}
-    assert locked == {f"/breast_cancer/{name}" for name in ("predict", "uploadfile", "infer", "info")}
+    guarded = ("predict", "uploadfile", "preview", "explain", "infer", "info")
+    assert locked == {f"/breast_cancer/{name}" for name in guarded}
     assert {"/health", "/livez", "/readyz", "/metrics"} < secured["paths"].keys()
     assert "security" not in secured
 

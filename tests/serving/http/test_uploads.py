@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import threading
 import zipfile
 from collections.abc import Collection, Iterator
@@ -16,9 +17,11 @@ import pytest
 
 from models.image import ImageClassifier
 from models.model import Array, InvalidInputError
+from models.segmentation import Segmentation
+from models.segmentation.rows import read_rows
 from models.sentiment import Sentiment
 from serving.http import uploads
-from serving.http.uploads import upload_route
+from serving.http.uploads import preview_route, upload_route
 from serving.inference import context
 from serving.inference.context import Priority, own_context
 from serving.inference.errors import OverloadedError
@@ -109,6 +112,35 @@ def test_a_bad_picture_is_named_by_row_column_and_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"^b\.jpg: no picture$") as caught:
         answer(ImageClassifier, path, infer)
     assert (caught.value.location, caught.value.kind) == (("file", "data", 1, "image"), "image_format")
+
+
+def preview(model: Any, path: Path, content: str) -> dict[str, Any]:
+    """Return the answer of `preview` to a file."""
+    path.write_text(content, encoding="utf-8")
+    request: Any = SimpleNamespace(file=path)
+    found: dict[str, Any] = asyncio.run(preview_route(model).handler(Lengths, request, lengths)).model_dump()  # type: ignore[arg-type]
+    return found
+
+
+def test_the_first_rows_are_previewed_as_predict_takes_them(tmp_path: Path) -> None:
+    rows = 'x5, X12 ,x44,other\nmonday,"$5,547.78",0.5,1\n,,NA,1\n' + "sunday,$1.00,2,1\n" * 9
+    found = preview(Segmentation, tmp_path / "rows.csv", rows)
+    assert found["rows"][:2] == [
+        {"x5": "monday", "x12": "$5,547.78", "x44": 0.5},
+        {"x5": None, "x12": None, "x44": None},
+    ]
+    assert len(found["rows"]) == uploads.PREVIEW_ROWS
+    assert len(read_rows(json.dumps({"data": found["rows"]}).encode()).features()) == uploads.PREVIEW_ROWS
+    used = {column.name for column in Segmentation.inputs if column.used}
+    assert set(found["missing"]) == used - {"x5", "x12", "x44"}
+
+
+def test_a_preview_tells_faults_as_an_upload_does(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="none of the columns text"):
+        preview(Sentiment, tmp_path / "rows.csv", "other\n1\n")
+    with pytest.raises(InvalidInputError, match="number") as caught:
+        preview(Segmentation, tmp_path / "rows.csv", "x44\n1\nmuch\n")
+    assert caught.value.location == ("file", "data", 1, "x44")
 
 
 def test_an_upload_that_is_cancelled_ends_with_its_thread(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""The pipelines' own steps, run in containers: `make pipelines`."""
