@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ FILE = "file"
 JSON_ROWS = 2**14
 # Files that are read at a time.
 BATCH_FILES = 16
+# So much of the last cell of CSV is compared with the end of the file.
+TAIL_CHARACTERS = 256
 # What DuckDB may hold of a file.
 MEMORY_LIMIT = "500MB"
 
@@ -123,7 +125,30 @@ def csv_batches(path: Path, model: type[Model[Any]], skip: int) -> Iterator[pa.R
         names = reader.schema.names
     converting = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     with pa.csv.open_csv(path, reading, parsing, converting) as reader:
-        yield from skipped(reader, skip)
+        yield from skipped(to_their_end(reader, path), skip)
+
+
+def to_their_end(batches: Iterable[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a CSV file; raise InvalidInputError for a quotation mark without a counterpart.
+
+    Arrow takes all that follows it for one cell, up to the end of the file.
+    """
+    cell = ""
+    for batch in batches:
+        yield batch
+        if len(batch):
+            cell = batch.column(batch.num_columns - 1)[-1].as_py()
+    end = cell[-TAIL_CHARACTERS:].replace('"', '""').encode()
+    if "\n" in cell and tail(path, len(end)) == end:
+        lines = cell.count("\n")
+        raise InvalidInputError(f"a quotation mark has no counterpart: it begins a cell of {lines:,} lines", (), "csv")
+
+
+def tail(path: Path, size: int) -> bytes:
+    """Return the last bytes of a file."""
+    with path.open("rb") as file:
+        file.seek(-min(size, path.stat().st_size), os.SEEK_END)
+        return file.read()
 
 
 def csv_lines(path: Path, model: type[Model[Any]], skip: int) -> Iterator[pa.RecordBatch]:
