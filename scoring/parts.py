@@ -73,12 +73,12 @@ class Parts:
     def open(self, manifest: dict[str, Any]) -> list[Part]:
         """Make the folder for a run, or go on with that of an equal one; return the parts that are done.
 
-        Raises OutputError where the folder is that of another run, or has other files.
+        Raises OutputError where the folder has parts of another run, or other files.
         """
         file = self.folder / MANIFEST
         manifest = manifest | {"layout": "one file" if self.appends else "files"}
-        if file.is_file():
-            known = json.loads(file.read_text(encoding="utf-8"))
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if known is not None and self.facts(0).is_file():
             if differing := [name for name in manifest if known.get(name) != manifest[name]]:
                 raise OutputError(
                     f"{self.folder} was begun with another {' and '.join(differing)}: remove it, or name another output"

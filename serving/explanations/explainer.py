@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
 from math import isqrt
 from typing import Any, cast
@@ -113,8 +113,9 @@ class Explainer:
 
     async def explain_picture(self, item: Any, score: Score, output: Array, request: RequestContext) -> Explanation:
         """Explain by the boxes of a grid over a picture, each blanked in turn."""
-        async with held(self.viewing, request):
-            view: View = await to_its_end(cast(ShowsPictures, self.model).view, item)
+        with self.counted(request):
+            async with held(self.viewing, request):
+                view: View = await to_its_end(cast(ShowsPictures, self.model).view, item)
 
         async def compute(budget: Budget) -> Attribution:
             side = max(1, min(SIDE, isqrt(max(0, budget.evaluations - 1))))
@@ -158,12 +159,18 @@ class Explainer:
     @asynccontextmanager
     async def in_turn(self, request: RequestContext) -> AsyncIterator[None]:
         """Wait for the explanations before this one; raise OverloadedError where that would take too long."""
+        with self.counted(request):
+            async with held(self.turn, request):
+                yield
+
+    @contextmanager
+    def counted(self, request: RequestContext) -> Iterator[None]:
+        """Count a request among those that wait; raise OverloadedError where these would take too long."""
         if self.waiting * SECONDS > SHARE * (request.deadline - time.monotonic()):
             raise OverloadedError(self.waiting * SECONDS)
         self.waiting += 1
         try:
-            async with held(self.turn, request):
-                yield
+            yield
         finally:
             self.waiting -= 1
 

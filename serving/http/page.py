@@ -40,7 +40,8 @@ def file_endpoint(file: Path) -> Callable[[Request], Awaitable[Response]]:
     media_type = MEDIA_TYPES[file.suffix]
 
     async def endpoint(request: Request) -> Response:
-        if request.headers.get("if-none-match") == headers["ETag"]:
+        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+        if headers["ETag"] in known or "*" in known:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         return Response(content, media_type=media_type, headers=headers)
 

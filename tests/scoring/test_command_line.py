@@ -341,3 +341,11 @@ def test_an_output_of_another_format_is_refused(tmp_path: Path, capsys: pytest.C
     source = write_customers(tmp_path / "in.parquet", 1)
     assert main([SEGMENTATION, str(source), str(tmp_path / "out.tsv")]) == 1
     assert "out.tsv: the name must end with .csv, .jsonl" in capsys.readouterr().err
+
+
+def test_input_that_failed_before_its_first_part_may_be_mended(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    arguments = [SEGMENTATION, str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]
+    assert main(arguments) == 1
+    (tmp_path / "in.csv").write_text("x12,x44\n1,2\n1,3\n", encoding="utf-8")
+    assert main(arguments) == 0

@@ -22,7 +22,7 @@ export function explanation(model, answer, item, milliseconds) {
   if (contributions.some(({ box }) => box) && item instanceof File) node.append(heatMap(item, contributions, largest));
   else node.append(waterfall(answer, contributions, item));
   node.append(
-    element("figcaption", {}, "Blue speaks for the answer, orange against it."),
+    element("figcaption", {}, "Blue raises the score, orange lowers it."),
     facts({
       evaluations: answer.evaluations,
       "standard error": answer.standard_error > 0 ? readable(answer.standard_error) : null,
@@ -73,7 +73,7 @@ function heatMap(file, contributions, largest) {
 function hottest(contributions) {
   const { box, value } = contributions.reduce((one, other) => (other.value > one.value ? other : one));
   const [left, top, right, bottom] = box.map(Math.round);
-  return `Heat map: ${left}, ${top} to ${right}, ${bottom} speaks most for the answer, ${signed(value)}`;
+  return `Heat map: ${left}, ${top} to ${right}, ${bottom} raises the score most, ${signed(value)}`;
 }
 
 /** Return a table from the base to the prediction, the largest contributions first. */

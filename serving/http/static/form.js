@@ -131,13 +131,17 @@ function setValue(input, value) {
   else input.value = value === null ? "" : String(value);
 }
 
-/** Return the value of a field: what is no number goes to the server as it stands, which then says so. */
+// A decimal number; other notations are for the server to read, or to refuse.
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
+/** Return the value of a field: what is no plain number goes to the server as it stands. */
 function valueOf(input, field) {
   if (input.type === "checkbox") return input.checked;
   const text = input.value.trim();
   if (text === "") return undefined;
   if (field.choices) return field.choices.find((choice) => String(choice) === text);
-  return field.type === "number" && !Number.isNaN(Number(text)) ? Number(text) : text;
+  const isNumber = field.type === "number" && NUMBER.test(text) && Number.isFinite(Number(text));
+  return isNumber ? Number(text) : text;
 }
 
 function fileParts(model) {

@@ -28,9 +28,9 @@ function curl(model, request, base) {
     parts.push("-H 'Content-Type: application/json'", `-d ${shellText(JSON.stringify(request.json))}`);
   } else {
     for (const [name, value] of request.form) {
-      // curl takes what stands in quotation marks as the file's name, whatever it holds.
-      const written = value instanceof File ? `@"${value.name.replace(/["\\]/g, "\\$&")}"` : value;
-      parts.push(`-F ${shellText(`${name}=${written}`)}`);
+      // curl takes what stands in quotation marks as the file's name, whatever it holds; but a lone - is its input.
+      const file = value instanceof File && (value.name === "-" ? "./-" : value.name).replace(/["\\]/g, "\\$&");
+      parts.push(file ? `-F ${shellText(`${name}=@"${file}"`)}` : `--form-string ${shellText(`${name}=${value}`)}`);
     }
   }
   return parts.join(" \\\n  ");
