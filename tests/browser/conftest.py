@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser.visits import Visit
+from tests.support.options import option
 
 OPTIONS = ("server", "guarded", "key")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -33,30 +34,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if ("test_screenshots" in item.nodeid) == wanted]
 
 
-def option(config: pytest.Config, name: str) -> str:
-    """Return an option; end the run where it is not there."""
-    value = config.getoption(f"--{name}")
-    if not isinstance(value, str):
-        raise pytest.UsageError(f"--{name} is missing: run make browser")
-    return value
-
-
 @pytest.fixture(scope="session")
 def server(pytestconfig: pytest.Config) -> str:
     """Return the address of the server that has all models and jobs, and asks for no key."""
-    return option(pytestconfig, "server")
+    return option(pytestconfig, "server", "browser")
 
 
 @pytest.fixture(scope="session")
 def guarded(pytestconfig: pytest.Config) -> str:
     """Return the address of the server behind a prefix that asks for a key and limits requests."""
-    return option(pytestconfig, "guarded")
+    return option(pytestconfig, "guarded", "browser")
 
 
 @pytest.fixture(scope="session")
 def key(pytestconfig: pytest.Config) -> str:
     """Return the key that `guarded` asks for."""
-    return option(pytestconfig, "key")
+    return option(pytestconfig, "key", "browser")
 
 
 @pytest.fixture(scope="session")

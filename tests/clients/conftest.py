@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from tests.support.options import option
+
 OPTIONS = ("server", "server-grpc", "server-python", "guarded", "guarded-grpc", "key")
 
 
@@ -29,36 +31,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addoption(f"--{name}", help="see python -m tests.clients")
 
 
-def option(config: pytest.Config, name: str) -> str:
-    """Return an option; end the run where it is not there."""
-    value = config.getoption(f"--{name}")
-    if not isinstance(value, str):
-        raise pytest.UsageError(f"--{name} is missing: run make clients")
-    return value
-
-
 @pytest.fixture(scope="session")
 def server(pytestconfig: pytest.Config) -> Server:
     """Return the server that has all models and asks for no key."""
-    return Server(option(pytestconfig, "server"), option(pytestconfig, "server-grpc"))
+    return Server(option(pytestconfig, "server", "clients"), option(pytestconfig, "server-grpc", "clients"))
 
 
 @pytest.fixture(scope="session")
 def guarded(pytestconfig: pytest.Config) -> Server:
     """Return the server that asks for a key and may load models: breast_cancer, and its version `opposite`."""
-    return Server(option(pytestconfig, "guarded"), option(pytestconfig, "guarded-grpc"))
+    return Server(option(pytestconfig, "guarded", "clients"), option(pytestconfig, "guarded-grpc", "clients"))
 
 
 @pytest.fixture
 def key(pytestconfig: pytest.Config) -> dict[str, str]:
     """Return the header, or metadata, with which `guarded` admits a request; tritonclient adds its own to it."""
-    return {"x-api-key": option(pytestconfig, "key")}
+    return {"x-api-key": option(pytestconfig, "key", "clients")}
 
 
 @pytest.fixture(scope="session")
 def server_python(pytestconfig: pytest.Config) -> str:
     """Return the Python of the servers' environment, which has what this one lacks."""
-    return option(pytestconfig, "server-python")
+    return option(pytestconfig, "server-python", "clients")
 
 
 @pytest.fixture(scope="session")
