@@ -9,211 +9,34 @@ longer than another.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import httpx
 import numpy as np
-import onnxruntime
 import psutil
 
 from benchmarks.call_cost import call_cost
 from benchmarks.command_line import part_parser, run_parts
-from benchmarks.compare.assets import FOLDER, Assets, entry
+from benchmarks.compare.assets import FOLDER, Assets
 from benchmarks.explaining import explaining, explaining_beside
+from benchmarks.idle import idle
 from benchmarks.job_beside import job_beside
+from benchmarks.rows import many_rows, uploads
+from benchmarks.small_models import bare_answer, memory_cache, new_customers, new_rows, redis_cache, response_cache
 from benchmarks.speed_bench import SpeedBench, say
+from benchmarks.texts import distilbert, mostly_known, sentiment
 from benchmarks.wrk import wrk
 from loadtest import inputs
 from loadtest.inputs import JSON, Request
 from loadtest.open_loop import Arrivals, arrivals, due_times, run
-from loadtest.processes import ROOT, free_port, redis, running, tiffin
-from models.sentiment import Sentiment
-from serving.cores import available_cores
-from serving.inference.padding import stack
+from loadtest.processes import tiffin
 
-# Few enough to be sent all during the warm-up, and so many that few are in flight twice.
-KNOWN_ROWS = 2_000
-# More than a server answers in a second, so that none is sent twice.
-ROWS_PER_SECOND = 10_000
-WARM_UP_ROWS = 50_000
-TEXTS_PER_SECOND = 5_000
 # For overload: texts per request, and requests made to find the capacity.
 BATCH_TEXTS = 8
 CAPACITY_BATCHES = 10_000
-
-
-def texts(count: int) -> list[str]:
-    """Return `count` different texts."""
-    return [inputs.text(number) for number in range(count)]
-
-
-def rows(count: int) -> Iterator[dict[str, float]]:
-    """Yield `count` different measurements of tumours."""
-    return map(inputs.tumour, range(count))
-
-
-@contextlib.contextmanager
-def plain_fastapi() -> Iterator[str]:
-    """Serve `benchmarks.plain_fastapi` with uvicorn: one worker, httptools and, where there is one, uvloop."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.plain_fastapi:app", "--port", str(port), "--no-access-log"]
-    with running([*command, "--loop", "auto", "--http", "httptools"], address, "/openapi.json", {}, ROOT):
-        yield address
-
-
-def against_fastapi(bench: SpeedBench, scenario: str, bodies: Path, **settings: Any) -> None:
-    """Compare requests per second to breast_cancer with plain FastAPI, over 10 and over 64 connections."""
-    path = "/breast_cancer/predict"
-    with tiffin(bench.home, models="breast_cancer", **settings) as ours, plain_fastapi() as theirs:
-        wrk(ours, path, bodies, 10, 1)
-        wrk(theirs, path, bodies, 10, 1)
-        start = WARM_UP_ROWS
-        for connections in (10, 64):
-
-            def measure(number: int, connections: int = connections) -> tuple[float, float]:
-                nonlocal start
-                found = wrk(ours, path, bodies, connections, bench.seconds, start)
-                start += found.requests
-                other = wrk(theirs, path, bodies, connections, bench.seconds, start)
-                return found.per_second, other.per_second
-
-            ratio, a, b = bench.ratio(measure)
-            say(f"{scenario}, {connections} connections", ratio, "x plain FastAPI", f"{a:,.0f} : {b:,.0f} requests/s")
-
-
-def response_cache(bench: SpeedBench) -> None:
-    """Send the same request again and again."""
-    against_fastapi(bench, "response cache", bench.bodies("one", [inputs.TUMOUR]))
-
-
-def memory_cache(bench: SpeedBench) -> None:
-    """Send items that are all in the in-memory prediction cache."""
-    known = bench.bodies("known", rows(KNOWN_ROWS))
-    against_fastapi(bench, "prediction cache, memory", known, response_cache_max_bytes=0)
-
-
-def redis_cache(bench: SpeedBench) -> None:
-    """Send items that are all in Redis."""
-    with redis() as url:
-        against_fastapi(
-            bench,
-            "prediction cache, Redis",
-            bench.bodies("known", rows(KNOWN_ROWS)),
-            response_cache_max_bytes=0,
-            cache_max_bytes=0,
-            redis_url=url,
-        )
-
-
-def new_rows(bench: SpeedBench) -> None:
-    """Send rows that the server has never seen."""
-    # Two numbers of connections, each for both servers.
-    count = WARM_UP_ROWS + round(4 * bench.rounds * bench.seconds * ROWS_PER_SECOND)
-    against_fastapi(bench, "breast_cancer, every row new", bench.bodies("rows", rows(count)))
-
-
-class BareSession:
-    """The sentiment model's ONNX session without a server: batches of 8, sorted by length, on all cores."""
-
-    def __init__(self, home: Path) -> None:
-        folder = entry(home, "sentiment")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = available_cores()
-        self.session = onnxruntime.InferenceSession(folder / "model.onnx", options)
-        self.model = Sentiment(folder)
-
-    def seconds(self, texts: list[str], batch: int) -> float:
-        """Return the seconds that all texts take, not counting their tokenization."""
-        encoded = sorted((self.model.preprocess(text) for text in texts), key=lambda x: len(x["input_ids"]))
-        stacked = [stack(encoded[i : i + batch]) for i in range(0, len(encoded), batch)]
-        started = time.perf_counter()
-        for feed in stacked:
-            self.session.run(None, feed)
-        return time.perf_counter() - started
-
-
-def against_session(bench: SpeedBench, home: Path, scenario: str) -> None:
-    """Compare texts per second over 64 connections, and the latency over one, with the bare session."""
-    bare = BareSession(home)
-    sample = texts(round((0.5 + 2.5 * bench.rounds) * bench.seconds * TEXTS_PER_SECOND))
-    bodies = bench.bodies("texts", ({"text": [text]} for text in sample))
-    bare.seconds(sample[:200], 8)
-    used = 0
-    with tiffin(home, models="sentiment") as address:
-        used += wrk(address, "/sentiment/predict", bodies, 64, bench.seconds / 2).requests
-
-        def throughput(number: int) -> tuple[float, float]:
-            nonlocal used
-            found = wrk(address, "/sentiment/predict", bodies, 64, 1.5 * bench.seconds, used)
-            part = sample[used : used + min(found.requests, 4_000)]
-            used += found.requests
-            return found.per_second, len(part) / bare.seconds(part, 8)
-
-        ratio, a, b = bench.ratio(throughput)
-        say(
-            f"{scenario}, every text new, 64 connections",
-            ratio,
-            "x bare session, batches of 8",
-            f"{a:,.0f} : {b:,.0f} texts/s",
-        )
-
-        def latency(number: int) -> tuple[float, float]:
-            nonlocal used
-            found = wrk(address, "/sentiment/predict", bodies, 1, bench.seconds, used)
-            part = sample[used : used + min(found.requests, 500)]
-            used += found.requests
-            times = [bare.seconds([text], 1) for text in part]
-            return found.p50 * 1000, statistics.median(times) * 1000
-
-        ratio, a, b = bench.ratio(latency)
-        say(
-            f"{scenario}, every text new, 1 connection",
-            (a - 1) / b,
-            "x bare session's p50, less 1 ms",
-            f"{a:.2f} : {b:.2f} ms",
-        )
-
-
-def sentiment(bench: SpeedBench) -> None:
-    """Measure the text classifier that Tiffin ships."""
-    against_session(bench, bench.home, "sentiment")
-
-
-def distilbert(bench: SpeedBench) -> None:
-    """Measure a text classifier of DistilBERT's size, with random weights."""
-    against_session(bench, bench.assets.of("distilbert") / "home", "DistilBERT's size")
-
-
-def many_rows(bench: SpeedBench) -> None:
-    """Compare 10 000 rows of segmentation in one request with reading them with json and pandas."""
-    import pandas
-
-    data = [inputs.customer(number) for number in range(10_000)]
-    with tiffin(bench.home, models="segmentation") as address, httpx.Client(base_url=address, timeout=30) as client:
-
-        def measure(number: int) -> tuple[float, float]:
-            data[0]["x0"] = number + 0.5
-            body = json.dumps({"data": data}).encode()
-            headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-            started = time.perf_counter()
-            client.post("/segmentation/predict", content=body, headers=headers).raise_for_status()
-            ours = time.perf_counter() - started
-            started = time.perf_counter()
-            pandas.DataFrame(json.loads(body)["data"])
-            return ours, time.perf_counter() - started
-
-        measure(-1)
-        ratio, a, b = bench.ratio(measure)
-    say("segmentation, 10 000 rows in one request", ratio, "x json.loads and a DataFrame", f"{a:.2f} : {b:.2f} s")
 
 
 def batch(number: int) -> dict[str, list[str]]:
@@ -268,14 +91,19 @@ SCENARIOS: dict[str, Callable[[SpeedBench], None]] = {
     scenario.__name__: scenario
     for scenario in (
         response_cache,
+        bare_answer,
         memory_cache,
         redis_cache,
         new_rows,
+        new_customers,
         call_cost,
         sentiment,
         distilbert,
+        mostly_known,
         many_rows,
+        uploads,
         overload,
+        idle,
         job_beside,
         explaining,
         explaining_beside,

@@ -6,11 +6,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from models.breast_cancer import BreastCancer, Measurements
+from models.segmentation import Segmentation
 from models.sentiment import Sentiments, Texts
 
 app = FastAPI()
 DIAGNOSIS_SCHEMA = next(route.response for route in BreastCancer.routes() if route.name == "predict")
 DIAGNOSIS = DIAGNOSIS_SCHEMA.model_validate({"label": "M", "prediction": 1})
+SEGMENTS = next(route for route in Segmentation.routes() if route.name == "predict")
+SCORED = SEGMENTS.response.model_validate({"class_probability": [0.37], "predicted_class": [0]})
 LABELS = [{"label": "POSITIVE", "score": 0.98}, {"label": "NEGATIVE", "score": 0.02}]
 
 
@@ -24,3 +27,9 @@ async def diagnose(request: Measurements) -> BaseModel:
 async def classify(request: Texts) -> Sentiments:
     """Return the same answer for every text."""
     return Sentiments.model_validate({"predictions": [LABELS] * len(request.text)})
+
+
+@app.post("/segmentation/predict", response_model=SEGMENTS.response)
+async def score(request: SEGMENTS.request) -> BaseModel:  # type: ignore[name-defined]
+    """Return the same answer for every customer."""
+    return SCORED

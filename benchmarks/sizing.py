@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import statistics
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from loadtest.processes import own_cores
 KNOWN = 200
 HIT_RATES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 PODS = (4, 8, 16)
+ROUNDS = 3
 
 
 @dataclass
@@ -121,18 +124,32 @@ def hit_rates(bench: SizingBench) -> None:
 
 
 def neighbours(bench: SizingBench) -> None:
-    """Show what a busy model does to another in the same pod."""
+    """Show what a busy model does to another in the same pod, in ROUNDS rounds, of which the median counts."""
     print("| breast_cancer, new rows, one connection | p50, ms | p99, ms |\n|---|---|---|")
-    rows = bench.bodies("breast_cancer", range(1, 200_000), "new")
+    rows = bench.bodies("breast_cancer", range(1, 500_000), "new")
     pictures = bench.bodies("image", range(1, 20_000), "new")
+    found: dict[str, list[Load]] = {"alone": [], "beside 64 connections to image": []}
+    used = 0
     with bench.server("", own_cores()) as server, ThreadPoolExecutor(1) as pool:
-        load(server, "breast_cancer", rows, 1, 2)
-        alone = load(server, "breast_cancer", rows, 1, bench.seconds, 50_000)
-        print(f"| alone | {1000 * alone.p50:.1f} | {1000 * alone.p99:.1f} |", flush=True)
-        busy = pool.submit(load, server, "image", pictures, 64, bench.seconds + 2)
-        beside = load(server, "breast_cancer", rows, 1, bench.seconds, 120_000)
-        busy.result()
-        print(f"| beside 64 connections to image | {1000 * beside.p50:.1f} | {1000 * beside.p99:.1f} |", flush=True)
+
+        def tumours(seconds: int) -> Load:
+            nonlocal used
+            seen = load(server, "breast_cancer", rows, 1, seconds, used)
+            used += seen.requests
+            return seen
+
+        tumours(2)
+        for number in range(ROUNDS):
+            found["alone"].append(tumours(bench.seconds))
+            busy = pool.submit(load, server, "image", pictures, 64, bench.seconds + 3, number * 5_000)
+            time.sleep(1)
+            found["beside 64 connections to image"].append(tumours(bench.seconds))
+            busy.result()
+    for name, seen in found.items():
+        p50, p99 = (statistics.median(column) for column in zip(*((each.p50, each.p99) for each in seen), strict=True))
+        print(f"| {name} | {1000 * p50:.1f} | {1000 * p99:.1f} |", flush=True)
+    ratios = [beside.p99 / alone.p99 for alone, beside in zip(*found.values(), strict=True)]
+    print(f"| its p99 times that alone | | {statistics.median(ratios):.1f} x |", flush=True)
 
 
 def under_heading(part: Callable[[SizingBench], None]) -> Callable[[SizingBench], None]:

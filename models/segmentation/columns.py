@@ -54,6 +54,9 @@ MAX_CHARACTERS = 100
 # Digits, with commas before groups of three or without; possessive, so that no text is gone through twice.
 AMOUNT = r"((?:[1-9]\d{0,2}+(?:,\d{3})++|\d++)(?:\.\d*+)?+|\.\d++)"
 MONEY = re.compile(rf"([-+]?+)(\$?+) ?+([-(]?+)(\$?+) ?+{AMOUNT}(\)?+)", re.ASCII)
+# Amounts in lines, as nearly all are written; none is longer than MAX_CHARACTERS.
+PLAIN_AMOUNT = r"(?:\$-?|-?\$?)(?:[1-9]\d{0,2}(?:,\d{3}){1,15}|\d{1,60})(?:\.\d{0,30})?"
+PLAIN_AMOUNTS = re.compile(rf"(?:{PLAIN_AMOUNT}\n)*+", re.ASCII)
 PERCENT = re.compile(rf"([-+]?+){AMOUNT}\s*+%?+", re.ASCII)
 
 
@@ -74,6 +77,24 @@ def parse_money(value: object) -> object:
     )
 
 
+def amounts(values: Sequence[Any]) -> Array | None:
+    """Return the dollars, float64 (n,), of texts as `parse_money` does, NaN for None.
+
+    None where other values or seldom written amounts are among them, which it leaves to `parse_money`.
+    """
+    texts = [value for value in values if value is not None]
+    try:
+        lines = "\n".join([*texts, ""])
+    except TypeError:  # numbers
+        return None
+    if PLAIN_AMOUNTS.fullmatch(lines) is None or lines.count("\n") != len(texts):
+        return None
+    dollars = list(map(float, lines.replace("$", "").replace(",", "").split()))
+    found = np.full(len(values), np.nan)
+    found[[value is not None for value in values]] = dollars
+    return found
+
+
 def parse_percent(value: object) -> object:
     """Return the percentage points of '36.29%' or '1,036.29%'; leave a number as it is."""
     if not isinstance(value, str):
@@ -87,6 +108,7 @@ def parse_percent(value: object) -> object:
 
 
 PARSERS = {"x12": parse_money, "x63": parse_percent}
+READERS = {"x12": amounts}
 
 
 # An example of a row as a client sends it.
@@ -126,6 +148,7 @@ def column(name: str) -> Column:
         column_type(name),
         EXAMPLE.get(name),
         notation=name in PARSERS,
+        read_all=READERS.get(name),
         categories=categories,
         used=name in USED,
     )
@@ -154,8 +177,9 @@ def features(columns: Mapping[str, Sequence[Any] | Array]) -> Array:
             values = columns.get(variable)
             matrix[:, i] = np.nan if values is None else clipped(np.array(values, dtype=np.float64))
     for column, places in PLACES.items():
-        found = [places.get(value.strip(), -1) if value else -1 for value in columns.get(column, ())]
-        place = np.array(found, dtype=np.int64)
-        known = np.flatnonzero(place >= 0)
-        matrix[known, place[known]] = 1
+        values = columns.get(column, ())
+        known = {value: places.get(value.strip(), -1) if value else -1 for value in set(values)}
+        place = np.array([known[value] for value in values], dtype=np.int64)
+        rows_of = np.flatnonzero(place >= 0)
+        matrix[rows_of, place[rows_of]] = 1
     return matrix

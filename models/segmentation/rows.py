@@ -20,6 +20,7 @@ from models.segmentation.columns import (
     EXAMPLE,
     NAMES,
     PARSERS,
+    READERS,
     USED,
     column_type,
     features,
@@ -221,7 +222,10 @@ def fast_columns(text: bytes) -> dict[str, Any]:
     rows = FAST_ROWS.decode(text)
     columns: dict[str, Any] = {name: list(map(attrgetter(name), rows)) for name in USED}
     for name in PARSERS.keys() & columns.keys():
-        columns[name] = np.array([PARSERS[name](value) for value in columns[name]], dtype=np.float64)
+        together = READERS[name](columns[name])
+        if together is None:
+            together = np.array([PARSERS[name](value) for value in columns[name]], dtype=np.float64)
+        columns[name] = together
         if np.isinf(columns[name]).any():
             raise ValueError("out of range")
     return columns

@@ -29,11 +29,15 @@ LAX: dict[type, Any] = {
 }
 
 
-def values_of(column: Column, cells: list[Any]) -> Array:
+def values_of(column: Column, cells: list[Any] | Array) -> Array:
     """Return a column's cells as values (n,), still to be checked.
 
     Raises InvalidInputError, at (row, name), for the first cell that is no number where one should be.
     """
+    if isinstance(cells, np.ndarray):
+        if column.optional or not np.isnan(cells).any():
+            return cells
+        cells = [None if value != value else value for value in cells.tolist()]
     if column.base in (str, bytes):
         check_length(column, cells)
         return objects(cells)

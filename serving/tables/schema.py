@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from models.model import ColumnNames, InvalidInputError, Model
+from models.model import Array, ColumnNames, InvalidInputError, Model
 
-# The cells of some rows by column, as they stand in the file: text, numbers, bytes, None.
-Cells = dict[str, list[Any]]
+# The cells of some rows by column, as they stand in the file: text, numbers, bytes, None; of numbers alone a float64
+# array, NaN where they are missing.
+Cells = dict[str, list[Any] | Array]
 
 # Longest number, or text that may be one of a few categories, in bytes; what is longer is neither.
 MAX_NUMBER_BYTES = 1_000

@@ -12,6 +12,7 @@ from models.segmentation.columns import (
     NAMES,
     NUMERIC,
     VARIABLES,
+    amounts,
     features,
     parse_money,
     parse_percent,
@@ -39,6 +40,18 @@ from models.segmentation.rows import row_features
 )
 def test_money(text: object, amount: object) -> None:
     assert parse_money(text) == amount
+    together = amounts([text, "$1.50"])
+    assert together is None or amount is None or together.tolist() == [amount, 1.5]
+
+
+def test_amounts_are_read_together() -> None:
+    texts = ["$5,547.78", None, "$-5,032.58", "-$5", "17", "1,234,567", "0.5", "$100.", "-3"]
+    found = amounts(texts)
+    assert found is not None
+    assert np.isnan(found[1])
+    assert np.delete(found, 1).tolist() == [parse_money(text) for text in texts if text]
+    assert amounts([]) is not None
+    assert amounts(["1", 2.0]) is None
 
 
 @pytest.mark.parametrize(
@@ -51,6 +64,12 @@ def test_money(text: object, amount: object) -> None:
 def test_what_is_no_money(text: str) -> None:
     with pytest.raises(PydanticCustomError):
         parse_money(text)
+    assert amounts(["$1.50", text]) is None
+
+
+def test_an_amount_has_one_line() -> None:
+    assert amounts(["1\n2"]) is None
+    assert amounts(["1\n2", ""]) is None
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,24 @@ def test_a_number_that_must_be_there_is_named(tmp_path: Path, cell: str, kind: s
     assert fault(tmp_path, content, BreastCancer) == (("file", "data", 0, "area_worst"), kind)
 
 
+@pytest.mark.parametrize(("cell", "kind"), [(None, "float_type"), (np.nan, "float_type"), (-1.0, "greater_than_equal")])
+def test_a_number_of_parquet_that_must_be_there_is_named(tmp_path: Path, cell: float | None, kind: str) -> None:
+    columns: dict[str, list[Any]] = {name: [value] * 3_000 for name, value in EXAMPLE.items()}
+    columns["area_se"][2_500] = cell
+    assert fault(tmp_path, written(pa.table(columns)), BreastCancer) == (("file", "data", 2_500, "area_se"), kind)
+
+
+def test_many_rows_of_parquet_keep_their_order(tmp_path: Path) -> None:
+    orders = [{**ORDER, "amount": float(row), "count": row, "rest": row % 3 or None} for row in range(5_000)]
+    columns = {name: [order[name] for order in orders] for name in ORDER}
+    found = read(tmp_path, written(pa.table(columns)), Orders)
+    assert found["amount"] == found["count"] == list(range(5_000))
+    assert [value if value == value else None for value in found["rest"]] == columns["rest"]
+    numbers = {name: [float(row)] * 5_000 for row, name in enumerate(EXAMPLE)}
+    read_back = read(tmp_path, written(pa.table(numbers)), BreastCancer)
+    assert read_back == numbers
+
+
 def test_a_column_that_must_be_there_is_named(tmp_path: Path) -> None:
     content = json.dumps({name: value for name, value in EXAMPLE.items() if name != "area_se"})
     assert fault(tmp_path, content, BreastCancer)[0][-1] == "area_se"
