@@ -69,8 +69,7 @@ if not start.only_starts_workers():
     image=image,
     envs=HASHES,
     workers=settings.workers,
-    # The edge answers 504; BentoML's own time-out is the last resort. Each request leaves a timer
-    # behind until it is over, so it is short.
+    # The edge answers 504; where a server does not speak to it directly, BentoML's own time-out is the last resort.
     traffic={"timeout": settings.timeout_seconds + 5},
     # Costs 370 microseconds a request.
     tracing={"excluded_urls": ".*"},

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from models.segmentation import parse_money, parse_percent
+from models.segmentation.columns import NAMES
 from tests.support import ROOT
 
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "split", "sub", "subn")
@@ -22,6 +23,8 @@ SIZES = [2**k for k in range(9, 21)]
 # The time per character of a quadratic expression doubles with the length of the text.
 TIMES_SLOWER = 8
 TRIES = 10
+# Those that are made of a model's columns, here of segmentation's, by what they are assigned to.
+MADE = {"self.odd_name": NAMES.odd_name}
 
 
 def sources() -> Iterator[Path]:
@@ -46,10 +49,18 @@ def expressions() -> Iterator[tuple[str, Any, str]]:
             for node in ast.walk(tree)
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
         }
+        made = {
+            id(node.value): MADE[ast.unparse(node.targets[0])]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in MADE
+        }
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
             place = f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
+            if id(node) in made:
+                yield place, made[id(node)], "search"
+                continue
             for keyword in node.keywords:
                 if keyword.arg in ("pattern", "regex"):
                     yield place, re.compile(evaluated(path, keyword.value)), "search"

@@ -13,6 +13,8 @@ from models.model.columns import Array, Column
 SPACES = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]++")
 # Longest name that is looked at.
 MAX_CHARACTERS = 200
+# What is shorter is looked through by a regular expression, in less time than numpy takes to begin.
+SHORT_BYTES = 2**12
 
 
 class ColumnNames:
@@ -29,6 +31,9 @@ class ColumnNames:
         usual = set("".join(self.by_plain).encode())
         self.odd = np.array([byte not in usual for byte in range(256)])
         self.longest = max(map(len, self.by_plain))
+        # The same for short texts: a string that begins so, has such a byte, and is followed by a colon or a space.
+        begins, named = map(escaped, (self.starts, ~self.odd))
+        self.odd_name = re.compile(rb'"(?=[%b])[%b]*+[^%b"][^"]*+"[\x00-\x20:]' % (begins, named, named))
 
     def find(self, name: str) -> str | None:
         """Return the column that a name stands for, whatever its case and the spaces in it; None for other names."""
@@ -54,10 +59,13 @@ class ColumnNames:
     def has_odd_names(self, text: bytes) -> bool:
         """Return whether JSON text may hold a column's name in capitals or with spaces around it.
 
-        Fast and without the interpreter's lock, since decoders know exact names only. Some other names are taken for
-        odd ones too.
+        Fast and, for long texts, without the interpreter's lock, since decoders know exact names only. Some other names
+        are taken for odd ones too.
         """
-        letters: Array = np.frombuffer(without_escapes(text), np.uint8)
+        text = without_escapes(text)
+        if len(text) <= SHORT_BYTES:
+            return self.odd_name.search(text) is not None
+        letters: Array = np.frombuffer(text, np.uint8)
         quotes = np.flatnonzero(letters == ord('"'))
         opening, closing = quotes[:-1:2], quotes[1::2]
         after = letters[np.minimum(closing + 1, len(letters) - 1)]
@@ -76,6 +84,11 @@ class ColumnNames:
         # One after the other, where each name begins and ends: what is summed up between names is passed over.
         ends = np.stack([opening[~short] + 1, closing[~short]], axis=1).ravel()
         return bool(np.logical_or.reduceat(self.odd[letters], ends)[::2].any())
+
+
+def escaped(chosen: Array) -> bytes:
+    """Return the bytes at whose place `chosen` (256,) is true, as a regular expression writes them."""
+    return b"".join(rb"\x%02x" % byte for byte in np.flatnonzero(chosen).tolist())
 
 
 def plain(name: str) -> str:

@@ -157,6 +157,7 @@ def column(name: str) -> Column:
 INPUTS = tuple(map(column, COLUMNS))
 NAMES = ColumnNames(INPUTS)
 
+NUMERIC_PLACES = [VARIABLES.index(name) for name in NUMERIC]
 # Where a category stands among the variables, by column.
 PLACES = {
     column: {name.partition("_")[2]: i for i, name in enumerate(VARIABLES) if name.startswith(f"{column}_")}
@@ -171,15 +172,15 @@ def features(columns: Mapping[str, Sequence[Any] | Array]) -> Array:
     them), categories are 0 or 1; spaces around a category are no part of it.
     """
     rows = len(next(iter(columns.values())))
-    matrix = np.zeros((rows, len(VARIABLES)), dtype=np.float32)
-    for i, variable in enumerate(VARIABLES):
-        if variable in NUMERIC:
-            values = columns.get(variable)
-            matrix[:, i] = np.nan if values is None else clipped(np.array(values, dtype=np.float64))
+    # The last column is for categories that are part of the reference.
+    matrix = np.zeros((rows, len(VARIABLES) + 1), dtype=np.float32)
+    missing = [None] * rows
+    numbers = [missing if columns.get(name) is None else columns[name] for name in NUMERIC]
+    matrix[:, NUMERIC_PLACES] = clipped(np.array(numbers, dtype=np.float64)).T
+    each = np.arange(rows)
     for column, places in PLACES.items():
-        values = columns.get(column, ())
-        known = {value: places.get(value.strip(), -1) if value else -1 for value in set(values)}
-        place = np.array([known[value] for value in values], dtype=np.int64)
-        rows_of = np.flatnonzero(place >= 0)
-        matrix[rows_of, place[rows_of]] = 1
-    return matrix
+        values = columns.get(column)
+        if values is not None:
+            place_of = {value: places.get(value.strip(), -1) if value else -1 for value in set(values)}
+            matrix[each, [place_of[value] for value in values]] = 1
+    return np.ascontiguousarray(matrix[:, :-1])

@@ -224,13 +224,13 @@ class Server:
         return job_routes(self.settings.names, self.registry, self.accepted, self.guards, self.jobs)
 
     def edge(self, app: ASGIApp) -> ASGIApp:
-        """Return what answers requests, of which BentoML's `app` answers `infer` and Swagger UI's files."""
+        """Return what answers requests, also directly, of which BentoML's `app` answers `infer` and Swagger's files."""
         settings, registry, guards, lifecycle = self.settings, self.registry, self.guards, self.lifecycle
 
         def infer(name: str) -> ASGIApp:
             return InferEndpoint(app, name, self.accepted[f"/{name}/infer"], registry, settings.pinned.get(name, ()))
 
-        return application(
+        edge = protocol.HttpProtocol.edge = application(
             app,
             [
                 *model_routes(
@@ -258,3 +258,4 @@ class Server:
             cors_origins=settings.cors_origins,
             aliases=aliases_of(settings.default_model),
         )
+        return edge

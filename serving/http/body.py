@@ -16,9 +16,6 @@ from starlette.types import Message, Receive
 
 from serving.http.errors import ClientGoneError, RefusedError, error_response, overloaded
 
-# An ASGI extension: a message of this type, sent while a body arrives, makes BentoML's time-out, which starts at the
-# head, take the request for answered. The message does not reach the client.
-RECEIVING = "tiffin.receiving"
 # What must arrive within each time-out: 51 kbit/s with one of 10 s. A slow client is served, a stalled one is not.
 PROGRESS_BYTES = 2**16
 # How much of a body is read before anything else is done; only a body that ends by then is looked up in the cache.

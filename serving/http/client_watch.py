@@ -11,7 +11,7 @@ from serving.http.errors import ClientGoneError
 from serving.http.exchange import Exchange
 
 # Most answers take less; watching, which takes a task of its own, would cost such a request a tenth more.
-UNWATCHED_SECONDS = 0.01
+UNWATCHED_SECONDS = 0.05
 
 
 class ClientWatch:
@@ -21,7 +21,7 @@ class ClientWatch:
     items. A client that leaves within UNWATCHED_SECONDS is noticed after them.
     """
 
-    __slots__ = ("exchange", "gone", "receive", "task", "timer", "watch")
+    __slots__ = ("exchange", "gone", "receive", "timer", "watch")
 
     def __init__(self, receive: Receive, exchange: Exchange) -> None:
         self.receive = receive
@@ -31,7 +31,6 @@ class ClientWatch:
 
     def __enter__(self) -> None:
         """Set when to begin watching."""
-        self.task = asyncio.current_task()
         self.timer = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self.begin)
 
     def begin(self) -> None:
@@ -41,11 +40,11 @@ class ClientWatch:
 
     def leave(self, watch: asyncio.Future[Message]) -> None:
         """Cancel the work when the received message says that the client has disconnected."""
-        if watch.cancelled() or self.exchange.complete or self.task is None:
+        if watch.cancelled() or self.exchange.complete:
             return
         self.gone = watch.exception() is not None or watch.result()["type"] == "http.disconnect"
         if self.gone:
-            self.task.cancel()
+            self.exchange.deadline.task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -54,6 +53,6 @@ class ClientWatch:
         self.timer.cancel()
         if self.watch is not None:
             self.watch.cancel()
-        if kind is asyncio.CancelledError and self.gone and self.task is not None:
-            self.task.uncancel()
+        if kind is asyncio.CancelledError and self.gone:
+            self.exchange.deadline.task.uncancel()
             raise ClientGoneError from None

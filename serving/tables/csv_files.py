@@ -73,7 +73,7 @@ class Csv:
             try:
                 for cells in fetch(connection, self.picked(), self.sql(), self.path, self.schema):
                     for name in self.schema.notations if self.delimiter != "," else ():
-                        refuse_commas(name, cells.get(name, []), rows)
+                        refuse_commas(name, list(cells.get(name, ())), rows)
                     points.see(cells, rows)
                     empty = empty or has_empty_row(cells)
                     rows += len(next(iter(cells.values())))

@@ -67,9 +67,8 @@ def cells_of(
     arrays = whole_columns(connection, path, numbers)
     if numbers and not picked:
         count = len(next(iter(arrays.values())))
-        yield from (
-            {name: arrays[name][row : row + CHUNK_ROWS] for name in types} for row in range(0, count, CHUNK_ROWS)
-        )
+        for row in range(0, count, CHUNK_ROWS):
+            yield {name: arrays[name][row : row + CHUNK_ROWS] for name in types}
         return
     row = 0
     for cells in fetch(connection, picked, SOURCE, path, schema):

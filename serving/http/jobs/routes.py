@@ -195,7 +195,7 @@ async def sent(first: bytes, rest: Iterator[bytes], exchange: Exchange) -> Any:
     """Yield pieces of an answer; each may take as long as an answer may."""
     yield first
     while (piece := await to_its_end(next, rest, None)) is not None:
-        await exchange.deadline.renew(exchange.deadline.answer_seconds)
+        exchange.deadline.renew(exchange.deadline.answer_seconds)
         yield piece
 
 

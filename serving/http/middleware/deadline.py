@@ -9,7 +9,6 @@ from types import TracebackType
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.http.body import RECEIVING
 from serving.http.errors import RefusedError, error_response
 from serving.http.exchange import EXCHANGE, Exchange
 from serving.inference.context import RequestContext
@@ -30,10 +29,7 @@ class DeadlineMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app inside; raise DeadlineExceededError, or RefusedError where the body did not come in time."""
         exchange: Exchange = scope[EXCHANGE]
-        may_tell = RECEIVING in scope.get("extensions", ())
-        deadline = exchange.deadline = Deadline(
-            exchange.context, self.answer_seconds, self.body_seconds, send if may_tell else None
-        )
+        deadline = exchange.deadline = Deadline(exchange.context, self.answer_seconds, self.body_seconds)
         try:
             with deadline:
                 await self.app(scope, receive, send)
@@ -52,19 +48,17 @@ class Deadline:
 
     It starts at the request's head with `answer_seconds`, which also covers a body that arrives at once. As a context
     manager it raises TimeoutError when the code inside takes longer; so does `asyncio.timeout`, but that would make an
-    answer from the cache a tenth slower. `send` takes the message RECEIVING, or is None where that is not understood.
-    `received` says whether the request has fully arrived, as far as is known.
+    answer from the cache a tenth slower. `received` says whether the request has fully arrived, as far as is known.
     """
 
     received = True
     renewed = False
     expired = False
 
-    def __init__(self, request: RequestContext, answer_seconds: float, body_seconds: float, send: Send | None) -> None:
+    def __init__(self, request: RequestContext, answer_seconds: float, body_seconds: float) -> None:
         self.request = request
         self.answer_seconds = answer_seconds
         self.body_seconds = body_seconds
-        self.send = send
 
     def __enter__(self) -> None:
         """Start the time limit."""
@@ -84,27 +78,23 @@ class Deadline:
     ) -> None:
         """End the time limit; raise TimeoutError when it has cancelled the code inside, and nobody else has."""
         self.timer.cancel()
-        self.send = None  # it knows the exchange: such a cycle lives until garbage is collected
         if self.expired and self.task.uncancel() <= self.cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     async def for_body(self) -> None:
         """Start the time limit for more of the body."""
-        await self.renew(self.body_seconds)
+        self.renew(self.body_seconds)
 
     async def for_answer(self) -> None:
         """Note that the request has arrived; start the time limit for its answer, unless it arrived at once."""
         self.received = True
         now = time.monotonic()
         if self.renewed or now > self.request.deadline - self.answer_seconds + AT_ONCE_SECONDS:
-            await self.renew(self.answer_seconds)
+            self.renew(self.answer_seconds)
             self.request.deadline = now + self.answer_seconds
 
-    async def renew(self, seconds: float) -> None:
-        """Set the time limit to `seconds` from now; first tell BentoML, once, that the request is being received."""
-        if self.send is not None:
-            await self.send({"type": RECEIVING})
-            self.send = None
+    def renew(self, seconds: float) -> None:
+        """Set the time limit to `seconds` from now."""
         self.renewed = True
         self.timer.cancel()
         self.timer = asyncio.get_running_loop().call_later(seconds, self.expire)
