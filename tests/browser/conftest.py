@@ -17,7 +17,7 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 # Every name but that of the servers is unknown to the browser: there is no network.
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 # On a busy machine.
-WAIT_MILLISECONDS = 20_000
+WAIT_MILLISECONDS = 60_000
 
 expect.set_options(timeout=WAIT_MILLISECONDS)
 
