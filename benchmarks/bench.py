@@ -24,6 +24,7 @@ from benchmarks.compare.assets import FOLDER, Assets
 from benchmarks.explaining import explaining, explaining_beside
 from benchmarks.idle import idle
 from benchmarks.job_beside import job_beside
+from benchmarks.machine import Steal, described, machine
 from benchmarks.rows import many_rows, uploads
 from benchmarks.small_models import bare_answer, memory_cache, new_customers, new_rows, redis_cache, response_cache
 from benchmarks.speed_bench import SpeedBench, say
@@ -120,7 +121,11 @@ def main() -> int:
     given = parser.parse_args()
     rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
     assets = Assets(FOLDER, small=given.quick)
-    return run_parts(SCENARIOS, given.names, lambda home, folder: SpeedBench(home, folder, assets, rounds, seconds))
+    print(f"{described(machine())}; medians of {rounds} x {seconds:g} s", flush=True)
+    steal = Steal()
+    status = run_parts(SCENARIOS, given.names, lambda home, folder: SpeedBench(home, folder, assets, rounds, seconds))
+    print(f"the host gave {steal.share():.1%} of the time to others")
+    return status
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from benchmarks.compare.assets import FOLDER, Assets
 from benchmarks.compare.cases import CASES, Case
 from benchmarks.compare.measure import Plan, compare, ratios
 from benchmarks.compare.report import add_result, draw, facts, table
+from benchmarks.machine import Steal, described
 from benchmarks.wrk import wrk_program
 from loadtest.processes import ROOT, redis_program, store_home
 
@@ -72,7 +73,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     about = facts(plan)
-    print(f"{about['cores']} cores of {about['cpu']}, medians of {plan.repetitions} x {plan.seconds} s")
+    print(f"{described(about)}; medians of {plan.repetitions} x {plan.seconds} s")
     if options.quick:
         found = compare(list(cases.values()), plan, home, assets)
         for name, servers in zip(cases, found, strict=True):
@@ -86,18 +87,19 @@ def main() -> int:
 
 def run(name: str, case: Case, plan: Plan, home: Path, assets: Assets, about: dict[str, Any]) -> bool:
     """Measure a case, print and save the results, and return whether any of them is void."""
-    started = time.monotonic()
+    started, steal = time.monotonic(), Steal()
     (found,) = compare([case], plan, home, assets)
     asked = list(ratios(case, found))
     print("\n".join(table(name, found, asked)), flush=True)
     took_seconds = time.monotonic() - started
-    print(f"  took {took_seconds:.0f} s", flush=True)
+    print(f"  took {took_seconds:.0f} s; the host gave {steal.share():.1%} of the time to others", flush=True)
     result = {
         "title": case.title,
         "about": about,
         "servers": [asdict(measured) for measured in found],
         "asked": asked,
         "took_seconds": took_seconds,
+        "steal": steal.share(),
     }
     draw(REPORTS / "compare.png", add_result(REPORTS / "compare.json", name, result))
     return any(measured.void for measured in found)

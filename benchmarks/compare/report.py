@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from benchmarks.compare import environments
 from benchmarks.compare.cases import CASES, TIFFIN, Case, tiffin_by
 from benchmarks.compare.measure import Plan, ServerResult
 from benchmarks.compare.servers import PEERS
+from benchmarks.machine import machine
 from loadtest.processes import ROOT
 from loadtest.protocols import ENCODINGS
 
@@ -107,10 +105,6 @@ def verdict(row: dict[str, Any]) -> str:
 
 def facts(plan: Plan) -> dict[str, Any]:
     """Return facts about the machine, the programs, and the number and length of the measurements."""
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), cpu)
     # wrk prints its version and fails.
     wrk = subprocess.run(["wrk", "--version"], capture_output=True, text=True).stdout  # noqa: S607
     commit = subprocess.run(
@@ -120,11 +114,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         cwd=ROOT,
     ).stdout
     return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
+        **machine(),
         "commit": commit.strip(),
         "load_generator": wrk.partition("\n")[0],
         "repetitions": plan.repetitions,
