@@ -25,10 +25,19 @@ from benchmarks.explaining import explaining, explaining_beside
 from benchmarks.idle import idle
 from benchmarks.job_beside import job_beside
 from benchmarks.machine import Steal, described, machine
+from benchmarks.pictures import pictures
 from benchmarks.rows import many_rows, uploads
-from benchmarks.small_models import bare_answer, memory_cache, new_customers, new_rows, redis_cache, response_cache
+from benchmarks.small_models import (
+    bare_answer,
+    memory_cache,
+    new_customers,
+    new_rows,
+    open_loop,
+    redis_cache,
+    response_cache,
+)
 from benchmarks.speed_bench import SpeedBench, say
-from benchmarks.texts import distilbert, mostly_known, sentiment
+from benchmarks.texts import busy_neighbour, distilbert, mostly_known, sentiment
 from benchmarks.wrk import wrk
 from loadtest import inputs
 from loadtest.inputs import JSON, Request
@@ -97,12 +106,15 @@ SCENARIOS: dict[str, Callable[[SpeedBench], None]] = {
         redis_cache,
         new_rows,
         new_customers,
+        open_loop,
         call_cost,
         sentiment,
         distilbert,
         mostly_known,
+        busy_neighbour,
         many_rows,
         uploads,
+        pictures,
         overload,
         idle,
         job_beside,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnxruntime
@@ -99,6 +103,43 @@ def sentiment(bench: SpeedBench) -> None:
 def distilbert(bench: SpeedBench) -> None:
     """Measure a text classifier of DistilBERT's size, with random weights."""
     against_session(bench, bench.assets.of("distilbert") / "home", "DistilBERT's size")
+
+
+@contextlib.contextmanager
+def neighbour() -> Iterator[None]:
+    """Keep a core busy by another process."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def busy_neighbour(bench: SpeedBench) -> None:
+    """Compare what another process that takes a core leaves of our texts per second, and of the bare session's."""
+    bare = BareSession(bench.home, available_cores())
+    sample = texts(round(3 * (1 + bench.rounds) * bench.seconds * TEXTS_PER_SECOND))
+    bodies = bench.bodies("texts", ({"text": [text]} for text in sample))
+    used = 0
+    with tiffin(bench.home, models="sentiment") as address:
+
+        def both() -> tuple[float, float]:
+            nonlocal used
+            found = wrk(address, "/sentiment/predict", bodies, 64, bench.seconds, used)
+            part = sample[used : used + min(found.requests, 1_000)]
+            used += found.requests
+            return found.per_second, len(part) / bare.seconds(part, 8)
+
+        def measure(_: int) -> tuple[float, float]:
+            alone = both()
+            with neighbour():
+                beside = both()
+            ours, theirs = (with_it / without for with_it, without in zip(beside, alone, strict=True))
+            return ours, theirs
+
+        measure(-1)
+        ratio, a, b = bench.ratio(measure)
+    say("sentiment beside a busy process", ratio, "x what the bare session keeps", f"{a:.0%} : {b:.0%} of its texts/s")
 
 
 def mostly_known(bench: SpeedBench) -> None:
