@@ -93,6 +93,12 @@ class Settings(JobSettings, CacheSettings, GrpcSettings):
     max_batch: MaxBatch = Field(
         default=None, description="Most items in one run of a model; by default what each model's file says."
     )
+    niceness: int = Field(
+        default=10,
+        ge=0,
+        le=19,
+        description="Steps of nice by which what computes stands back behind what answers; 0 beside busy programs.",
+    )
     model: Annotated[dict[Annotated[str, AfterValidator(known_model)], ModelSettings], NoDecode] = Field(
         default_factory=dict,
         description="For one model: its SESSION_THREADS, QUEUE_SECONDS, QUEUE_ITEMS, LINGER_SECONDS, BATCH_SHARE or "

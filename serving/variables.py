@@ -32,6 +32,7 @@ NEW = {
     "job_store",
     "job_worker",
     "model_control",
+    "niceness",
     OVERRIDES,
 }
 # Names that set other programs as well, such as those of OpenTelemetry: they do not count as old.

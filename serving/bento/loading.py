@@ -36,6 +36,7 @@ async def loaded(stored: bentoml.Model, cache: OutputCache, settings: Settings) 
         linger_seconds=own.linger_seconds,
         batch_share=own.batch_share,
         max_batch=own.max_batch,
+        niceness=settings.niceness,
         provider=settings.execution_provider,
     )
     try:

@@ -22,7 +22,7 @@ from serving.inference.observation import Observation
 from serving.inference.pace import Pace
 from serving.inference.padding import batches
 from serving.inference.preprocessing import preprocess
-from serving.inference.priority import lower_priority
+from serving.inference.priority import LOWER_BY, lower_priority
 from serving.inference.queue import Queue
 from serving.inference.registry import ModelId
 from serving.inference.runner import Runner
@@ -55,8 +55,7 @@ class Batcher:
     `Admission` says what is refused. When a batch fails, its halves are computed, then their halves, so that a bad item
     fails alone.
 
-    `open_session(threads)` opens a session of the model's graph; `clock` tells the time in seconds, by which `wait`
-    waits on a condition, `cpu_clock` the CPU time of its thread.
+    `open_session(threads)` opens a session; by `clock`, in seconds, `wait` waits on a condition.
     """
 
     def __init__(
@@ -71,6 +70,7 @@ class Batcher:
         linger_seconds: float = 0.002,
         batch_share: float = 0.05,
         max_batch: int | None = None,
+        niceness: int = LOWER_BY,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
         wait: Callable[[threading.Condition, float], bool] = threading.Condition.wait,
@@ -82,8 +82,8 @@ class Batcher:
         self.clock = clock
         self.wait = wait
         # Preprocessing, where it takes long, and inference run outside the interpreter lock.
-        self.threads = threads
-        self.pool = ThreadPoolExecutor(threads, f"infer-{name}", initializer=lower_priority)
+        self.threads, self.niceness = threads, niceness
+        self.pool = ThreadPoolExecutor(threads, f"infer-{name}", lower_priority, (niceness,))
         self.pace = Pace(self.max_batch)
         self.queue = Queue()
         self.share = BatchShare(batch_share, threads, self.queue)
@@ -158,7 +158,7 @@ class Batcher:
 
     def work(self) -> None:
         """Take waiting jobs and compute them until the batcher is closed. Runs in the batcher's thread."""
-        lower_priority()
+        lower_priority(self.niceness)
         while not self.closed:
             jobs: list[Job] = []
             try:
