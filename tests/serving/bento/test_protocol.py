@@ -35,6 +35,12 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+async def other(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond with a body of its own."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"other"})
+
+
 @contextlib.contextmanager
 def serving(protocol: type[HttpProtocol]) -> Iterator[int]:
     """Run a server in a thread; yield its port."""
@@ -58,6 +64,10 @@ class Impatient(HttpProtocol):
 
 class Forgetful(HttpProtocol):
     keep_alive_seconds, stall_seconds = 0.1, 2 * LIMIT_SECONDS
+
+
+class Direct(HttpProtocol):
+    edge = staticmethod(other)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +173,12 @@ def closed(connection: socket.socket) -> bool:
     except ConnectionError:
         return True
     return False
+
+
+def test_requests_go_to_the_edge_without_a_detour() -> None:
+    with serving(Direct) as port, socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+        connection.sendall(head("Connection: close") + BODY)
+        assert rest(connection).endswith(b"\r\n\r\nother")
 
 
 def test_a_connection_is_kept_as_long_as_is_said() -> None:
