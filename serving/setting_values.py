@@ -63,13 +63,22 @@ def served_model(name: str, entries: Iterable[str]) -> str:
     return found
 
 
+# How paths begin that are not those of models.
+OWN_PATHS = {
+    *("docs", "docs.json", "health", "healthz", "livez", "metrics", "readyz", "schema.json", "static"),
+    *("static_content", "v2", "bulk-predict", "explain", "info", "predict", "preview", "uploadfile"),
+}
+
+
 def prefix(path: str, names: Collection[str]) -> str:
-    """Return the path prefix of a proxy; refuse one that begins with the name of a model among `names`."""
+    """Return the path prefix of a proxy; refuse one that begins as other paths do, or with a model among `names`."""
     if path and not is_path(path):
         raise ValueError("must be a path such as /project, with a slash at its beginning and none at its end")
     first = path[1:].partition("/")[0]
     if first in names:
         raise ValueError(f"must not begin with the name of a model: /{first}/predict would be with and without it")
+    if first in OWN_PATHS:
+        raise ValueError(f"must not begin with /{first}, which is a path of the server's own")
     return path
 
 

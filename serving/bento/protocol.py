@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import Sized
 from http import HTTPStatus
 from typing import Any
@@ -101,6 +103,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_keep_alive = self.keep_alive_seconds  # type: ignore[assignment]
         self.in_head = True
         self.bytes_left = MAX_HEAD_BYTES
+        self.running: Any = None  # the request that is being answered; `cycle` is the one that came last
         self.head_timer: asyncio.TimerHandle | None = None
         self.read_timer: asyncio.TimerHandle | None = None
 
@@ -112,11 +115,19 @@ class HttpProtocol(HttpToolsProtocol):
         self.head_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting for a head or for the client to read."""
+        """Stop waiting for a head or for the client to read; tell the request that is being answered."""
         super().connection_lost(exc)
+        if self.running is not None and not self.running.response_complete:
+            self.running.disconnected = True
+            self.running.message_event.set()
         for timer in (self.head_timer, self.read_timer):
             if timer is not None:
                 timer.cancel()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Start to answer a request, maybe one of several that have come."""
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent, within the bounds."""
@@ -217,7 +228,7 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Pause writing, and close the connection unless the client goes on reading."""
         super().pause_writing()
-        self.await_reader(self.transport.get_write_buffer_size())
+        self.await_reader(self.unread())
 
     def resume_writing(self) -> None:
         """Resume writing, since the client has read."""
@@ -229,9 +240,24 @@ class HttpProtocol(HttpToolsProtocol):
         """Check later whether the client has read any of `unread` bytes."""
         self.read_timer = self.loop.call_later(self.stall_seconds, self.close_unread, unread)
 
+    def unread(self) -> int:
+        """Return the bytes that the client has not taken: in our buffer and, on Linux, in the kernel's.
+
+        The kernel holds megabytes, and says late that it has room for more: a slow reader seems to stand still.
+        """
+        size: int = self.transport.get_write_buffer_size()
+        if sys.platform == "linux":
+            import fcntl
+            import termios
+
+            with contextlib.suppress(OSError):  # of a connection that is gone
+                found = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+                size += int.from_bytes(found, sys.byteorder)
+        return size
+
     def close_unread(self, before: int) -> None:
         """Close the connection when as much is unread as before; else check again later."""
-        unread = self.transport.get_write_buffer_size()
+        unread = self.unread()
         if unread >= before:
             self.transport.abort()
         else:

@@ -256,6 +256,6 @@ class Server:
             body_timeout_seconds=settings.body_timeout_seconds,
             root_path=settings.root_path,
             cors_origins=settings.cors_origins,
-            aliases=aliases_of(settings.default_model),
+            aliases=aliases_of(settings.names, settings.default_model),
         )
         return edge

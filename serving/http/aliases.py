@@ -1,6 +1,8 @@
-"""The paths of the default model that do without its name, as clients of a server with one model know them."""
+"""Other paths of routes, as clients of older servers know them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from serving.http.uploads import routes_of
 
@@ -8,18 +10,17 @@ from serving.http.uploads import routes_of
 BULK_PREDICT = "bulk-predict"
 
 
-def aliases_of(name: str | None) -> dict[str, str]:
-    """Return the aliases of the paths of a model, by alias; none without a model.
+def aliases_of(names: Iterable[str], default_model: str | None) -> dict[str, str]:
+    """Return the aliases of the models' paths, by alias.
 
-    They are /<route> for each route that it declares, /uploadfile, /preview, /explain and /info, and for its predict
-    /predict/<model> and /bulk-predict; the latter is for its route bulk_predict where it has one.
+    They are /predict/<model> for the predict of each model. Those of the default model do without its name: /<route>
+    for each route that it declares, /uploadfile, /preview, /explain and /info, and /bulk-predict for its predict, or
+    for its route bulk_predict where it has one.
     """
-    if name is None:
-        return {}
-    routes = {route.name for route in routes_of(name)} | {"info"}
-    found = {f"/{route}": f"/{name}/{route}" for route in routes}
+    found = {f"/predict/{name}": f"/{name}/predict" for name in names}
+    if default_model is None:
+        return found
+    routes = {route.name for route in routes_of(default_model)} | {"info"}
     bulk = BULK_PREDICT.replace("-", "_")
-    return found | {
-        f"/predict/{name}": f"/{name}/predict",
-        f"/{BULK_PREDICT}": f"/{name}/{bulk if bulk in routes else 'predict'}",
-    }
+    found |= {f"/{route}": f"/{default_model}/{route}" for route in routes}
+    return found | {f"/{BULK_PREDICT}": f"/{default_model}/{bulk if bulk in routes else 'predict'}"}

@@ -103,7 +103,7 @@ def complete(
         document["paths"] |= jobs.job_paths(names, document["paths"], errors)
     document["paths"]["/health"] = get_path("Infrastructure", "200 while the server is alive.")
     document["tags"] = [{"name": name} for name in [*names, v2.TAG, "Infrastructure"]]
-    document["info"] |= {"title": "Tiffin", "description": DESCRIPTION + told_aliases(default_model)}
+    document["info"] |= {"title": "Tiffin", "description": DESCRIPTION + told_aliases(names, default_model)}
     if root_path:
         document["servers"] = [{"url": root_path}]
     if secured:
@@ -115,11 +115,10 @@ def complete(
     return document
 
 
-def told_aliases(name: str | None) -> str:
-    """Return a sentence on the aliases of a model, which are not listed among the paths; an empty one without any."""
-    aliases = aliases_of(name)
-    told = ", ".join(f"`{alias}` for `{path}`" for alias, path in sorted(aliases.items()))
-    return f" Paths do without the name of the model, too: {told}." if told else ""
+def told_aliases(names: Iterable[str], default_model: str | None) -> str:
+    """Return a sentence on the aliases of paths, which are not listed among these."""
+    aliases = sorted(aliases_of(names, default_model).items())
+    return f" Other paths mean the same: {', '.join(f'`{alias}` for `{path}`' for alias, path in aliases)}."
 
 
 def add_errors(schemas: Document) -> Document:

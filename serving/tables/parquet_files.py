@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ WHOLE_NUMBERS = (
     *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"),
 )
 NUMBERS = (*WHOLE_NUMBERS, "FLOAT", "DOUBLE", "DECIMAL")
+# What follows the name of a type of one value; a list's ends otherwise.
+PRECISION = re.compile(r"\([\d, ]*+\)$")
 SOURCE = "read_parquet(?, hive_partitioning = false)"
 
 
@@ -97,7 +100,7 @@ def column_types(connection: DuckDBPyConnection, path: Path, schema: Schema) -> 
     schema.check_names(names)
     places = schema.positions(names)
     described = connection.execute(f"DESCRIBE SELECT * FROM {SOURCE}", [str(path)]).fetchall()  # noqa: S608
-    return {column: (f"#{i + 1}", described[i][1].partition("(")[0]) for column, i in places.items()}
+    return {column: (f"#{i + 1}", PRECISION.sub("", described[i][1])) for column, i in places.items()}
 
 
 def check_rows(connection: DuckDBPyConnection, path: Path, types: dict[str, tuple[str, str]], schema: Schema) -> None:

@@ -42,3 +42,9 @@ def test_a_prefix_that_a_model_has_is_refused(monkeypatch: pytest.MonkeyPatch, p
     assert "must not begin with the name of a model" in line
     monkeypatch.setenv("TIFFIN_MODELS", "sentiment")
     assert Settings().root_path == path
+
+
+@pytest.mark.parametrize("path", ["/v2", "/predict", "/static/a"])
+def test_a_prefix_that_the_server_has_is_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    (line,) = wrong(monkeypatch, TIFFIN_ROOT_PATH=path)
+    assert f"must not begin with /{path.split('/')[1]}, which is a path of the server's own" in line

@@ -11,15 +11,15 @@ from models.model import Array, Infer, route
 from serving.http.aliases import aliases_of
 
 
-def test_without_a_default_model_there_are_none() -> None:
-    assert aliases_of(None) == {}
+def test_predict_may_stand_before_the_name_of_any_model() -> None:
+    assert aliases_of(["image", "iris"], None) == {"/predict/image": "/image/predict", "/predict/iris": "/iris/predict"}
 
 
 @pytest.mark.parametrize("name", models.names())
 def test_all_paths_of_a_model_do_without_its_name(name: str) -> None:
     predict = f"/{name}/predict"
     previews = {} if name == "image" else {"/preview": f"/{name}/preview"}
-    assert aliases_of(name) == previews | {
+    assert aliases_of([name], name) == previews | {
         "/predict": predict,
         f"/predict/{name}": predict,
         "/bulk-predict": predict,
@@ -46,6 +46,6 @@ class Bulk(BreastCancer):
 
 def test_a_route_of_the_models_own_is_what_its_bulk_predict_means(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "find", lambda _: Bulk)
-    found = aliases_of("houses")
+    found = aliases_of(["houses"], "houses")
     assert found["/bulk-predict"] == found["/bulk_predict"] == "/houses/bulk_predict"
     assert found["/predict"] == "/houses/predict"
