@@ -60,19 +60,21 @@ def made(store: Path, *options: str) -> dict[str, Any]:
     return metadata(store, options[0])
 
 
-def write_onnx(path: Path, *, softmax: bool, batch: int | str) -> None:
+def write_onnx(path: Path, *, softmax: bool, batch: int | str, channels_last: bool = False) -> None:
     """Write an ONNX image classifier with three outputs: the means of red, green and blue, times 4."""
     nodes = [
-        onnx.helper.make_node("GlobalAveragePool", ["pictures"], ["means"]),
+        onnx.helper.make_node("Transpose", ["pictures"], ["turned"], perm=[0, 3, 1, 2] if channels_last else range(4)),
+        onnx.helper.make_node("GlobalAveragePool", ["turned"], ["means"]),
         onnx.helper.make_node("Flatten", ["means"], ["flat"]),
         onnx.helper.make_node("Gemm", ["flat", "weights"], ["product" if softmax else "output"]),
     ]
     if softmax:
         nodes.append(onnx.helper.make_node("Softmax", ["product"], ["output"], axis=1))
+    shape = (48, 48, 3) if channels_last else (3, 48, 48)
     graph = onnx.helper.make_graph(
         nodes,
         "means",
-        [onnx.helper.make_tensor_value_info("pictures", onnx.TensorProto.FLOAT, [batch, 3, 48, 48])],
+        [onnx.helper.make_tensor_value_info("pictures", onnx.TensorProto.FLOAT, [batch, *shape])],
         [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, [batch, 3])],
         [onnx.numpy_helper.from_array(4 * np.eye(3, dtype=np.float32), "weights")],
     )

@@ -20,12 +20,10 @@ from models.image import Upload
 from models.model import Array
 from training.artifact import Artifact, ProgressCallback, TrainingError, require
 from training.image import real_pictures
-from training.image.onnx_file import Source, image_input, load_graph, train_from_graph
+from training.image.onnx_file import PIXELS, Source, image_input, load_graph, train_from_graph
 
 PYTHON = Path(sys.prefix) / "tensorflow" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 PROGRAM = Path(__file__).with_name("keras_convert.py")
-# A model gets the pixels as they are: what scales them is a part of it, as in keras.applications.
-PIXELS = {"resample": "BICUBIC", "mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
 
 
 def train_from_keras(

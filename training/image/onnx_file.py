@@ -32,6 +32,9 @@ IMAGENET = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
+# A graph that takes pixels as TensorFlow does gets them as they are: what scales them is a part of it, as in
+# keras.applications, and the picture is resized as a whole.
+PIXELS = {"resample": "BICUBIC", "mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
 # How far sums of probabilities may be from 1: some networks compute them in float16.
 ROUNDING = 0.01
 
@@ -56,8 +59,8 @@ def train_from_onnx(
 ) -> Artifact:
     """Make the artifact of an ONNX file: pixels float32 (n, 3, height, width) -> logits or probabilities (n, labels).
 
-    Pictures are preprocessed by the preprocessor_config.json beside the file, else as is usual for ImageNet. Raises
-    TrainingError if the file cannot be served.
+    Pictures are preprocessed by the preprocessor_config.json beside the file, else as is usual for ImageNet. Pixels may
+    also be (n, height, width, 3), by default 0 to 255. Raises TrainingError if the file cannot be served.
     """
     report("loading", 0.0)
     return train_from_graph(Source(path, path), labels_path, quantized, data, report)
@@ -83,12 +86,17 @@ def train_from_graph(
     path = source.origin
     labels = read_labels(require(labels_path, "file of labels"))
     model = load_graph(source.file)
+    has_pixels = turn_channels(model)
     try:
         original = open_graph(model.SerializeToString())
     except Exception as error:  # of onnxruntime's many classes
         raise TrainingError(f"{path} is no usable ONNX file: {hub.first_line(error)}") from error
     name, height, width = image_input(model, path)
-    settings = {"labels": labels, "input": name, **(source.settings or onnx_settings(path, height, width))}
+    settings = {
+        "labels": labels,
+        "input": name,
+        **(source.settings or onnx_settings(path, height, width, has_pixels=has_pixels)),
+    }
     example = original({name: np.zeros((1, 3, settings["height"], settings["width"]), np.float32)})
     if example.shape != (1, len(labels)):
         raise TrainingError(f"{path} gives an output of shape {example.shape}, its labels need (1, {len(labels)})")
@@ -123,9 +131,13 @@ def train_from_graph(
     return own.train_own(theirs, labels, source.framework, origin, evaluate, quantized, data, report)
 
 
-def onnx_settings(path: Path, height: int, width: int) -> dict[str, Any]:
-    """Return the preprocessing for an ONNX file whose input has this size; 0 stands for any."""
-    settings: dict[str, Any] = dict(IMAGENET)
+def onnx_settings(path: Path, height: int, width: int, *, has_pixels: bool) -> dict[str, Any]:
+    """Return the preprocessing for an ONNX file whose input has this size; 0 stands for any.
+
+    By default it gives pixels as they are where the file `has_pixels`, else those that are usual for ImageNet.
+    """
+    sides = {side: IMAGENET[side] for side in ("width", "height")}
+    settings: dict[str, Any] = sides | PIXELS if has_pixels else dict(IMAGENET)
     if (path.parent / "preprocessor_config.json").is_file():
         processor = load_processor(hub.Pretrained(path.parent, str(path.parent), None))
         settings = processor_settings(processor)
@@ -160,6 +172,24 @@ def read_labels(path: Path) -> list[str]:
     return own.tell_apart(labels)
 
 
+def turn_channels(model: onnx.ModelProto) -> bool:
+    """Have a graph of (n, height, width, 3), as TensorFlow's are, take (n, 3, height, width); return whether it did."""
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    dimensions = list(inputs[0].type.tensor_type.shape.dim) if inputs else []
+    if len(dimensions) != 4 or dimensions[3].dim_value != 3 or dimensions[1].dim_value == 3:
+        return False
+    inner = inputs[0].name
+    inputs[0].name = f"{inner}_channels_first"
+    model.graph.node.insert(0, helper.make_node("Transpose", [inputs[0].name], [inner], perm=[0, 2, 3, 1]))
+    height, width = dimensions[1].dim_value, dimensions[2].dim_value
+    for dimension, size in zip(dimensions[1:], (3, height, width), strict=True):
+        dimension.Clear()
+        if size:
+            dimension.dim_value = size
+    return True
+
+
 def image_input(model: onnx.ModelProto, path: Path) -> tuple[str, int, int]:
     """Return name, height and width of the graph's only input; 0 stands for any size.
 
@@ -173,7 +203,8 @@ def image_input(model: onnx.ModelProto, path: Path) -> tuple[str, int, int]:
     tensor = inputs[0].type.tensor_type
     sizes = [dimension.dim_value for dimension in tensor.shape.dim]
     if tensor.elem_type != TensorProto.FLOAT or len(sizes) != 4 or sizes[1] not in (0, 3):
-        raise TrainingError(f"{path}: input {inputs[0].name} is not float32 (n, 3, height, width)")
+        shapes = "(n, 3, height, width) or (n, height, width, 3)"
+        raise TrainingError(f"{path}: input {inputs[0].name} should be pixels, float32 {shapes}; it has {sizes}")
     return inputs[0].name, sizes[2], sizes[3]
 
 

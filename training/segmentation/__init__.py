@@ -151,7 +151,7 @@ def train(data: Path | None, report: ProgressCallback, rows: int = ROWS) -> Arti
             rows,
             digest([matrix.tobytes(), classes.tobytes()]),
         ),
-        summary="Tells how likely a customer is to buy, from 25 of the 100 columns that clients send.",
+        summary="Tells how likely a customer is to buy, from 10 of the 100 columns that clients send.",
         procedure=(
             "Logistic regression without penalty or intercept on imputed and standardised columns; each coefficient "
             f"lies within {worst:.1f} standard errors of the published one."

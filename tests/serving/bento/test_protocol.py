@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import io
 import json
+import logging
 import socket
+import struct
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +47,14 @@ async def other(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"other"})
 
 
+async def late(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond with the usual body in the last of some pieces."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for piece in (*[b"a" * 2**20] * 4, BODY):
+        await asyncio.sleep(0.05)
+        await send({"type": "http.response.body", "body": piece, "more_body": piece != BODY})
+
+
 @contextlib.contextmanager
 def serving(protocol: type[HttpProtocol]) -> Iterator[int]:
     """Run a server in a thread; yield its port."""
@@ -68,6 +82,10 @@ class Forgetful(HttpProtocol):
 
 class Direct(HttpProtocol):
     edge = staticmethod(other)
+
+
+class Late(HttpProtocol):
+    edge = staticmethod(late)
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +262,33 @@ def test_a_slow_reader_gets_its_answer(impatient_port: int) -> None:
         while received < len(body):
             received += len(connection.recv(2**13))
         assert received >= len(body)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the bytes that the kernel holds are not told")
+def test_a_reader_whose_progress_only_the_kernel_sees_gets_its_answer(impatient_port: int) -> None:
+    body = b"a" * 2**24
+    with socket.create_connection(("127.0.0.1", impatient_port), LIMIT_SECONDS) as connection:
+        sending = threading.Thread(target=connection.sendall, args=(head(length=len(body)) + body,))
+        sending.start()
+        received = 0
+        while received < 2**22 and (chunk := connection.recv(2**16)):  # more than the kernel lets through at a time
+            received += len(chunk)
+            time.sleep(0.03)
+        while received < len(body) and (chunk := connection.recv(2**20)):
+            received += len(chunk)
+        sending.join()
+        assert received >= len(body)
+
+
+def test_of_several_requests_the_one_that_is_answered_learns_that_the_client_left() -> None:
+    errors = io.StringIO()
+    with serving(Late) as port:
+        logging.getLogger("uvicorn.error").addHandler(logging.StreamHandler(errors))  # until the next server's start
+        with socket.create_connection(("127.0.0.1", port), LIMIT_SECONDS) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is reset
+            connection.sendall(3 * (PLAIN + BODY))
+        talk(port, PLAIN + BODY, answers=1)
+    assert errors.getvalue() == ""
 
 
 @pytest.mark.parametrize(

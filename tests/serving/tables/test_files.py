@@ -282,7 +282,10 @@ def test_whole_numbers_in_parquet_are_read(read: Any) -> None:
     assert same(read(parquet(**columns)), {"x91": 7, "x12": -7})
 
 
-OTHER_TYPES = [[True], [[1.0]], [{"a": 1.0}], [datetime.date(2020, 1, 1)], [datetime.datetime(2020, 1, 1)]]
+OTHER_TYPES = [
+    *([True], [[1.0]], [[decimal.Decimal("1.5")]], [{"a": 1.0}]),
+    *([datetime.date(2020, 1, 1)], [datetime.datetime(2020, 1, 1)]),
+]
 
 
 @pytest.mark.parametrize("values", OTHER_TYPES)

@@ -36,6 +36,13 @@ def test_a_ready_onnx_file_is_served_with_its_labels(tmp_path: Path, *, softmax:
     assert scores.argmax(1).tolist() == [0, 2]
 
 
+def test_a_graph_that_takes_pixels_as_tensorflow_does_is_served(tmp_path: Path) -> None:
+    write_onnx(tmp_path / "model.onnx", softmax=False, batch="n", channels_last=True)
+    assert made(tmp_path / "store", *from_onnx(tmp_path))["parity"]["inputs"] >= 500
+    (logits,) = served_scores(tmp_path / "store", "image", [upload(Image.new("RGB", (60, 50), (255, 0, 51)))])
+    assert logits == pytest.approx([4 * 255, 0, 4 * 51], rel=1e-5)
+
+
 def test_a_processor_beside_an_onnx_file_is_used(tmp_path: Path) -> None:
     write_onnx(tmp_path / "model.onnx", softmax=False, batch="n")
     config = {"image_processor_type": "ViTImageProcessor", "size": {"height": 48, "width": 48}}
@@ -49,7 +56,7 @@ def test_a_graph_that_takes_one_picture_at_a_time_only_is_refused(tmp_path: Path
     write_onnx(tmp_path / "model.onnx", softmax=False, batch=1)
     model = onnx.load(tmp_path / "model.onnx")
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 3], np.int64), "one"))
-    model.graph.node[1].CopyFrom(onnx.helper.make_node("Reshape", ["means", "one"], ["flat"]))
+    model.graph.node[2].CopyFrom(onnx.helper.make_node("Reshape", ["means", "one"], ["flat"]))
     onnx.save(model, tmp_path / "model.onnx")
     done = train(tmp_path / "store", *from_onnx(tmp_path))
     assert done.returncode == 1
