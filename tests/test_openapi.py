@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 
 import models
+from serving.http.aliases import aliases_of
+from serving.setting_values import OWN_PATHS
 
 REQUIRED = {"requestBody": {"required": True}}
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -36,6 +38,13 @@ def test_every_body_but_those_to_the_repository_is_required_and_files_are_string
     optional = [path for path, methods in paths.items() if not methods.get("post", REQUIRED)["requestBody"]["required"]]
     assert all(path.startswith("/v2/repository/") for path in optional)
     assert '"type": "file"' not in document.text
+
+
+def test_no_prefix_may_begin_as_a_path_does(client: httpx.Client) -> None:
+    first = {path.split("/")[1] for path in client.get("/docs.json").json()["paths"]}
+    assert first - set(models.names()) <= OWN_PATHS
+    aliases = aliases_of(models.names(), "segmentation")
+    assert {path.split("/")[1] for path in aliases} <= OWN_PATHS
 
 
 def test_the_examples_of_tensors_are_answered(client: httpx.Client) -> None:
