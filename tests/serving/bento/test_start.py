@@ -24,6 +24,7 @@ from loadtest.processes import free_port, link_folder
 from serving.bento import start
 from serving.inference.instruction_set import instruction_set
 from tests.support import ROOT
+from tests.support.metrics import metric
 from tests.support.processes import run_python, train
 from tests.support.servers import QUIET, Server, started_server
 
@@ -315,14 +316,20 @@ def test_a_model_computes_in_batches_of_its_own_size(renamed: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def beside(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    """Start two servers with one BentoML home, the second after the first has counted requests."""
+def shared_home(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the BentoML home of the servers in `beside`."""
     home = tmp_path_factory.mktemp("home")
     link_folder(home / "models", store / "models")
+    return home
+
+
+@pytest.fixture(scope="module")
+def beside(store: Path, shared_home: Path) -> Iterator[tuple[Server, Server]]:
+    """Start two servers with one BentoML home, the second after the first has counted requests."""
     env = {
         "TIFFIN_MODELS": "segmentation",
         "TIFFIN_SESSION_THREADS": "1",
-        "BENTOML_HOME": str(home),
+        "BENTOML_HOME": str(shared_home),
     }
     limited = {"TIFFIN_RATE_LIMIT": "2/hour", "FORWARDED_ALLOW_IPS": "*"}
     with started_server(store, env | limited) as first:
@@ -331,7 +338,7 @@ def beside(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
             httpx.get(f"{first.address}/segmentation/info", headers=headers, timeout=30)
         with started_server(store, env) as second:
             yield first, second
-    assert not list(home.glob("metrics-*"))
+    assert not list(shared_home.glob("metrics-*"))
 
 
 def test_a_server_says_what_it_serves_and_on_what(beside: tuple[Server, Server]) -> None:
@@ -359,6 +366,13 @@ def test_a_server_keeps_its_metrics_when_another_one_of_its_home_starts(beside: 
     first, second = map(counted, beside)
     assert sum(count for (route, _), count in first.items() if route == "/segmentation/info") == 4
     assert {route for route, _ in second} <= {"/readyz", "/metrics"}
+
+
+def test_a_server_of_one_worker_writes_no_files_of_metrics(beside: tuple[Server, Server], shared_home: Path) -> None:
+    for server in beside:
+        assert metric(server.address, "tiffin_requests_total", route="/readyz") >= 1
+        assert metric(server.address, "process_resident_memory_bytes") > 0
+    assert not any(shared_home.glob("**/*.db"))
 
 
 def test_a_client_does_not_choose_its_address(beside: tuple[Server, Server]) -> None:

@@ -101,10 +101,3 @@ def test_one_worker_has_the_series_of_several(tmp_path: Path) -> None:
         }
 
     assert series(TIFFIN_METRICS_DIR="") == series(PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
-
-
-def test_one_worker_writes_no_files(store: Path) -> None:
-    with started_server(store, ENVIRONMENT | {"TIFFIN_WORKERS": "1"}) as server:
-        assert metric(server.address, "tiffin_requests_total", route="/readyz") >= 1
-        assert metric(server.address, "process_resident_memory_bytes") > 0
-        assert not any(server.log.parent.glob("**/*.db"))
