@@ -273,7 +273,7 @@ def test_stress_ends_when_the_autoscaler_acts(locust: Callable[..., Done], serve
     program.chmod(0o755)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     profile = ("--host", server, "--profile", "stress", "--deployment", "tiffin", "--minutes", "2")
-    # Without pauses, whose load is not looked at here, it would keep all processors busy.
+    # The load itself is not looked at here: without pauses it would keep all processors busy.
     done = locust(*profile, "--pause", "1", PATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
     (note,) = summary(tmp_path / "stress")["notes"]
