@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
+from typing import TYPE_CHECKING
 
 import yaml
-from matplotlib.figure import Figure
 
 from benchmarks.autoscaler import Autoscaler, Controller, wanted_replicas
 from loadtest.processes import ROOT
 from loadtest.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MANIFEST = ROOT / "k8s" / "components" / "autoscaling" / "horizontal-pod-autoscaler.yaml"
 DEPLOYMENT = ROOT / "k8s" / "base" / "deployment.yaml"
@@ -250,6 +253,8 @@ def target_rows(results: Sequence[TargetResult]) -> Iterator[str]:
 
 def draw(found: list[tuple[Scenario, Run]]) -> Figure:
     """Draw each load with what was served of it, and the pods below; the start of the last one larger, too."""
+    from matplotlib.figure import Figure  # takes a third of a second, and only the command with a picture needs it
+
     figure = Figure(figsize=(14, 6), layout="constrained")
     panels = figure.subplots(2, len(found) + 1, sharex="col", squeeze=False)
     for column, (scenario, run) in enumerate([*found, found[-1]]):

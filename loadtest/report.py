@@ -8,16 +8,18 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from locust import stats
 from locust.env import Environment
 from locust.html import get_html_report
 from locust.runners import STATE_CLEANUP, STATE_STOPPED, STATE_STOPPING
-from matplotlib.figure import Figure
 
 from loadtest.profiles import Measured, Objectives, Profile, Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The chart shows, for each second, what was measured in this many seconds before it.
 WINDOW = 5
@@ -188,6 +190,8 @@ class Report:
 
     def picture(self) -> Figure:
         """Draw throughput and users, percentiles, and hit rate over time."""
+        from matplotlib.figure import Figure  # takes a third of a second, and workers draw nothing
+
         figure = Figure(figsize=(9, 9), layout="constrained")
         rate, latency, cache = figure.subplots(3, sharex=True)
         seconds = [sample.seconds for sample in self.samples]

@@ -37,7 +37,7 @@ class FuzzRequest:
     answered: bool = True
 
 
-FILES = st.sampled_from(odd.files())
+FILES = st.deferred(lambda: st.sampled_from(odd.files()))  # made when they are first drawn
 WORDS = st.text(st.characters(), max_size=5)
 SCALARS = st.sampled_from(odd.VALUES) | st.text(st.characters(), max_size=20) | st.floats() | st.integers()
 ODD = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(WORDS, SCALARS, max_size=3)

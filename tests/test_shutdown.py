@@ -35,18 +35,18 @@ def server(store: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def lasting(store: Path) -> Iterator[Server]:
-    """Start a server for tests that replace its worker, but do not end it."""
+    """Start a server for tests that do not end it."""
     with started_server(store, ENV) as server:
         yield server
 
 
 def ready(server: Server) -> bool:
-    return httpx.get(f"{server.address}/readyz").status_code == 200
+    return httpx.get(f"{server.address}/readyz", verify=False).status_code == 200
 
 
 def answers(server: Server) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.post(server.address + PATH, json={"data": [{}]}, timeout=2).status_code == 200
+        return httpx.post(server.address + PATH, json={"data": [{}]}, timeout=2, verify=False).status_code == 200
     return False
 
 
@@ -56,16 +56,12 @@ def end(server: Server) -> None:
     wait_until(lambda: not ready(server), GRACE_SECONDS)
 
 
-def test_a_server_that_ends_is_unready_and_still_answers(server: Server) -> None:
+def test_a_server_that_ends_is_unready_and_still_answers_and_then_ends_without_an_error(server: Server) -> None:
     end(server)
     assert httpx.get(f"{server.address}/livez").status_code == 200
     response = httpx.post(server.address + PATH, json={"data": [{}]})
     assert response.status_code == 200
     assert response.headers["connection"] == "close"
-
-
-def test_a_server_ends_without_an_error(server: Server) -> None:
-    server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(STOP_SECONDS) == 0
 
 
@@ -96,11 +92,7 @@ def test_clients_that_have_left_do_not_delay_the_end(store: Path) -> None:
         assert server.process.wait(STOP_SECONDS / 2) == 0
 
 
-def test_a_worker_that_is_killed_is_replaced(lasting: Server) -> None:
-    kill_worker(lasting)
-
-
-def test_what_a_killed_worker_held_is_no_longer_reported(lasting: Server) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_what_it_held_is_no_longer_reported(lasting: Server) -> None:
     def cached_bytes() -> set[str]:
         lines = httpx.get(f"{lasting.address}/metrics").text.splitlines()
         return {line for line in lines if line.startswith("tiffin_cache_bytes")}
@@ -139,7 +131,7 @@ class Balancer:
 
     async def watch(self) -> None:
         """Poll the readiness of the servers."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=False) as client:
             while True:
                 self.ready = [server for server in self.servers if await self.is_ready(client, server)]
                 await asyncio.sleep(0.05)
@@ -180,7 +172,7 @@ class Client:
         self.ended = False
 
     async def use(self, address: str) -> None:
-        async with httpx.AsyncClient(base_url=address, timeout=STOP_SECONDS) as client:
+        async with httpx.AsyncClient(base_url=address, verify=False, timeout=STOP_SECONDS) as client:
             while not self.ended:
                 try:
                     response = await client.post(PATH, json={"data": [{"x0": self.answered}]})
@@ -192,7 +184,7 @@ class Client:
                 self.answered += 1
 
 
-def test_no_request_fails_while_a_server_is_replaced(store: Path, server: Server) -> None:
+def test_no_request_fails_while_a_server_is_replaced(server: Server, lasting: Server) -> None:
     balancer = Balancer()
     clients = [Client() for _ in range(CLIENTS)]
 
@@ -202,7 +194,7 @@ def test_no_request_fails_while_a_server_is_replaced(store: Path, server: Server
             while any(client.answered < goal for client, goal in zip(clients, goals, strict=True)):
                 await asyncio.sleep(0.02)
 
-    async def replace(started: contextlib.ExitStack) -> None:
+    async def replace() -> None:
         balancer.servers.append(server)
         async with balancer.listening() as address, asyncio.timeout(4 * STOP_SECONDS), asyncio.TaskGroup() as group:
             while not balancer.ready:
@@ -210,8 +202,7 @@ def test_no_request_fails_while_a_server_is_replaced(store: Path, server: Server
             for client in clients:
                 group.create_task(client.use(address))
             await all_answered_again()
-            newer = await asyncio.to_thread(started.enter_context, started_server(store, ENV))
-            balancer.servers.append(newer)
+            balancer.servers.append(lasting)
             await all_answered_again()
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(server.process.wait, STOP_SECONDS)
@@ -219,7 +210,6 @@ def test_no_request_fails_while_a_server_is_replaced(store: Path, server: Server
             for client in clients:
                 client.ended = True
 
-    with contextlib.ExitStack() as started:
-        asyncio.run(replace(started))
+    asyncio.run(replace())
     assert [failure for client in clients for failure in client.failures] == []
     assert len(balancer.passed) == 2

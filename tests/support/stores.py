@@ -17,9 +17,10 @@ from serving.bento import shipped
 from serving.bento.shipped import FOLDER, read_info
 from tests.support import ROOT
 
-# BentoML reads where its home is once in a process, and is imported once for all of these.
+# BentoML reads where its home is once in a process, and is imported once for all of these, with the module that it
+# imports itself only when that is used.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.support.stores"])
+PROCESSES.set_forkserver_preload(["tests.support.stores", "bentoml.models"])
 PUT_SECONDS = 120
 
 

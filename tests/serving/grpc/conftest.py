@@ -38,7 +38,7 @@ def server(store: Path, grpc_port: int) -> Iterator[str]:
         yield server.address
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def http(server: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server, timeout=60) as client:
         yield client

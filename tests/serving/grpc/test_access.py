@@ -21,6 +21,7 @@ from loadtest.processes import free_port
 from tests.support import http2
 from tests.support.clocks import eventually
 from tests.support.grpc_clients import Client, client_of, outputs, request_for
+from tests.support.metrics import metric
 from tests.support.rows import TUMOUR
 from tests.support.servers import Server, started_server
 
@@ -35,7 +36,7 @@ def row(**fields: Any) -> Any:
 
 @contextlib.contextmanager
 def serving_grpc(store: Path, **settings: object) -> Iterator[tuple[Server, int]]:
-    """Start a server of one model; yield it and its port for gRPC."""
+    """Start a server, of one model unless told otherwise; yield it and its port for gRPC."""
     port = free_port()
     named = {f"TIFFIN_{name}".upper(): str(value) for name, value in settings.items()}
     env = {"TIFFIN_MODELS": "breast_cancer", "TIFFIN_WORKERS": "1", "TIFFIN_GRPC_PORT": str(port)}
@@ -49,6 +50,20 @@ def guarded(store: Path) -> Iterator[int]:
     settings = {"api_keys": "secret,other,third", "rate_limit": "20/hour", "model_control": "true"}
     with serving_grpc(store, **settings) as (_, port):
         yield port
+
+
+@pytest.fixture(scope="module")
+def bounded(store: Path) -> Iterator[tuple[Server, int]]:
+    """Start a server of several models that takes 16 MiB of requests at a time; yield it and its port."""
+    with serving_grpc(store, models="breast_cancer,segmentation,sentiment", max_in_flight_bytes=2**24) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def of_two_workers(store: Path) -> Iterator[tuple[Server, int]]:
+    """Start a server of two workers whose connections grow old after half a second; yield it and its port."""
+    with serving_grpc(store, workers=2, grpc_connection_seconds=0.5) as started:
+        yield started
 
 
 @pytest.fixture
@@ -135,12 +150,18 @@ async def test_a_model_is_unloaded_and_loaded_by_triton_and_kserve(client: Clien
     assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_calls_are_answered_until_the_grace_period_is_over(store: Path) -> None:
-    with serving_grpc(store, shutdown_grace_seconds=4) as (server, port):
+async def test_calls_are_answered_until_the_grace_period_is_over_and_open_streams_do_not_delay_the_end(
+    store: Path,
+) -> None:
+    """Idle streams would last longer than this server's time for answers, which is a day."""
+    with serving_grpc(store, shutdown_grace_seconds=4, timeout_seconds=86_400) as (server, port):
         async with client_of(port) as client:
             stub = health_pb2_grpc.HealthStub(client.channel)
             watch = stub.Watch(health_pb2.HealthCheckRequest())
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            stream = client.stream()
+            await stream.write(row())
+            await stream.read()
             server.process.send_signal(signal.SIGTERM)
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
             assert (await client.call("ServerLive")).live
@@ -151,6 +172,8 @@ async def test_calls_are_answered_until_the_grace_period_is_over(store: Path) ->
                 return await code_of(client.infer(row(), timeout=10)) is StatusCode.UNAVAILABLE
 
             await eventually(refused)
+            assert await asyncio.to_thread(server.process.wait, 60) is not None
+            assert await stream.code() is not StatusCode.OK
 
 
 async def test_a_call_over_tls_needs_the_clients_certificate_where_that_is_set(store: Path, certificate: Path) -> None:
@@ -164,102 +187,84 @@ async def test_a_call_over_tls_needs_the_clients_certificate_where_that_is_set(s
                 assert await code_of(client.infer(row(), timeout=10)) is StatusCode.UNAVAILABLE
 
 
-async def test_a_server_ends_though_streams_are_open(store: Path) -> None:
-    """Idle streams would last longer than this server's time for answers, which is a day."""
-    with serving_grpc(store, timeout_seconds=86_400) as (server, port):
+async def test_a_client_that_leaves_before_it_has_read_its_answer_is_no_fault(bounded: tuple[Server, int]) -> None:
+    server, port = bounded
+    for _ in range(20):
+        async with http2.unreading_client(port) as unreading:
+            call = unreading.begin("/inference.GRPCInferenceService/ModelInfer", row().SerializeToString())
+            await unreading.receive(http2.HEADERS, call)
+    async with client_of(port) as client:
+        assert outputs(await client.infer(row()))["label"] == ["M"]
+    assert "Traceback" not in server.log.read_text(encoding="utf-8")
+
+
+async def test_several_workers_share_a_port(of_two_workers: tuple[Server, int]) -> None:
+    server, port = of_two_workers
+    for _ in range(4):
         async with client_of(port) as client:
-            watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
-            await watch.read()
-            stream = client.stream()
-            await stream.write(row())
-            await stream.read()
-            server.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(server.process.wait, 60) is not None
-            assert await stream.code() is not StatusCode.OK
-
-
-async def test_a_client_that_leaves_before_it_has_read_its_answer_is_no_fault(store: Path) -> None:
-    with serving_grpc(store, shutdown_grace_seconds=0) as (server, port):
-        for _ in range(20):
-            async with http2.unreading_client(port) as unreading:
-                call = unreading.begin("/inference.GRPCInferenceService/ModelInfer", row().SerializeToString())
-                await unreading.receive(http2.HEADERS, call)
-        async with client_of(port) as client:
-            assert outputs(await client.infer(row()))["label"] == ["M"]
-        assert "Traceback" not in server.log.read_text(encoding="utf-8")
-
-
-async def test_an_old_connection_takes_no_more_calls_and_loses_none(store: Path) -> None:
-    with serving_grpc(store, grpc_connection_seconds=0.5, shutdown_grace_seconds=0) as (_, port):
-        async with client_of(port) as client, asyncio.timeout(60):
-            stream = client.stream()
-            for _ in range(3):
-                async with http2.unreading_client(port) as other:
-                    ended = asyncio.ensure_future(other.receive(http2.GOAWAY, 0))
-                    while not ended.done():
-                        answers = await asyncio.gather(*(client.infer(row()) for _ in range(20)))
-                        await stream.write(row())
-                        assert outputs((await stream.read()).infer_response) == outputs(answers[0])
-                    await ended
-
-
-async def test_a_client_that_reads_no_answers_is_closed_before_they_fill_the_memory(store: Path) -> None:
-    """Each answer has 160 KB, and a quarter of 16 MiB is for those that are unread."""
-    request = request_for("segmentation", {"x91": np.zeros(10_000, np.int32)}, raw=True).SerializeToString()
-    settings = {"models": "segmentation", "max_in_flight_bytes": 2**24, "shutdown_grace_seconds": 0}
-    with serving_grpc(store, **settings) as (_, port):
-        async with http2.unreading_client(port) as unreading, client_of(port) as client, asyncio.timeout(60):
-            for _ in range(50):
-                unreading.begin("/inference.GRPCInferenceService/ModelInfer", gzip.compress(request))
-            with pytest.raises(asyncio.IncompleteReadError):
-                await unreading.receive(http2.GOAWAY, 0)
-            assert len(outputs(await client.bytes("ModelInfer", request))["predicted_class"]) == 10_000
-
-
-async def test_several_workers_share_a_port(store: Path) -> None:
-    with serving_grpc(store, workers=2) as (server, port):
-        for _ in range(4):
-            async with client_of(port) as client:
-
-                async def answered() -> bool:
-                    """Ask again while the worker of this connection is still loading its models."""
-                    return await code_of(client.infer(row())) is not StatusCode.UNAVAILABLE
-
-                await eventually(answered)
-                assert outputs(await client.infer(row()))["label"] == ["M"]
-        assert httpx.get(f"{server.address}/readyz").status_code == 200
-
-
-async def test_cancelled_calls_are_dropped_and_counted_as_such(store: Path) -> None:
-    with serving_grpc(store, models="sentiment") as (server, port):
-        async with client_of(port) as client:
-            texts = [[f"cancelled {call} {number} " * 100 for number in range(200)] for call in range(4)]
-            calls = [client.infer(request_for("sentiment", {"text": each})) for each in texts]
-            waits = asyncio.gather(*calls, return_exceptions=True)
-
-            async def queued() -> bool:
-                lines = (await metrics()).splitlines()
-                waiting = [line for line in lines if line.startswith("tiffin_queue_items{")]
-                return any(float(line.rpartition(" ")[2]) for line in waiting)
-
-            async def metrics() -> str:
-                async with httpx.AsyncClient() as http:
-                    return (await http.get(f"{server.address}/metrics")).text
-
-            await eventually(queued)
-            for call in calls:
-                call.cancel()
-            await asyncio.wait([waits])
-
-            async def counted() -> bool:
-                return 'status="499"' in await metrics()
 
             async def answered() -> bool:
-                try:
-                    found = outputs(await client.infer(request_for("sentiment", {"text": ["fine"]})))
-                except grpc.aio.AioRpcError:  # what had begun of the others is still being computed
-                    return False
-                return len(found["label"]) == 1
+                """Ask again while the worker of this connection is still loading its models."""
+                return await code_of(client.infer(row())) is not StatusCode.UNAVAILABLE
 
-            await eventually(counted)
             await eventually(answered)
+            assert outputs(await client.infer(row()))["label"] == ["M"]
+    assert httpx.get(f"{server.address}/readyz").status_code == 200
+
+
+async def test_an_old_connection_takes_no_more_calls_and_loses_none(of_two_workers: tuple[Server, int]) -> None:
+    _, port = of_two_workers
+    async with client_of(port) as client, asyncio.timeout(60):
+        stream = client.stream()
+        for _ in range(3):
+            async with http2.unreading_client(port) as other:
+                ended = asyncio.ensure_future(other.receive(http2.GOAWAY, 0))
+                while not ended.done():
+                    answers = await asyncio.gather(*(client.infer(row()) for _ in range(20)))
+                    await stream.write(row())
+                    assert outputs((await stream.read()).infer_response) == outputs(answers[0])
+                await ended
+
+
+async def test_a_client_that_reads_no_answers_is_closed_before_they_fill_the_memory(
+    bounded: tuple[Server, int],
+) -> None:
+    """Each answer has 160 KB, and a quarter of 16 MiB is for those that are unread."""
+    _, port = bounded
+    request = request_for("segmentation", {"x91": np.zeros(10_000, np.int32)}, raw=True).SerializeToString()
+    async with http2.unreading_client(port) as unreading, client_of(port) as client, asyncio.timeout(60):
+        for _ in range(50):
+            unreading.begin("/inference.GRPCInferenceService/ModelInfer", gzip.compress(request))
+        with pytest.raises(asyncio.IncompleteReadError):
+            await unreading.receive(http2.GOAWAY, 0)
+        assert len(outputs(await client.bytes("ModelInfer", request))["predicted_class"]) == 10_000
+
+
+async def test_cancelled_calls_are_dropped_and_counted_as_such(bounded: tuple[Server, int]) -> None:
+    server, port = bounded
+    async with client_of(port) as client:
+        texts = [[f"cancelled {call} {number} " * 100 for number in range(200)] for call in range(4)]
+        calls = [client.infer(request_for("sentiment", {"text": each})) for each in texts]
+        waits = asyncio.gather(*calls, return_exceptions=True)
+
+        async def queued() -> bool:
+            return await asyncio.to_thread(metric, server.address, "tiffin_queue_items", model="sentiment") > 0
+
+        await eventually(queued)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait([waits])
+
+        async def counted() -> bool:
+            labels = {"model": "sentiment", "status": "499"}
+            return await asyncio.to_thread(metric, server.address, "tiffin_requests_total", **labels) > 0
+
+        async def answered() -> bool:
+            try:
+                found = outputs(await client.infer(request_for("sentiment", {"text": ["fine"]})))
+            except grpc.aio.AioRpcError:  # what had begun of the others is still being computed
+                return False
+            return len(found["label"]) == 1
+
+        await eventually(counted)
+        await eventually(answered)

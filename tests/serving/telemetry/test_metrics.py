@@ -50,7 +50,8 @@ def test_requests_add_up_over_workers(two_workers: Server) -> None:
 
     before = requests()
     for _ in range(40):  # each on a new connection, so that both workers get some
-        assert httpx.post(f"{two_workers.address}/breast_cancer/predict", json=TUMOUR).status_code == 200
+        response = httpx.post(f"{two_workers.address}/breast_cancer/predict", json=TUMOUR, verify=False)
+        assert response.status_code == 200
     for _ in range(10):
         assert requests() == before + 40
 
@@ -100,10 +101,3 @@ def test_one_worker_has_the_series_of_several(tmp_path: Path) -> None:
         }
 
     assert series(TIFFIN_METRICS_DIR="") == series(PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
-
-
-def test_one_worker_writes_no_files(store: Path) -> None:
-    with started_server(store, ENVIRONMENT | {"TIFFIN_WORKERS": "1"}) as server:
-        assert metric(server.address, "tiffin_requests_total", route="/readyz") >= 1
-        assert metric(server.address, "process_resident_memory_bytes") > 0
-        assert not any(server.log.parent.glob("**/*.db"))

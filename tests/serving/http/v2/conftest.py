@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def client(server: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server, timeout=30) as client:
         yield client
