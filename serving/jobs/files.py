@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +136,9 @@ class JobFiles:
         import obstore
 
         times = [file["last_modified"] for page in obstore.list(self.store, job) for file in page]
+        if not times and self.folder is not None:  # just made, maybe, for a file that is yet to come
+            with contextlib.suppress(FileNotFoundError):
+                times = [datetime.fromtimestamp((self.folder / job).stat().st_mtime, UTC)]
         return not times or max(times) < datetime.now(UTC) - timedelta(seconds=ORPHAN_SECONDS)
 
     async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
@@ -156,7 +159,7 @@ def open_store(url: str) -> ObjectStore:
     return from_url(url, **options)
 
 
-@contextmanager
+@contextlib.contextmanager
 def failures() -> Iterator[None]:
     """Raise StoreUnavailableError for what the code inside raises where the store fails, or has no such file."""
     from obstore.exceptions import BaseError, NotFoundError

@@ -53,6 +53,15 @@ async def test_a_copy_of_an_old_file_is_new(files: JobFiles, tmp_path: Path) -> 
     assert await files.size(f"again/{INPUT}") == 4
 
 
+async def test_a_folder_that_was_just_made_for_a_file_is_no_orphan(tmp_path: Path) -> None:
+    files = JobFiles(str(tmp_path))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old").mkdir()
+    past = time.time() - ORPHAN_SECONDS - 1
+    os.utime(tmp_path / "old", (past, past))
+    assert await files.orphans(set()) == ["old"]
+
+
 async def test_what_is_not_there_is_told_apart(files: JobFiles, tmp_path: Path) -> None:
     for missing in (
         files.get("a/input"),
