@@ -12,6 +12,21 @@ from tests.browser.visits import SHIP, Visit, file
 
 MODELS = ("sentiment", "image", "breast_cancer", "segmentation")
 MAX_BYTES = 100_000
+# Words of tables, of up to 20 characters, that stand in more than one line.
+BROKEN_WORDS = """() => [...document.querySelectorAll("table :is(th, td)")].flatMap((cell) => {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    const found = [];
+    while (texts.nextNode()) {
+        const { data } = texts.currentNode;
+        for (const { 0: word, index } of data.matchAll(/(?<!\\S)\\S{1,20}(?!\\S)/g)) {
+            const range = document.createRange();
+            range.setStart(texts.currentNode, index);
+            range.setEnd(texts.currentNode, index + word.length);
+            if (new Set([...range.getClientRects()].map(({ top }) => top)).size > 1) found.push(word);
+        }
+    }
+    return found;
+})"""
 
 
 def used(visit: Visit, model: str) -> None:
@@ -68,6 +83,20 @@ def test_a_phone_shows_all_without_scrolling_sideways(browser: Browser, server: 
     heights = page.locator("button:visible").evaluate_all("found => found.map((one) => one.offsetHeight)")
     assert min(heights) >= 24
     page.close()
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_tables_keep_words_whole_and_hold_long_ones(visit: Visit, width: int) -> None:
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 800})
+    visit.open("sentiment")
+    visit.form.get_by_label("text, one per line").fill(f"{'long' * 1_000} delight\ndull")
+    visit.ask()
+    visit.answer.get_by_role("button", name="Why?").first.click()
+    expect(visit.answer.get_by_role("figure").get_by_role("table")).to_be_visible()
+    expect(page.get_by_role("region", name="Model card").get_by_role("table")).to_be_visible()
+    assert page.evaluate(BROKEN_WORDS) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_keyboard_alone_will_do(visit: Visit) -> None:

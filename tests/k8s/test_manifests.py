@@ -369,7 +369,10 @@ def test_in_production_a_model_has_a_deployment_of_its_own(model: str) -> None:
     budgets = manifests("production", "PodDisruptionBudget")
     assert [selects(found["spec"]["selector"]["matchLabels"], labels(deployment)) for found in budgets].count(True) == 1
     routes = [rule for route in manifests("production", "HTTPRoute") for rule in route["spec"]["rules"]]
-    paths = [{"path": {"type": "PathPrefix", "value": value}} for value in (f"/{model}", f"/v2/models/{model}")]
+    # Its clients know the model for pictures by that path, too.
+    alias = ["/predict/image"] if model == "image" else []
+    prefixes = [f"/{model}", *alias, f"/v2/models/{model}"]
+    paths = [{"path": {"type": "PathPrefix", "value": prefix}} for prefix in prefixes]
     (rule,) = [rule for rule in routes if rule["matches"] == paths]
     (backend,) = rule["backendRefs"]
     assert selects(named("production", "Service")[backend["name"]]["spec"]["selector"], labels(deployment))

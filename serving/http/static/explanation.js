@@ -6,8 +6,9 @@ import { headline, rowsOf } from "./outputs.js";
 
 // Of more contributions the others are summed up.
 const MAX_ROWS = 12;
-const UP = [27, 102, 179];
-const DOWN = [230, 92, 0];
+// The colours of the heat map that the server draws, in serving/explanations/pictures.py.
+const UP = [214, 39, 40];
+const DOWN = [31, 119, 180];
 
 /** Return the element that shows the answer of `explain` about an item: a text, a file, or nothing for a row. */
 export function explanation(model, answer, item, milliseconds) {
@@ -22,7 +23,7 @@ export function explanation(model, answer, item, milliseconds) {
   if (contributions.some(({ box }) => box) && item instanceof File) node.append(heatMap(item, contributions, largest));
   else node.append(waterfall(answer, contributions, item));
   node.append(
-    element("figcaption", {}, "Blue raises the score, orange lowers it."),
+    element("figcaption", {}, "Red raises the score, blue lowers it."),
     facts({
       evaluations: answer.evaluations,
       "standard error": answer.standard_error > 0 ? readable(answer.standard_error) : null,
@@ -98,7 +99,7 @@ function waterfall({ base }, contributions, item) {
       element("th", { scope: "col", "aria-hidden": "true" }),
       element("th", { scope: "col", class: "number" }, "contribution"))),
     element("tbody", {}, ...steps.map(({ name, value, from, to }) => {
-      const bar = element("span", { class: value < 0 ? "down" : null });
+      const bar = element("span", { class: value < 0 ? "down" : "up" });
       bar.style.left = place(Math.min(from, to));
       bar.style.right = `calc(100% - ${place(Math.max(from, to))})`;
       return element("tr", {},
