@@ -80,11 +80,16 @@ def page(context: BrowserContext) -> Iterator[Page]:
     """Open a tab; fail for requests to other hosts, faults of scripts, and for what the policy stopped."""
     page = context.new_page()
     hosts: set[str] = set()
+    unanswered: set[str] = set()
     faults: list[str] = []
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or ""))
+    page.on("request", lambda request: unanswered.add(request.url))
+    page.on("requestfinished", lambda request: unanswered.discard(request.url))
+    page.on("requestfailed", lambda request: print("failed:", request.url, request.failure))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text) if "Security Policy" in message.text else None)
     yield page
+    print("unanswered:", *unanswered)  # shown where a test fails
     assert hosts <= {"127.0.0.1", ""}  # pictures that were chosen have no host
     assert faults == []
 
