@@ -141,7 +141,7 @@ def test_a_missed_objective_decides_the_exit_code(locust: Callable[..., Done], s
 
 def test_rows_and_files_are_sent_together(locust: Callable[..., Done], server: str, tmp_path: Path) -> None:
     easy = ("--p99", "60", "--rate", "0", "--hit-rate", "0")
-    done = locust("--host", server, "--profile", "segmentation", "--minutes", "0.3", *easy)
+    done = locust("--host", server, "--profile", "segmentation", "--minutes", "0.6", *easy)
     assert done.returncode == 0, done.stdout + done.stderr
     with (tmp_path / "segmentation" / "requests.csv").open(newline="") as file:
         rows = {row["Name"]: row for row in csv.DictReader(file)}
