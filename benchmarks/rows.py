@@ -15,18 +15,20 @@ from benchmarks.speed_bench import SpeedBench, say
 from loadtest import inputs
 from loadtest.processes import tiffin
 
-ROWS = 100_000
-# So many different rows are made, which takes most of the time; the file repeats them with other numbers in one column.
+# In a file; of a quick run the second.
+ROWS, FEW_ROWS = 100_000, 2_000
+# At most so many different rows are made, which takes most of the time; the file repeats them, with another x0 each.
 DIFFERENT = 10_000
 # Nothing is taken from a cache.
 FRESH = {"Cache-Control": "no-cache, no-store"}
 
 
-def table() -> pandas.DataFrame:
-    """Return rows of a hundred columns as a data frame."""
-    rows = pandas.DataFrame(list(map(inputs.customer, range(DIFFERENT))))
-    found = pandas.concat([rows] * (ROWS // DIFFERENT), ignore_index=True)
-    found["x0"] = range(ROWS)
+def table(count: int) -> pandas.DataFrame:
+    """Return so many rows of a hundred columns as a data frame."""
+    different = min(count, DIFFERENT)
+    rows = pandas.DataFrame(list(map(inputs.customer, range(different))))
+    found = pandas.concat([rows] * (count // different), ignore_index=True)
+    found["x0"] = range(count)
     return found
 
 
@@ -81,7 +83,8 @@ def many_rows(bench: SpeedBench) -> None:
 
 def uploads(bench: SpeedBench) -> None:
     """Compare the answer to a file of segmentation's rows with reading it into a data frame."""
-    frame = table()
+    count = FEW_ROWS if bench.assets.small else ROWS
+    frame = table(count)
     with tiffin(bench.home, models="segmentation") as address, httpx.Client(base_url=address, timeout=60) as client:
         for kind, (write, read, called) in FORMATS.items():
             path = bench.folder / f"rows.{kind.lower()}"
@@ -92,7 +95,7 @@ def uploads(bench: SpeedBench) -> None:
                 with path.open("rb") as file:
                     answer = client.post("/segmentation/uploadfile", files={"file": file}, headers=FRESH)
                 ours = time.perf_counter() - started
-                if len(answer.raise_for_status().json()["predicted_class"]) != ROWS:
+                if len(answer.raise_for_status().json()["predicted_class"]) != count:
                     raise RuntimeError(f"not every row of the {path.suffix} file was answered")
                 started = time.perf_counter()
                 read(path)
@@ -100,4 +103,4 @@ def uploads(bench: SpeedBench) -> None:
 
             measure(-1)
             ratio, a, b = bench.ratio(measure)
-            say(f"segmentation, {ROWS:,} rows of {kind}", ratio, f"x {called}", f"{a:.2f} : {b:.2f} s")
+            say(f"segmentation, {count:,} rows of {kind}", ratio, f"x {called}", f"{a:.2f} : {b:.2f} s")
