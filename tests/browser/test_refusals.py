@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.code import LANGUAGES, run
 from tests.browser.visits import Visit
@@ -59,6 +59,20 @@ def test_a_server_that_is_gone_from_the_start_is_told(page: Page, server: str) -
     page.route("**/docs.json", lambda route: route.abort("connectionrefused"))
     page.goto(server)
     expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+
+
+def test_what_is_not_answered_is_asked_again(page: Page, server: str) -> None:
+    requests: list[Route] = []
+
+    def answer(route: Route) -> None:
+        requests.append(route)
+        if len(requests) > 1:
+            route.continue_()
+
+    page.route("**/docs.json", answer)
+    page.goto(server)
+    expect(Visit(page, server).form).to_be_visible()
+    assert len(requests) == 2
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 // Send requests to the server that the page comes from. Addresses are relative, so that a prefix makes no difference.
 
 const KEY = "tiffin-api-key";
+// A connection may have died unnoticed, as of a laptop that slept: what only reads is then asked again.
+const PATIENCE_MILLISECONDS = 10_000;
 
 export const apiKey = {
   get: () => sessionStorage.getItem(KEY) ?? "",
@@ -18,13 +20,20 @@ export class RequestError extends Error {
 /** Send a request; return its answer with the time it took and what the headers tell. Throws RequestError. */
 export async function send(path, { method = "GET", headers = {}, body, blob = false } = {}) {
   const key = apiKey.get();
+  const authorization = key && { Authorization: `Bearer ${key}` };
+  const answered = async (signal) => {
+    const found = await fetch(path, { method, body, headers: { ...headers, ...authorization }, signal });
+    return [found, blob && found.ok ? await found.blob() : await found.text()];
+  };
   const started = performance.now();
   let response;
   let content;
   try {
-    const authorization = key && { Authorization: `Bearer ${key}` };
-    response = await fetch(path, { method, body, headers: { ...headers, ...authorization } });
-    content = blob && response.ok ? await response.blob() : await response.text();
+    const patience = method === "GET" && !blob ? AbortSignal.timeout(PATIENCE_MILLISECONDS) : undefined;
+    [response, content] = await answered(patience).catch((error) => {
+      if (error.name !== "TimeoutError") throw error;
+      return answered();
+    });
   } catch {
     throw new RequestError(0, "The server does not answer. Is it still running?");
   }
