@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import psutil
@@ -34,7 +35,7 @@ def idle(bench: SpeedBench) -> None:
     memory.clear()
     ratio, a, b = bench.ratio(measure)
     say("start until ready, all four models", ratio, "x an empty BentoML service", f"{a:.2f} : {b:.2f} s")
-    ours, theirs = (sorted(column)[len(column) // 2] / 2**20 for column in zip(*memory, strict=True))
+    ours, theirs = (statistics.median(column) / 2**20 for column in zip(*memory, strict=True))
     say("memory, all four models", ours / theirs, "x an empty BentoML service", f"{ours:.0f} : {theirs:.0f} MiB")
 
 

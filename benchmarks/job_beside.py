@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import time
@@ -9,11 +10,9 @@ import time
 import httpx
 import numpy as np
 
-from benchmarks.speed_bench import SpeedBench, say
+from benchmarks.speed_bench import SpeedBench, open_loop_p99, say
 from benchmarks.wrk import wrk
 from loadtest import inputs
-from loadtest.inputs import JSON, Request
-from loadtest.open_loop import arrivals, due_times, run
 from loadtest.processes import tiffin
 
 PATH = "/sentiment/predict"
@@ -69,18 +68,11 @@ class Interactive:
         self.address = address
         self.per_second = per_second
         self.seconds = seconds
-        self.used = 2 * 10**6
+        self.requests = map(inputs.sentiment, itertools.count(2 * 10**6))
 
     def p99(self) -> float:
         """Send requests and return the 99th percentile of their latency in ms; RuntimeError where one fails."""
-        due = due_times(self.per_second, self.seconds, cv=1)
-        texts = range(self.used, self.used + len(due))
-        self.used += len(due)
-        requests = [Request(PATH, JSON, json.dumps({"text": [inputs.text(number)]}).encode()) for number in texts]
-        seen = run(arrivals(self.address, requests, due))
-        if seen.failed or seen.refused:
-            raise RuntimeError(f"{len(seen.failed)} requests failed, {len(seen.refused)} were refused")
-        return float(np.quantile(np.array(seen.accepted), 0.99)) * 1000
+        return open_loop_p99(self.address, self.per_second, self.seconds, self.requests)
 
 
 def job_beside(bench: SpeedBench) -> None:

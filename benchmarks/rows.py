@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pandas
 
+from benchmarks.explaining import FRESH
 from benchmarks.speed_bench import SpeedBench, say
 from loadtest import inputs
 from loadtest.processes import tiffin
@@ -19,8 +20,6 @@ from loadtest.processes import tiffin
 ROWS, FEW_ROWS = 100_000, 2_000
 # At most so many different rows are made, which takes most of the time; the file repeats them, with another x0 each.
 DIFFERENT = 10_000
-# Nothing is taken from a cache.
-FRESH = {"Cache-Control": "no-cache, no-store"}
 
 
 def table(count: int) -> pandas.DataFrame:

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 
-from benchmarks.speed_bench import SpeedBench, say
+from benchmarks.speed_bench import SpeedBench, open_loop_p99, say
 from benchmarks.wrk import write_bodies, wrk
 from loadtest import inputs
-from loadtest.open_loop import arrivals, due_times, run
 from loadtest.processes import ROOT, free_port, redis, running, tiffin
 
 # Few enough to be sent all during the warm-up, and so many that few are in flight twice.
@@ -133,24 +131,16 @@ def open_loop(bench: SpeedBench) -> None:
     with tiffin(bench.home, models="breast_cancer") as ours, plain_fastapi() as theirs:
         rows = map(inputs.tumour, range(most_requests(bench, "breast_cancer")))
         bodies = bench.bodies("rows", rows)
-        fresh = itertools.count(10**9)
+        fresh = map(inputs.breast_cancer, itertools.count(10**9))
         used = 0
         p99: dict[str, list[tuple[float, float]]] = {"wrk": [], "open": []}
-
-        def offered(address: str, per_second: float) -> float:
-            due = due_times(per_second, bench.seconds, cv=1)
-            requests = [inputs.breast_cancer(next(fresh)) for _ in due]
-            seen = run(arrivals(address, requests, due))
-            if seen.failed or seen.refused:
-                raise RuntimeError(f"{len(seen.failed)} requests failed, {len(seen.refused)} were refused")
-            return float(np.quantile(np.array(seen.accepted), 0.99))
-
         for _ in range(1 + bench.rounds):
             found = [wrk(address, path, bodies, CONNECTIONS[0], bench.seconds, used) for address in (ours, theirs)]
             used += found[0].requests + CONNECTIONS[0]
             rate = min(load.per_second for load in found) / 4
             p99["wrk"].append((1000 * found[0].p99, 1000 * found[1].p99))
-            p99["open"].append((1000 * offered(ours, rate), 1000 * offered(theirs, rate)))
+            ours_p99, theirs_p99 = (open_loop_p99(address, rate, bench.seconds, fresh) for address in (ours, theirs))
+            p99["open"].append((ours_p99, theirs_p99))
     for kind, pairs in p99.items():
         ratio, a, b = bench.ratio(lambda number, pairs=pairs: pairs[number + 1])  # type: ignore[misc]
         name = "wrk, 10 connections" if kind == "wrk" else "an open loop, a quarter of the rate"
