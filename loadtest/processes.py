@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Enough for a machine that is busy with much else.
 START_SECONDS = 300
 STOP_SECONDS = 30
+# Linux hands out ports from 32768 on (net.ipv4.ip_local_port_range), macOS and Windows from 49152 on (RFC 6335).
+NOT_HANDED_OUT = (10_000, 32_768)
 
 
 class MissingToolError(RuntimeError):
@@ -30,11 +33,16 @@ class MissingToolError(RuntimeError):
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that nothing listens on.
+
+    It is none of those that Linux, macOS and Windows hand out by themselves, so that what a server opens for its own
+    use, such as BentoML's supervisor, cannot take it before the server listens there.
+    """
+    while True:
+        port = random.SystemRandom().randrange(*NOT_HANDED_OUT)  # not the same in processes that seed alike
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def store_home() -> Path:

