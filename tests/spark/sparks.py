@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtest.processes import free_port
 from tests.support import ROOT
 
 WAIT_SECONDS = 180
@@ -47,7 +46,9 @@ def set_environment(folder: Path) -> dict[str, str]:
 def standalone(folder: Path) -> Iterator[Cluster]:
     """Start a master and two workers of a core each; end them by their ids."""
     with contextlib.ExitStack() as stack:
-        port = free_port()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         url = f"spark://127.0.0.1:{port}"
 
         def start(kind: str, *arguments: str) -> subprocess.Popen[bytes]:
