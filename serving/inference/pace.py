@@ -30,9 +30,9 @@ class Pace:
 
     def seconds(self, items: int) -> float:
         """Estimate the seconds of a batch by earlier ones of about its size, else by smaller, else by larger ones."""
-        if not items:
-            return 0.0
         size = items.bit_length()
+        if not items or self.batch_seconds[size]:
+            return self.batch_seconds[size]
         known = [*reversed(self.batch_seconds[1 : size + 1]), *self.batch_seconds[size + 1 :]]
         return next((seconds for seconds in known if seconds), 0.0)
 
@@ -42,6 +42,8 @@ class Pace:
         Where only smaller batches are known, it takes as many times as long as they as it is larger.
         """
         size = items.bit_length()
+        if self.batch_seconds[size]:
+            return self.batch_seconds[size]
         found = next((seconds for seconds in self.batch_seconds[size:] if seconds), 0.0)
         if not found:
             found = max(seconds * 2 ** (size - bits) for bits, seconds in enumerate(self.batch_seconds[:size]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from types import TracebackType
 
@@ -16,6 +17,8 @@ from serving.inference.errors import DeadlineExceededError
 
 # A body that has arrived by then came at once: its time counts towards that of the answer.
 AT_ONCE_SECONDS = 0.1
+# Most answers take less. What is to be done for the others, such as to watch for a client that leaves, waits for it.
+SLOW_SECONDS = 0.05
 
 
 class DeadlineMiddleware:
@@ -25,11 +28,14 @@ class DeadlineMiddleware:
         self.app = app
         self.answer_seconds = answer_seconds
         self.body_seconds = body_seconds
+        self.running = RunningRequests(min(SLOW_SECONDS, answer_seconds))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app inside; raise DeadlineExceededError, or RefusedError where the body did not come in time."""
         exchange: Exchange = scope[EXCHANGE]
-        deadline = exchange.deadline = Deadline(exchange.context, self.answer_seconds, self.body_seconds)
+        deadline = exchange.deadline = Deadline(
+            exchange.context, self.running, self.answer_seconds, self.body_seconds
+        )
         try:
             with deadline:
                 await self.app(scope, receive, send)
@@ -43,6 +49,40 @@ class DeadlineMiddleware:
             raise RefusedError(response) from None
 
 
+class RunningRequests:
+    """The requests that are being answered, of which those are told that have become slow: after `seconds`.
+
+    One timer of the event loop does for all of them. One for each would take a tenth of the time of a known answer.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.begun: dict[Deadline, float] = {}  # the earliest first
+        self.timer: asyncio.TimerHandle | None = None
+
+    def add(self, deadline: Deadline, now: float) -> None:
+        """Tell a request that begins at `now`, by its event loop's time, once it is slow."""
+        self.begun[deadline] = now
+        if self.timer is None:
+            self.timer = deadline.loop.call_at(now + self.seconds, self.tell, deadline.loop)
+
+    def remove(self, deadline: Deadline) -> None:
+        """Tell a request nothing any more."""
+        self.begun.pop(deadline, None)
+
+    def tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those requests that are slow, and wait for the next."""
+        self.timer = None
+        latest = loop.time() - self.seconds
+        while self.begun:
+            deadline, begun = next(iter(self.begun.items()))
+            if begun > latest:
+                self.timer = loop.call_at(begun + self.seconds, self.tell, loop)
+                return
+            del self.begun[deadline]
+            deadline.become_slow()
+
+
 class Deadline:
     """The time limit of a request: `body_seconds` for each step of its body's arrival, then `answer_seconds`.
 
@@ -52,21 +92,47 @@ class Deadline:
     """
 
     received = True
-    renewed = False
-    expired = False
+    renewed = slow = expired = False
+    timer: asyncio.TimerHandle | None = None
+    on_slow: Callable[[], None] | None = None
 
-    def __init__(self, request: RequestContext, answer_seconds: float, body_seconds: float) -> None:
+    def __init__(
+        self, request: RequestContext, running: RunningRequests, answer_seconds: float, body_seconds: float
+    ) -> None:
         self.request = request
+        self.running = running
         self.answer_seconds = answer_seconds
         self.body_seconds = body_seconds
 
     def __enter__(self) -> None:
         """Start the time limit."""
-        self.timer = asyncio.get_running_loop().call_later(self.answer_seconds, self.expire)
-        task = asyncio.current_task()
+        self.loop = loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101
         self.task = task
         self.cancelling = task.cancelling()
+        now = loop.time()
+        self.ends = now + self.answer_seconds
+        self.running.add(self, now)
+
+    def become_slow(self) -> None:
+        """Set the timer, and call who waits for it: the request takes long."""
+        self.slow = True
+        self.set_timer()
+        if self.on_slow is not None:
+            self.on_slow()
+
+    def when_slow(self, call: Callable[[], None] | None) -> None:
+        """Have a function called once the request takes long, or now if it has; or no function."""
+        self.on_slow = call
+        if self.slow and call is not None:
+            call()
+
+    def set_timer(self) -> None:
+        """Have the request cancelled at the end of its time limit."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.loop.call_at(self.ends, self.expire)
 
     def expire(self) -> None:
         """Cancel what takes too long."""
@@ -77,7 +143,9 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the time limit; raise TimeoutError when it has cancelled the code inside, and nobody else has."""
-        self.timer.cancel()
+        self.running.remove(self)
+        if self.timer is not None:
+            self.timer.cancel()
         if self.expired and self.task.uncancel() <= self.cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
@@ -96,5 +164,5 @@ class Deadline:
     def renew(self, seconds: float) -> None:
         """Set the time limit to `seconds` from now."""
         self.renewed = True
-        self.timer.cancel()
-        self.timer = asyncio.get_running_loop().call_later(seconds, self.expire)
+        self.ends = self.loop.time() + seconds
+        self.set_timer()
