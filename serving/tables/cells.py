@@ -35,7 +35,7 @@ def values_of(column: Column, cells: list[Any] | Array) -> Array:
     Raises InvalidInputError, at (row, name), for the first cell that is no number where one should be.
     """
     if isinstance(cells, np.ndarray):
-        if column.optional or not np.isnan(cells).any():
+        if cells.dtype.hasobject or column.optional or not np.isnan(cells).any():
             return cells
         cells = [None if value != value else value for value in cells.tolist()]
     if column.base in (str, bytes):

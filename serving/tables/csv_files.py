@@ -6,11 +6,13 @@ import csv
 import io
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from models.model import Array
+from serving.tables.arrays import are_possible, array_of_text, arrays
 from serving.tables.database import bounded, connect, fetch, quoted
 from serving.tables.schema import Cells, Schema, invalid
 
@@ -56,11 +58,28 @@ class Csv:
         # Of a single column, an empty line is no row, a quoted empty cell is one.
         return f"{reader} WHERE c0 IS NOT NULL" if len(self.header) == 1 else reader
 
-    def picked(self) -> dict[str, str]:
-        """Return the SQL for each column that the model reads."""
-        return {
-            column: bounded(column, f"c{i}", self.schema) for column, i in self.schema.positions(self.header).items()
-        }
+    def picked(self, cell: Callable[[str, str, Schema], str]) -> dict[str, str]:
+        """Return the SQL for each column that the model reads, as `cell` makes it of name, column and schema."""
+        return {name: cell(name, f"c{i}", self.schema) for name, i in self.schema.positions(self.header).items()}
+
+    def arrays(self) -> dict[str, Array] | None:
+        """Return the columns of all rows, or None where a line or a cell needs a closer look.
+
+        Between other delimiters than commas, numbers may have commas that need one.
+        """
+        import duckdb
+
+        if self.delimiter != "," or not are_possible(self.schema):
+            return None
+        rows = self.lines(empty=False) - 1
+        if rows > self.schema.max_rows:
+            return None
+        with connect(self.path) as connection:
+            try:
+                found = arrays(connection, self.picked(array_of_text), self.sql(), self.path, self.schema)
+            except duckdb.Error:
+                return None
+        return found if found and len(next(iter(found.values()))) == rows else None
 
     def cells(self) -> Iterator[Cells]:
         """Yield the cells of some rows at a time; UnreadableError for a line that does not follow the dialect."""
@@ -71,7 +90,7 @@ class Csv:
         points = Points(self.schema.numeric if self.delimiter == ";" else [])
         with connect(self.path) as connection:
             try:
-                for cells in fetch(connection, self.picked(), self.sql(), self.path, self.schema):
+                for cells in fetch(connection, self.picked(bounded), self.sql(), self.path, self.schema):
                     for name in self.schema.notations if self.delimiter != "," else ():
                         refuse_commas(name, list(cells.get(name, ())), rows)
                     points.see(cells, rows)
@@ -102,8 +121,15 @@ class Csv:
     def check_lines(self, rows: int, *, empty: bool) -> None:
         """Raise InvalidInputError unless the file has as many lines as rows, or as many records.
 
-        DuckDB passes over all that follows a quotation mark without its counterpart. Where `empty` rows
-        were found, a line without values is refused, as spreadsheets write below the last row.
+        DuckDB passes over all that follows a quotation mark without its counterpart.
+        """
+        if self.lines(empty=empty) != rows + 1 and self.records() != rows + 1:
+            raise invalid("a quotation mark has no counterpart, or a cell is too long", "csv")
+
+    def lines(self, *, empty: bool) -> int:
+        """Return the number of lines that are not blank; raise InvalidInputError for too many.
+
+        Where `empty` rows were found, a line without values is refused, as spreadsheets write below the last row.
         """
         nothing = self.delimiter * (len(self.header) - 1)
         lines = 0
@@ -114,8 +140,7 @@ class Csv:
                 if empty and nothing and line.rstrip("\n").replace(" ", "").replace('"', "") == nothing:
                     raise invalid(f"line {number} has no values: leave it out", "csv")
                 lines += not line.isspace()
-        if lines != rows + 1 and self.records() != rows + 1:
-            raise invalid("a quotation mark has no counterpart, or a cell is too long", "csv")
+        return lines
 
     def records(self) -> int:
         """Count the records, the header among them, whose cells may have several lines; slow."""

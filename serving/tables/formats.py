@@ -13,11 +13,12 @@ import numpy as np
 
 from models.model import Array, Columns, InvalidInputError, Model, check
 from serving.tables.archives import END_OF_DIRECTORY, ZIP, archive_cells
+from serving.tables.arrays import CHUNK_ROWS
 from serving.tables.cells import values_of
 from serving.tables.csv_files import UnreadableError, dialects
 from serving.tables.json_arrays import BLOCK_BYTES, SPACE
 from serving.tables.json_files import json_cells
-from serving.tables.parquet_files import parquet_cells
+from serving.tables.parquet_files import parquet_arrays, parquet_cells
 from serving.tables.schema import Cells, Schema, invalid
 
 Result = TypeVar("Result")
@@ -106,13 +107,20 @@ def read_by(path: Path, schema: Schema, read: Callable[[Way], Result]) -> Result
 
 
 class Way(NamedTuple):
-    """One way to read a file; `cells` raises UnreadableError where another way may do."""
+    """One way to read a file; `cells` raises UnreadableError where another way may do.
+
+    `arrays` may return all columns at once, sooner, where no cell needs a closer look.
+    """
 
     schema: Schema
     cells: Callable[[], Iterator[Cells]]
+    arrays: Callable[[], dict[str, Array] | None] = lambda: None
 
     def columns(self) -> Iterator[Columns]:
         """Yield the input columns of some rows at a time, checked; InvalidInputError for the first fault."""
+        if found := self.at_once():
+            yield from found
+            return
         rows = 0
         for cells in self.cells():
             count = len(next(iter(cells.values())))
@@ -123,6 +131,16 @@ class Way(NamedTuple):
                 raise invalid(self.schema.too_many_rows, "too_long")
         if not rows:
             raise invalid("the file has no rows", "too_short")
+
+    def at_once(self) -> list[Columns]:
+        """Return the columns of some rows at a time from `arrays`; none where a closer look is needed."""
+        try:
+            found = self.arrays() or {}
+            rows = len(next(iter(found.values()), ()))
+            parts = [slice(start, start + CHUNK_ROWS) for start in range(0, rows, CHUNK_ROWS)]
+            return [self.checked({name: found[name][part] for name in found}, part.start) for part in parts]
+        except InvalidInputError:  # a closer look tells the first fault
+            return []
 
     def start(self, rows: int) -> Columns:
         """Return the values of the first rows, once they are checked; InvalidInputError for the first fault."""
@@ -158,7 +176,7 @@ def ways(path: Path, schema: Schema) -> Iterator[Way]:
         file.seek(text)
         opens_json = file.read(1) in (b"{", b"[")
     if start.startswith(b"PAR1"):
-        yield Way(schema, partial(parquet_cells, path, schema))
+        yield Way(schema, partial(parquet_cells, path, schema), partial(parquet_arrays, path, schema))
         return
     if schema.blobs:
         if not start.startswith((ZIP, END_OF_DIRECTORY)) or schema.blobs != list(schema.columns):
@@ -173,7 +191,7 @@ def ways(path: Path, schema: Schema) -> Iterator[Way]:
         yield Way(schema, partial(json_cells, path, text, schema))
         return
     for dialect in dialects(path, schema):
-        yield Way(schema, dialect.cells)
+        yield Way(schema, dialect.cells, dialect.arrays)
 
 
 def start_of_text(file: IO[bytes]) -> int:

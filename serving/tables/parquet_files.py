@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from models.model import Array, Column
-from serving.tables.database import CHUNK_ROWS, connect, fetch
+from models.model import Array
+from serving.tables.arrays import NAN, are_possible, array_of_text, arrays
+from serving.tables.database import connect, fetch
 from serving.tables.schema import MAX_NUMBER_BYTES, Cells, Schema, invalid
 
 if TYPE_CHECKING:
@@ -37,6 +37,30 @@ SOURCE = "read_parquet(?, hive_partitioning = false)"
 
 def parquet_cells(path: Path, schema: Schema) -> Iterator[Cells]:
     """Yield the cells of some rows at a time; NaN, pandas' mark of a missing number, is missing."""
+    with opened(path, schema) as (connection, types):
+        picked = {name: cell(schema.columns[name].base, *kind) for name, kind in types.items()}
+        yield from fetch(connection, picked, SOURCE, path, schema)
+
+
+def parquet_arrays(path: Path, schema: Schema) -> dict[str, Array] | None:
+    """Return the columns of all rows, or None where a cell needs a closer look."""
+    if not are_possible(schema):
+        return None
+    with opened(path, schema) as (connection, types):
+        picked: dict[str, str] = {}
+        for name, (column, kind) in types.items():
+            if kind in NUMBERS and schema.columns[name].base is float:
+                picked[name] = f"COALESCE(CAST({column} AS DOUBLE), {NAN})"
+            elif kind == "VARCHAR":
+                picked[name] = array_of_text(name, column, schema)
+            else:
+                return None
+        return arrays(connection, picked, SOURCE, path, schema)
+
+
+@contextlib.contextmanager
+def opened(path: Path, schema: Schema) -> Iterator[tuple[DuckDBPyConnection, dict[str, tuple[str, str]]]]:
+    """Yield a connection that reads the file, and `column_types`; raise InvalidInputError for what it cannot read."""
     import duckdb
 
     with path.open("rb") as file:
@@ -50,48 +74,12 @@ def parquet_cells(path: Path, schema: Schema) -> Iterator[Cells]:
         try:
             types = column_types(connection, path, schema)
             check_rows(connection, path, types, schema)
-            yield from cells_of(connection, path, types, schema)
+            yield connection, types
         except duckdb.OutOfMemoryException as error:
             raise invalid("the pages of the file are too large to be decoded", "parquet") from error
         except duckdb.Error as error:
             told = "a text of the file is not UTF-8" if "UTF8" in str(error) else "the file is not readable Parquet"
             raise invalid(told, "parquet") from error
-
-
-def cells_of(
-    connection: DuckDBPyConnection, path: Path, types: dict[str, tuple[str, str]], schema: Schema
-) -> Iterator[Cells]:
-    """Yield the cells of some rows at a time; columns of numbers are arrays, which are read as a whole before.
-
-    One cell after the other they would take several times as long.
-    """
-    numbers = {name: column for name, (column, kind) in types.items() if is_number(schema.columns[name], kind)}
-    picked = {name: cell(schema.columns[name].base, *kind) for name, kind in types.items() if name not in numbers}
-    arrays = whole_columns(connection, path, numbers)
-    if numbers and not picked:
-        count = len(next(iter(arrays.values())))
-        for row in range(0, count, CHUNK_ROWS):
-            yield {name: arrays[name][row : row + CHUNK_ROWS] for name in types}
-        return
-    row = 0
-    for cells in fetch(connection, picked, SOURCE, path, schema):
-        end = row + len(next(iter(cells.values())))
-        yield {name: arrays[name][row:end] if name in numbers else cells[name] for name in types} or cells
-        row = end
-
-
-def is_number(column: Column, kind: str) -> bool:
-    """Return whether a column of the file has the floats that the model's column takes."""
-    return column.base is float and kind in NUMBERS
-
-
-def whole_columns(connection: DuckDBPyConnection, path: Path, numbers: dict[str, str]) -> dict[str, Array]:
-    """Return columns of numbers as float64 (rows,), NaN where they are missing."""
-    if not numbers:
-        return {}
-    picked = ", ".join(f"CAST({column} AS DOUBLE) AS n{place}" for place, column in enumerate(numbers.values()))
-    found = connection.execute(f"SELECT {picked} FROM {SOURCE}", [str(path)]).fetchnumpy()  # noqa: S608
-    return {name: np.ma.filled(found[f"n{place}"], np.nan) for place, name in enumerate(numbers)}
 
 
 def column_types(connection: DuckDBPyConnection, path: Path, schema: Schema) -> dict[str, tuple[str, str]]:

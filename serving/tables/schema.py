@@ -7,8 +7,7 @@ from typing import Any
 
 from models.model import Array, ColumnNames, InvalidInputError, Model
 
-# The cells of some rows by column, as they stand in the file: text, numbers, bytes, None; of numbers alone a float64
-# array, NaN where they are missing.
+# The cells of some rows by column, as they stand in the file: text, numbers, bytes, None; or as `arrays` has them.
 Cells = dict[str, list[Any] | Array]
 
 # Longest number, or text that may be one of a few categories, in bytes; what is longer is neither.
