@@ -48,7 +48,13 @@ class Runner:
         self.clock = clock
         # Opened in the executor, since a session's own threads inherit the priority of the thread that opens it.
         self.session = executor.submit(open_session, threads).result()
-        self.single = executor.submit(open_session, 1).result() if threads > 1 else self.session
+        # The start does not wait for this one, which takes as long again. It has a thread before any batch has one.
+        self.opening = executor.submit(open_session, 1) if threads > 1 else None
+
+    @property
+    def single(self) -> Any:
+        """The session of one thread."""
+        return self.session if self.opening is None else self.opening.result()
 
     def infer(self, batch: list[Job], *, beside: bool = False) -> None:
         """Compute a batch on all threads, or on one thread beside others, and deliver its outputs."""
