@@ -33,9 +33,7 @@ class DeadlineMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app inside; raise DeadlineExceededError, or RefusedError where the body did not come in time."""
         exchange: Exchange = scope[EXCHANGE]
-        deadline = exchange.deadline = Deadline(
-            exchange.context, self.running, self.answer_seconds, self.body_seconds
-        )
+        deadline = exchange.deadline = Deadline(exchange.context, self.running, self.answer_seconds, self.body_seconds)
         try:
             with deadline:
                 await self.app(scope, receive, send)

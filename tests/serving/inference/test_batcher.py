@@ -89,10 +89,10 @@ def test_long_batches_run_side_by_side(make_batcher: Callable[..., Batcher], ses
 
     async def use() -> None:
         await warm_up(batcher, sessions, 1)
-        assert await run(batcher, [[1] * n for n in range(1, 9)]) == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert await run(batcher, [[1] * n for n in range(2, 10)]) == [2, 3, 4, 5, 6, 7, 8, 9]
 
     asyncio.run(use())
-    assert sorted(sessions.sizes) == [2, 2, 2, 2]
+    assert sorted(sessions.sizes) == [1, 1, 2, 2, 2]
     assert {run.threads for run in sessions.runs} == {1}
 
 

@@ -14,14 +14,26 @@ from tests.support.batchers import (
 )
 
 
-def test_batches_are_sorted_by_length_and_bounded() -> None:
+def batched(lengths: list[int], most: int) -> list[list[int]]:
+    """Return the lengths of items by the batch that they come in."""
+
     async def jobs() -> list[Job]:
-        made = [Job(n, LATE, asyncio.get_running_loop()) for n in (9, 1, 8, 2, 3)]
+        made = [Job(length, LATE, asyncio.get_running_loop()) for length in lengths]
         for job in made:
             job.length = job.item
         return made
 
-    assert [[job.item for job in batch] for batch in batches(asyncio.run(jobs()), 2)] == [[1, 2], [3, 8], [9]]
+    return [[job.item for job in batch] for batch in batches(asyncio.run(jobs()), most)]
+
+
+def test_batches_are_sorted_by_length_and_bounded() -> None:
+    assert batched([9, 7, 8, 6, 8], 2) == [[6, 7], [8, 8], [9]]
+    assert batched([5] * 5, 2) == [[5, 5], [5, 5], [5]]
+
+
+def test_long_items_come_in_smaller_batches() -> None:
+    assert batched([10] * 7 + [100], 8) == [[10] * 7, [100]]
+    assert batched([20, 100, 30, 20, 100, 100, 30, 100], 4) == [[20, 20, 30, 30], [100, 100, 100], [100]]
 
 
 def test_shorter_items_are_padded_with_zeros() -> None:
