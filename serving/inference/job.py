@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -147,3 +148,33 @@ def without(jobs: Iterable[Job], others: Iterable[Job]) -> list[Job]:
     """Return the jobs that are not among the others."""
     gone = set(map(id, others))
     return [job for job in jobs if id(job) not in gone]
+
+
+def wake_up(waiter: asyncio.Future[None], _: object) -> None:
+    """Have those go on who await `waiter`."""
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+async def outcome_of(jobs: Collection[Job]) -> None:
+    """Wait until jobs are done; cancel those for which nobody waits any more."""
+    loop = asyncio.get_running_loop()
+    for job in jobs:
+        job.waiters += 1
+    try:
+        for job in jobs:
+            if not job.future.done():
+                # Awaiting the future itself would cancel it for everybody when one of those who wait is cancelled;
+                # asyncio.wait does the same, and takes several times as long.
+                waiter = loop.create_future()
+                wake = partial(wake_up, waiter)
+                job.future.add_done_callback(wake)
+                try:
+                    await waiter
+                finally:
+                    job.future.remove_done_callback(wake)
+    finally:
+        for job in jobs:
+            job.waiters -= 1
+            if not job.waiters:
+                job.future.cancel()  # no effect on a finished job

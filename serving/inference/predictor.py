@@ -14,10 +14,10 @@ import numpy as np
 
 from models.model import Array, InvalidInputError, Model, check_outputs
 from serving.execution_providers import PROCESSOR
-from serving.inference.batcher import Batcher
+from serving.inference.batcher import PARALLEL_SECONDS, Batcher
 from serving.inference.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
-from serving.inference.job import Job
+from serving.inference.job import Job, outcome_of
 from serving.inference.registry import ModelId
 from serving.inference.session import open_session
 from serving.telemetry import metrics, tracing
@@ -82,7 +82,12 @@ class Predictor:
         self.name = name = model_id.name
         self.model = model
         self.folder = graph.parent
-        self.info = {"name": name, "version": str(model_id), "instruction_set": instruction_set(), **(metadata or {})}
+        self.described = {
+            "name": name,
+            "version": str(model_id),
+            "instruction_set": instruction_set(),
+            **(metadata or {}),
+        }
         self.of_files = getattr(self.model, "input", None) is Path
         self.cache = cache
         self.batcher = Batcher(model, partial(open_session, graph, provider=provider), model_id, threads, **queue)
@@ -96,6 +101,15 @@ class Predictor:
             for outcome in ("hit", "miss")
         )
         metrics.model_info.labels(name, str(model_id)).set(1)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What clients may know of this version, and how its batches are computed, by the pace of the last ones."""
+        batcher = self.batcher
+        beside = batcher.pace.seconds(batcher.max_batch) >= PARALLEL_SECONDS
+        at_a_time = batcher.threads if beside else 1
+        batches = {"max_items": batcher.max_batch, "at_a_time": at_a_time, "threads": batcher.threads // at_a_time}
+        return {**self.described, "batches": batches}
 
     def key(self, item: Any, *, block: bool = False) -> bytes:
         """Return the cache key of an item, or of a block of rows: a digest of the model's tag and version and of it."""
@@ -254,36 +268,6 @@ class Predictor:
     def close(self) -> None:
         """Stop the batcher's threads."""
         self.batcher.close()
-
-
-def wake_up(waiter: asyncio.Future[None], _: object) -> None:
-    """Have those go on who await `waiter`."""
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-async def outcome_of(jobs: Collection[Job]) -> None:
-    """Wait until jobs are done; cancel those for which nobody waits any more."""
-    loop = asyncio.get_running_loop()
-    for job in jobs:
-        job.waiters += 1
-    try:
-        for job in jobs:
-            if not job.future.done():
-                # Awaiting the future itself would cancel it for everybody when one of those who wait is cancelled;
-                # asyncio.wait does the same, and takes several times as long.
-                waiter = loop.create_future()
-                wake = partial(wake_up, waiter)
-                job.future.add_done_callback(wake)
-                try:
-                    await waiter
-                finally:
-                    job.future.remove_done_callback(wake)
-    finally:
-        for job in jobs:
-            job.waiters -= 1
-            if not job.waiters:
-                job.future.cancel()  # no effect on a finished job
 
 
 def valid(outputs: Sequence[Array | InvalidInputError]) -> list[Array]:

@@ -14,6 +14,7 @@ import pytest
 from models.model import Array, InvalidInputError
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
+from serving.inference.batcher import PARALLEL_SECONDS
 from serving.inference.errors import OverloadedError
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from tests.support.batchers import (
@@ -191,6 +192,16 @@ def test_an_item_that_fails_is_tried_again(predictor: Predictor, model: Sum) -> 
 
     asyncio.run(use())
     assert model.seen == [BROKEN, BROKEN]
+
+
+def test_its_pace_tells_how_batches_are_computed(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor.batcher, "threads", 2)
+    most = predictor.batcher.max_batch
+    predictor.batcher.pace.record(most, PARALLEL_SECONDS / 2)
+    assert predictor.info["batches"] == {"max_items": most, "at_a_time": 1, "threads": 2}
+    for _ in range(50):
+        predictor.batcher.pace.record(most, 2 * PARALLEL_SECONDS)
+    assert predictor.info["batches"] == {"max_items": most, "at_a_time": 2, "threads": 1}
 
 
 def test_infer_stacks_the_outputs(predictor: Predictor) -> None:
