@@ -50,7 +50,7 @@ class DeadlineMiddleware:
 class RunningRequests:
     """The requests that are being answered, of which those are told that have become slow: after `seconds`.
 
-    One timer of the event loop does for all of them. One for each would take a tenth of the time of a known answer.
+    One timer of the event loop does for all of them: those of each took a twentieth of the time of an answer.
     """
 
     def __init__(self, seconds: float) -> None:
