@@ -84,9 +84,10 @@ class RunningRequests:
 class Deadline:
     """The time limit of a request: `body_seconds` for each step of its body's arrival, then `answer_seconds`.
 
-    It starts at the request's head with `answer_seconds`, which also covers a body that arrives at once. As a context
-    manager it raises TimeoutError when the code inside takes longer; so does `asyncio.timeout`, but that would make an
-    answer from the cache a tenth slower. `received` says whether the request has fully arrived, as far as is known.
+    It starts at the request's head with `answer_seconds`, which also covers a body that arrives at once; one that has
+    not come once the request is slow has its own time. As a context manager it raises TimeoutError when the code
+    inside takes longer; so does `asyncio.timeout`, but that would make an answer from the cache a tenth slower.
+    `received` says whether the request has fully arrived, as far as is known.
     """
 
     received = True
@@ -114,9 +115,12 @@ class Deadline:
         self.running.add(self, now)
 
     def become_slow(self) -> None:
-        """Set the timer, and call who waits for it: the request takes long."""
+        """Set the timer, and call who waits for it: the request, or its body, takes long."""
         self.slow = True
-        self.set_timer()
+        if self.received:
+            self.set_timer()
+        else:
+            self.renew(self.body_seconds)
         if self.on_slow is not None:
             self.on_slow()
 
