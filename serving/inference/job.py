@@ -161,9 +161,11 @@ async def outcome_of(jobs: Collection[Job]) -> None:
     loop = asyncio.get_running_loop()
     for job in jobs:
         job.waiters += 1
+    landing = False
     try:
         for job in jobs:
-            if not job.future.done():
+            landing = job.future.done()
+            if not landing:
                 # Awaiting the future itself would cancel it for everybody when one of those who wait is cancelled;
                 # asyncio.wait does the same, and takes several times as long.
                 waiter = loop.create_future()
@@ -173,6 +175,8 @@ async def outcome_of(jobs: Collection[Job]) -> None:
                     await waiter
                 finally:
                     job.future.remove_done_callback(wake)
+        if landing:
+            await asyncio.sleep(0)  # what is called once a job is done, as to store its output, has its turn before
     finally:
         for job in jobs:
             job.waiters -= 1

@@ -16,9 +16,11 @@ from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
 from serving.inference.batcher import PARALLEL_SECONDS
 from serving.inference.errors import OverloadedError
+from serving.inference.job import Job, outcome_of
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from tests.support.batchers import (
     BROKEN,
+    LATE,
     SUM,
     RowSum,
     Sum,
@@ -192,6 +194,19 @@ def test_an_item_that_fails_is_tried_again(predictor: Predictor, model: Sum) -> 
 
     asyncio.run(use())
     assert model.seen == [BROKEN, BROKEN]
+
+
+def test_an_output_is_stored_before_those_who_wait_for_it_go_on() -> None:
+    landed: list[object] = []
+
+    async def use() -> None:
+        job = Job(1, LATE, asyncio.get_running_loop())
+        job.future.add_done_callback(landed.append)
+        job.settle(np.array(1))
+        await outcome_of([job])
+        assert landed == [job.future]
+
+    asyncio.run(use())
 
 
 def test_its_pace_tells_how_batches_are_computed(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
