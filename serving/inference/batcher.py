@@ -30,9 +30,6 @@ from serving.inference.share import BatchShare
 
 # Larger rounds would sort a little better, but make a long item wait for every shorter one that came after it.
 ROUND_BATCHES = 16
-# Batches that take longer run side by side, a thread each: a fifth more of them than one by one on all threads, which
-# wait for each other after every operation. Handing out shorter ones costs more than it saves.
-PARALLEL_SECONDS = 0.001
 # Where preprocessing a round takes longer, no more batches are taken at a time than can be computed side by side.
 SLOW_SECONDS = 0.5
 
@@ -244,7 +241,7 @@ class Batcher:
         parts = math.ceil(items / self.max_batch)
         size = math.ceil(items / parts)
         alone = len(jobs) == 1 and not self.busy
-        if self.threads == 1 or alone or self.pace.seconds(size) < PARALLEL_SECONDS:
+        if self.threads == 1 or alone or not self.pace.is_long(size):
             for batch in batches(jobs, size):
                 self.infer(batch)
             return

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.model import Array, InvalidInputError, Model, check_outputs
 from serving.execution_providers import PROCESSOR
-from serving.inference.batcher import PARALLEL_SECONDS, Batcher
+from serving.inference.batcher import Batcher
 from serving.inference.context import RequestContext, own_context
 from serving.inference.instruction_set import instruction_set
 from serving.inference.job import Job, outcome_of
@@ -106,8 +106,7 @@ class Predictor:
     def info(self) -> dict[str, Any]:
         """What clients may know of this version, and how its batches are computed, by the pace of the last ones."""
         batcher = self.batcher
-        beside = batcher.pace.seconds(batcher.max_batch) >= PARALLEL_SECONDS
-        at_a_time = batcher.threads if beside else 1
+        at_a_time = batcher.threads if batcher.pace.is_long(batcher.max_batch) else 1
         batches = {"max_items": batcher.max_batch, "at_a_time": at_a_time, "threads": batcher.threads // at_a_time}
         return {**self.described, "batches": batches}
 

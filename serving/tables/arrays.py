@@ -76,10 +76,10 @@ def arrays(
         column, array = schema.columns[name], np.ma.getdata(values)
         if array.dtype.hasobject:
             array[np.ma.getmaskarray(values)] = None
-        elif np.ma.is_masked(values):
+        elif np.ma.is_masked(values) or not (column.optional or column.categories or np.isfinite(array).all()):
             return None
         columns[name] = texts_of(column, array) if column.categories else array
-    return None if has_empty_row(columns) else columns
+    return columns
 
 
 def texts_of(column: Column, codes: Array) -> Array:
@@ -89,7 +89,7 @@ def texts_of(column: Column, codes: Array) -> Array:
     return found
 
 
-def has_empty_row(columns: dict[str, Array]) -> bool:
+def has_row_without_values(columns: dict[str, Array]) -> bool:
     """Return whether a row has no values."""
     numbers = [values for values in columns.values() if not values.dtype.hasobject]
     rows: Array = np.arange(len(next(iter(columns.values()))))

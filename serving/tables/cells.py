@@ -35,9 +35,7 @@ def values_of(column: Column, cells: list[Any] | Array) -> Array:
     Raises InvalidInputError, at (row, name), for the first cell that is no number where one should be.
     """
     if isinstance(cells, np.ndarray):
-        if cells.dtype.hasobject or column.optional or not np.isnan(cells).any():
-            return cells
-        cells = [None if value != value else value for value in cells.tolist()]
+        return cells
     if column.base in (str, bytes):
         check_length(column, cells)
         return objects(cells)

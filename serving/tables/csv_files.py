@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.model import Array
-from serving.tables.arrays import are_possible, array_of_text, arrays
+from serving.tables.arrays import are_possible, array_of_text, arrays, has_row_without_values
 from serving.tables.database import bounded, connect, fetch, quoted
 from serving.tables.schema import Cells, Schema, invalid
 
@@ -79,7 +79,9 @@ class Csv:
                 found = arrays(connection, self.picked(array_of_text), self.sql(), self.path, self.schema)
             except duckdb.Error:
                 return None
-        return found if found and len(next(iter(found.values()))) == rows else None
+        if not found or len(next(iter(found.values()))) != rows or has_row_without_values(found):
+            return None
+        return found
 
     def cells(self) -> Iterator[Cells]:
         """Yield the cells of some rows at a time; UnreadableError for a line that does not follow the dialect."""

@@ -15,9 +15,8 @@ from serving.http.exchange import EXCHANGE, Exchange
 from serving.inference.context import RequestContext
 from serving.inference.errors import DeadlineExceededError
 
-# A body that has arrived by then came at once: its time counts towards that of the answer.
-AT_ONCE_SECONDS = 0.1
 # Most answers take less. What is to be done for the others, such as to watch for a client that leaves, waits for it.
+# A body that has arrived by then came at once: its time counts towards that of the answer.
 SLOW_SECONDS = 0.05
 
 
@@ -159,7 +158,7 @@ class Deadline:
         """Note that the request has arrived; start the time limit for its answer, unless it arrived at once."""
         self.received = True
         now = time.monotonic()
-        if self.renewed or now > self.request.deadline - self.answer_seconds + AT_ONCE_SECONDS:
+        if self.renewed or now > self.request.deadline - self.answer_seconds + SLOW_SECONDS:
             self.renew(self.answer_seconds)
             self.request.deadline = now + self.answer_seconds
 

@@ -14,9 +14,9 @@ import pytest
 from models.model import Array, InvalidInputError
 from serving.caching.memory import MemoryCache
 from serving.caching.predictions import PredictionCache
-from serving.inference.batcher import PARALLEL_SECONDS
 from serving.inference.errors import OverloadedError
 from serving.inference.job import Job, outcome_of
+from serving.inference.pace import PARALLEL_SECONDS
 from serving.inference.predictor import BLOCK_ROWS, Predictor
 from tests.support.batchers import (
     BROKEN,
